@@ -1,0 +1,240 @@
+r"""What must hold: constraints, their residuals and their violations.
+
+The convention, stated once: :math:`h = 0` and :math:`g \le 0`. A constraint is a pure
+function ``(params, batch) -> residual`` whose residual is a scalar ``()`` or one number
+per point ``(n,)``, never ``(n, 1)``: a column times a row of multipliers broadcasts to a
+matrix without a word, which is the classic bug of this field, so it is refused here.
+
+One shape, `Constraints`, carries functions, residuals, violations and multipliers alike;
+being a tuple split by kind, its *structure* says which multipliers must stay
+nonnegative, and no flag has to.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Constraint = Callable[[Any, Any], jax.Array]
+
+
+class Constraints(NamedTuple):
+    """One entry per constraint, by name, split by kind.
+
+    Attributes:
+        equality: entries with h = 0.
+        inequality: entries with g <= 0.
+    """
+
+    equality: dict[str, Any] = {}
+    inequality: dict[str, Any] = {}
+
+
+def named(constraints: Constraints) -> Iterator[tuple[str, str, Any]]:
+    """Yields (kind, name, entry) for every entry, in the order of their writing.
+
+    Args:
+        constraints: functions, residuals, violations or multipliers.
+
+    Yields:
+        The kind ("equality" or "inequality"), the constraint's name and its entry.
+    """
+    for kind, entries in zip(Constraints._fields, constraints):
+        for name, entry in entries.items():
+            yield kind, name, entry
+
+
+def check_constraints(constraints: Constraints) -> Constraints:
+    """Refuses what cannot be a set of constraints, before anything is traced.
+
+    Args:
+        constraints: what a user wrote.
+
+    Returns:
+        `constraints`, unchanged.
+
+    Raises:
+        TypeError: it is no `Constraints` of dicts of callables.
+        ValueError: a name stands under both kinds.
+    """
+    if not isinstance(constraints, Constraints):
+        raise TypeError(
+            "constraints must be jaxcon.Constraints(equality={...}, inequality={...}), "
+            f"got {type(constraints).__name__}"
+        )
+    for kind, entries in zip(Constraints._fields, constraints):
+        if not isinstance(entries, dict):
+            raise TypeError(
+                f"Constraints.{kind} must be a dict of name: function, "
+                f"got {type(entries).__name__}"
+            )
+    for kind, name, function in named(constraints):
+        if not callable(function):
+            raise TypeError(
+                f"{kind} constraint {name!r} must be a function (params, batch) -> "
+                f"residual, got {type(function).__name__}"
+            )
+    twice = sorted(set(constraints.equality) & set(constraints.inequality))
+    if twice:
+        raise ValueError(
+            f"constraint {twice[0]!r} is both an equality and an inequality; "
+            "give each its own name"
+        )
+    return constraints
+
+
+def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constraints:
+    r"""Residuals h and g of every constraint at `params`.
+
+    Args:
+        constraints: functions (params, batch) -> residual.
+        params: any pytree.
+        batch: whatever the functions read; may be None.
+
+    Returns:
+        Residuals in the shape of `constraints`, each of shape () or (n,).
+
+    Raises:
+        ValueError: a residual has two or more dimensions.
+        TypeError: a residual is not a real floating-point array.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> on_circle = jc.Constraints(equality={"circle": lambda p, _: p @ p - 1.0})
+        >>> float(jc.evaluate(on_circle, jnp.array([3.0, 0.0])).equality["circle"])
+        8.0
+    """
+    return Constraints(
+        *(
+            {
+                name: _residual(kind, name, function(params, batch))
+                for name, function in entries.items()
+            }
+            for kind, entries in zip(Constraints._fields, constraints)
+        )
+    )
+
+
+def _residual(kind: str, name: str, residual: Any) -> jax.Array:
+    shape = jnp.shape(residual)
+    if len(shape) > 1:
+        raise ValueError(
+            f"{kind} constraint {name!r} returned a residual of shape {shape}; a "
+            "residual is () or (n,), one number per point: index or sum the last axis"
+        )
+    if not jnp.issubdtype(jnp.result_type(residual), jnp.floating):
+        raise TypeError(
+            f"{kind} constraint {name!r} returned {jnp.result_type(residual)}; a "
+            "residual is a signed real number (for a true/false rule see jaxcon.proxy)"
+        )
+    return jnp.asarray(residual)
+
+
+def violation(residuals: Constraints) -> Constraints:
+    r"""By how much each residual breaks its rule: :math:`|h|` and :math:`\max(g, 0)`.
+
+    Args:
+        residuals: h and g, each () or (n,), in the units the constraint was written in.
+
+    Returns:
+        Nonnegative numbers in the shapes of `residuals`; NaN stays NaN.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> residuals = jc.Constraints({"h": jnp.array(-2.0)}, {"g": jnp.array(-3.0)})
+        >>> print(jc.violation(residuals).equality["h"])
+        2.0
+        >>> print(jc.violation(residuals).inequality["g"])
+        0.0
+    """
+    return Constraints(
+        equality=jax.tree.map(jnp.abs, residuals.equality),
+        inequality=jax.tree.map(lambda g: jnp.maximum(g, 0), residuals.inequality),
+    )
+
+
+def worst(entries: Constraints) -> Constraints:
+    """The largest entry of each constraint: what one plots of an (n,) array.
+
+    Args:
+        entries: one array per constraint, e.g. violations, each () or (n,).
+
+    Returns:
+        One number per constraint, each of shape (); 0 for an empty array.
+    """
+    return jax.tree.map(lambda entry: jnp.max(entry, initial=0), entries)
+
+
+def max_violation(residuals: Constraints) -> jax.Array:
+    r"""The one number that says how infeasible: :math:`\max(|h|, g, 0)` over everything.
+
+    Args:
+        residuals: h and g, each () or (n,).
+
+    Returns:
+        Shape (); 0 where there are no constraints, NaN where any residual is NaN.
+    """
+    largest = jax.tree.leaves(worst(violation(residuals)))
+    return jnp.max(jnp.stack(largest)) if largest else jnp.zeros(())
+
+
+def feasible(residuals: Constraints, tolerance: float) -> jax.Array:
+    """Whether every violation is at most `tolerance`.
+
+    Args:
+        residuals: h and g, each () or (n,).
+        tolerance: in the units the constraints were written in.
+
+    Returns:
+        A boolean of shape (); False where any residual is NaN.
+    """
+    return max_violation(residuals) <= tolerance
+
+
+def proxy(surrogate: Constraint, strict: Constraint) -> Constraint:
+    r"""A constraint with the value of `strict` and the gradient of `surrogate`.
+
+    For rules that cannot be differentiated (rates, counts, indicators): the multiplier
+    sees the true rule while the parameters follow a smooth stand-in.
+
+    .. math::
+        \tilde g = g_\mathrm{strict}, \qquad
+        \nabla_\theta \tilde g = \nabla_\theta g_\mathrm{surrogate}
+
+    Args:
+        surrogate: differentiable (params, batch) -> residual, () or (n,).
+        strict: the true (params, batch) -> residual, of the same shape.
+
+    Returns:
+        A constraint.
+
+    Raises:
+        ValueError: when traced, if the two residuals differ in shape.
+
+    References:
+        Cotter et al., Two-Player Games for Efficient Non-Convex Constrained Optimization
+        (2019).
+
+    Example:
+        >>> import jaxcon as jc
+        >>> share = jc.proxy(
+        ...     lambda p, x: jnp.mean(jax.nn.sigmoid(x @ p)) - 0.1,
+        ...     lambda p, x: jnp.mean(x @ p > 0) - 0.1,
+        ... )
+        >>> print(share(jnp.ones(1), jnp.ones((4, 1))))
+        0.9
+    """
+
+    def constraint(params: Any, batch: Any) -> jax.Array:
+        stand_in = surrogate(params, batch)
+        true = jax.lax.stop_gradient(strict(params, batch))
+        if jnp.shape(stand_in) != jnp.shape(true):
+            raise ValueError(
+                f"proxy: the surrogate's residual has shape {jnp.shape(stand_in)} but the "
+                f"strict one has {jnp.shape(true)}; they must agree"
+            )
+        # s - stop_gradient(s) is exactly zero, so the value is the strict one to the bit.
+        return true + (stand_in - jax.lax.stop_gradient(stand_in))
+
+    return constraint

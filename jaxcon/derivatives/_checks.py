@@ -1,0 +1,146 @@
+"""Refusals: what an operator was given, what it needs, and what to write instead.
+
+Everything here looks at shapes and dtypes only, so it runs once, at trace time, and
+leaves nothing in the compiled program.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def vector(x: jax.Array, operator: str) -> jax.Array:
+    """Returns x as one real example of shape (d,), or says why it is not."""
+    x = _real(x, f"{operator} got x", "pass one example of shape (d,)")
+    if x.ndim == 0:
+        raise ValueError(
+            f"{operator} got x of shape (); pass shape (d,), e.g. x[None], or use "
+            "derivatives.derivative"
+        )
+    _one_example(x, 1, operator)
+    return x
+
+
+def scalar(x: jax.Array, operator: str) -> jax.Array:
+    """Returns x as one real example of shape (), or says why it is not."""
+    x = _real(x, f"{operator} got x", "pass one number of shape ()")
+    _one_example(x, 0, operator)
+    return x
+
+
+def like(v: jax.Array, x: jax.Array, operator: str, name: str) -> jax.Array:
+    """Returns the tangent v in x's dtype, or says that their shapes differ."""
+    v = jnp.asarray(v)
+    if v.shape != x.shape:
+        raise ValueError(
+            f"{operator} got {name} of shape {v.shape} for x of shape {x.shape}; "
+            "the two must agree"
+        )
+    return v.astype(x.dtype)
+
+
+def real_valued(f: Callable[..., jax.Array], operator: str):
+    """Returns f, checked to return one real array whenever it is traced."""
+
+    def checked(x: jax.Array) -> jax.Array:
+        y = f(x)
+        return _real(y, f"{operator}: f returned a value", "return one array of floats")
+
+    return checked
+
+
+def scalar_valued(f: Callable[..., jax.Array], operator: str):
+    """Returns f, checked to return shape () whenever it is traced."""
+    f = real_valued(f, operator)
+
+    def checked(x: jax.Array) -> jax.Array:
+        y = f(x)
+        require_scalar(y.shape, operator)
+        return y
+
+    return checked
+
+
+def require_scalar(shape: tuple[int, ...], operator: str) -> None:
+    """Refuses an output that is not one number."""
+    if shape != ():
+        hint = "e.g. f(x)[0]" if shape == (1,) else "or use derivatives.jacobian"
+        raise ValueError(
+            f"{operator}: f returned shape {shape}; return a scalar, {hint}"
+        )
+
+
+def require_vector(shape: tuple[int, ...], operator: str) -> None:
+    """Refuses an output that is not a vector of m numbers."""
+    if len(shape) != 1:
+        hint = "or use derivatives.gradient" if shape == () else "e.g. f(x).ravel()"
+        raise ValueError(
+            f"{operator}: f returned shape {shape}; return shape (m,), {hint}"
+        )
+
+
+def require_field(shape: tuple[int, ...], d: int, operator: str) -> None:
+    """Refuses an output that is not a vector of as many numbers as x has."""
+    if shape != (d,):
+        raise ValueError(
+            f"{operator}: f returned shape {shape} for x of shape ({d},); "
+            f"return a vector field of shape ({d},)"
+        )
+
+
+def require_inputs(inputs: tuple[int, ...], d: int, operator: str) -> None:
+    """Refuses an index that x does not have."""
+    for i in inputs:
+        if not 0 <= i < d:
+            raise ValueError(
+                f"{operator} got input {i} for x of shape ({d},); "
+                f"inputs are numbered 0 to {d - 1}"
+            )
+
+
+def terms(
+    weights: jax.Array | None, directions: jax.Array | None, x: jax.Array, operator: str
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """Returns a Laplacian's weights (k,) and directions (k, d) in x's dtype."""
+    k = x.size
+    if directions is not None:
+        directions = jnp.asarray(directions, x.dtype)
+        if directions.ndim != 2 or directions.shape[1] != x.size:
+            raise ValueError(
+                f"{operator} got directions of shape {directions.shape} for x of shape "
+                f"{x.shape}; pass shape (k, {x.size}), one direction per row"
+            )
+        k = directions.shape[0]
+    if weights is not None:
+        weights = jnp.asarray(weights, x.dtype)
+        if weights.shape != (k,):
+            raise ValueError(
+                f"{operator} got weights of shape {weights.shape} for {k} directions; "
+                f"pass shape ({k},)"
+            )
+    return weights, directions
+
+
+def _one_example(x: jax.Array, ndim: int, operator: str) -> None:
+    if x.ndim != ndim:
+        raise ValueError(
+            f"{operator} got x of shape {x.shape}; write one example and batch with "
+            "jax.vmap"
+        )
+
+
+def _real(x, what: str, hint: str) -> jax.Array:
+    # A pytree would otherwise be stacked silently (a list) or fail deep inside jax.
+    if not jax.tree_util.treedef_is_leaf(jax.tree.structure(x)):
+        raise TypeError(f"{what} of type {type(x).__name__}; {hint}")
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} of type {type(x).__name__}; {hint}") from None
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{what} of dtype {x.dtype}; derivatives need real floating point, "
+            "e.g. .astype(float)"
+        )
+    return x

@@ -1,0 +1,135 @@
+r"""Prices a residual, without memory: elementwise functions residual -> cost.
+
+The quadratic penalty method is ``loss + weight * mean(quadratic(h))``; the exact (L1)
+penalty uses `absolute` for equalities and `hinge` for inequalities, and reaches the
+constraint at a finite weight at the price of a kink. A price that *moves* is a
+multiplier (`jaxcon.dual_ascent`) or an augmented Lagrangian, not a penalty.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def absolute(h: jax.Array) -> jax.Array:
+    r"""Exact penalty of an equality, :math:`|h|`.
+
+    Args:
+        h: equality residual, any shape.
+
+    Returns:
+        Cost of the same shape.
+
+    References:
+        Nocedal and Wright, Numerical Optimization (2006), eq. 17.22.
+
+    Example:
+        >>> print(absolute(jnp.array([-2.0, 1.0])))
+        [2. 1.]
+    """
+    return jnp.abs(h)
+
+
+def quadratic(h: jax.Array) -> jax.Array:
+    r"""Quadratic penalty of an equality, :math:`\tfrac12 h^2`.
+
+    Args:
+        h: equality residual, any shape.
+
+    Returns:
+        Cost of the same shape.
+
+    References:
+        Nocedal and Wright, Numerical Optimization (2006), eq. 17.2.
+
+    Example:
+        >>> print(quadratic(jnp.array([-2.0, 1.0])))
+        [2.  0.5]
+    """
+    return 0.5 * jnp.square(h)
+
+
+def hinge(g: jax.Array) -> jax.Array:
+    r"""Exact penalty of an inequality, :math:`\max(g, 0)`.
+
+    Args:
+        g: inequality residual (g <= 0 is allowed), any shape.
+
+    Returns:
+        Cost of the same shape.
+
+    References:
+        Nocedal and Wright, Numerical Optimization (2006), eq. 17.22, written there for
+        constraints >= 0.
+
+    Example:
+        >>> print(hinge(jnp.array([-2.0, 1.0])))
+        [0. 1.]
+    """
+    return jnp.maximum(g, 0)
+
+
+def squared_hinge(g: jax.Array) -> jax.Array:
+    r"""Quadratic penalty of an inequality, :math:`\tfrac12 \max(g, 0)^2`.
+
+    Args:
+        g: inequality residual (g <= 0 is allowed), any shape.
+
+    Returns:
+        Cost of the same shape.
+
+    References:
+        Nocedal and Wright, Numerical Optimization (2006), eq. 17.5, written there for
+        constraints >= 0.
+
+    Example:
+        >>> print(squared_hinge(jnp.array([-2.0, 1.0])))
+        [0.  0.5]
+    """
+    return 0.5 * jnp.square(jnp.maximum(g, 0))
+
+
+def huber(h: jax.Array, delta: float = 1.0) -> jax.Array:
+    r"""Quadratic near zero, linear beyond `delta`: bounded pull of one bad point.
+
+    .. math::
+        \tfrac12 m^2 + \delta (|h| - m), \qquad m = \min(|h|, \delta)
+
+    Args:
+        h: equality residual, any shape; for an inequality pass `hinge(g)`.
+        delta: where it turns linear, in the residual's units; > 0.
+
+    Returns:
+        Cost of the same shape.
+
+    References:
+        Huber, Robust Estimation of a Location Parameter (1964).
+
+    Example:
+        >>> print(huber(jnp.array([-2.0, 0.5])))
+        [1.5   0.125]
+    """
+    size = jnp.abs(h)
+    inner = jnp.minimum(size, delta)
+    return 0.5 * jnp.square(inner) + delta * (size - inner)
+
+
+def log_barrier(g: jax.Array) -> jax.Array:
+    r"""Interior barrier of an inequality, :math:`-\log(-g)`, infinite at g >= 0.
+
+    Args:
+        g: inequality residual, strictly negative where the cost is to be finite.
+
+    Returns:
+        Cost of the same shape; +inf (with a zero gradient) where g >= 0, so that a step
+        outside is seen and skipped rather than turned into NaN.
+
+    References:
+        Nocedal and Wright, Numerical Optimization (2006), section 19.6, written
+        there for constraints >= 0.
+
+    Example:
+        >>> print(log_barrier(jnp.array([-1.0, 0.0])))
+        [-0. inf]
+    """
+    inside = g < 0
+    return jnp.where(inside, -jnp.log(jnp.where(inside, -g, 1.0)), jnp.inf)
