@@ -192,6 +192,27 @@ def feasible(residuals: Constraints, tolerance: float) -> jax.Array:
     return max_violation(residuals) <= tolerance
 
 
+def tighten(constraint: Constraint, margin: float) -> Constraint:
+    r"""An inequality held with some room to spare: :math:`g + \epsilon \le 0`.
+
+    A constraint is checked at points; a small margin makes it hold between them too.
+
+    Args:
+        constraint: (params, batch) -> residual g.
+        margin: epsilon >= 0, in the residual's units.
+
+    Returns:
+        An inequality constraint.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> at_most_1 = jc.tighten(lambda x, _: x - 1.0, margin=0.25)
+        >>> print(at_most_1(1.0, None))
+        0.25
+    """
+    return lambda params, batch: constraint(params, batch) + margin
+
+
 def proxy(surrogate: Constraint, strict: Constraint) -> Constraint:
     r"""A constraint with the value of `strict` and the gradient of `surrogate`.
 

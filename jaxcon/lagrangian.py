@@ -58,7 +58,7 @@ def lagrangian(
         >>> print(jc.lagrangian(jnp.array(1.0), g, lam))
         2.0
     """
-    _check_match(residuals, multipliers)
+    check_match(residuals, multipliers)
     terms = jax.tree.map(lambda r, m: jnp.sum(m * r), residuals, multipliers)
     return sum(jax.tree.leaves(terms), start=loss)
 
@@ -104,7 +104,7 @@ def augmented_lagrangian(
         >>> print(jc.augmented_lagrangian(jnp.array(1.0), g, lam, penalty=4.0))
         2.5
     """
-    _check_match(residuals, multipliers)
+    check_match(residuals, multipliers)
     check_penalty(penalty)
 
     def equality(h: jax.Array, mu: jax.Array) -> jax.Array:
@@ -146,7 +146,7 @@ def multiplier_estimates(
     References:
         Nocedal and Wright, Numerical Optimization (2006), eqs. 17.39 and 17.64.
     """
-    _check_match(residuals, multipliers)
+    check_match(residuals, multipliers)
     if penalty is None:
         return multipliers
     return Constraints(
@@ -176,7 +176,16 @@ def check_penalty(penalty: Any) -> None:
         )
 
 
-def _check_match(residuals: Constraints, multipliers: Constraints) -> None:
+def check_match(residuals: Constraints, multipliers: Constraints) -> None:
+    """Refuses multipliers that do not stand one to one beside the residuals.
+
+    Args:
+        residuals: h and g, each () or (n,).
+        multipliers: mu and lambda.
+
+    Raises:
+        ValueError: names or shapes differ.
+    """
     shapes = {(kind, name): jnp.shape(r) for kind, name, r in named(residuals)}
     theirs = {(kind, name): jnp.shape(m) for kind, name, m in named(multipliers)}
     for kind, name in shapes.keys() ^ theirs.keys():

@@ -9,7 +9,7 @@ known when the program is traced; the points come in the default float dtype.
 
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+Corner = ArrayLike | Sequence[float]
 _MAX_CORNERS = 256  # 8 inputs; beyond, the corners would outnumber the other starts
 
 
@@ -34,10 +35,10 @@ class WorstCase(NamedTuple):
     value: jax.Array
 
 
-def grid(lower: ArrayLike, upper: ArrayLike, num: int) -> jax.Array:
-    """Returns a regular grid over a box, its faces included.
+def grid(lower: Corner, upper: Corner, num: int) -> jax.Array:
+    r"""Returns a regular grid over a box, its faces included.
 
-    .. math:: x_j = l + (u - l) j / (n - 1), \\quad j = 0, \\dots, n - 1
+    .. math:: x_j = l + (u - l) j / (n - 1), \quad j = 0, \dots, n - 1
 
     in each input, the last input varying fastest.
 
@@ -65,10 +66,10 @@ def grid(lower: ArrayLike, upper: ArrayLike, num: int) -> jax.Array:
     )
 
 
-def uniform(key: jax.Array, lower: ArrayLike, upper: ArrayLike, num: int) -> jax.Array:
-    """Returns points drawn independently and uniformly from a box.
+def uniform(key: jax.Array, lower: Corner, upper: Corner, num: int) -> jax.Array:
+    r"""Returns points drawn independently and uniformly from a box.
 
-    .. math:: x = l + (u - l) w, \\quad w \\sim U[0, 1)^d
+    .. math:: x = l + (u - l) w, \quad w \sim U[0, 1)^d
 
     Args:
       key: a key of ``jax.random.key``.
@@ -95,10 +96,10 @@ def uniform(key: jax.Array, lower: ArrayLike, upper: ArrayLike, num: int) -> jax
     return jnp.minimum(low[None] + (high - low)[None] * unit, high[None])
 
 
-def sobol(lower: ArrayLike, upper: ArrayLike, num: int, *, seed: int = 0) -> jax.Array:
-    """Returns a scrambled Sobol sequence in a box: even, without a grid's alignment.
+def sobol(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> jax.Array:
+    r"""Returns a scrambled Sobol sequence in a box: even, without a grid's alignment.
 
-    .. math:: x_j = l + (u - l) s_j, \\quad s_j \\in [0, 1)^d
+    .. math:: x_j = l + (u - l) s_j, \quad s_j \in [0, 1)^d
 
     A power of two is best: then each half, quarter, … of the box holds its share.
 
@@ -128,9 +129,7 @@ def sobol(lower: ArrayLike, upper: ArrayLike, num: int, *, seed: int = 0) -> jax
     return jnp.asarray(_sobol(low, high, num, np.random.default_rng(seed)))
 
 
-def boundary(
-    lower: ArrayLike, upper: ArrayLike, num: int, *, seed: int = 0
-) -> Boundary:
+def boundary(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> Boundary:
     """Returns Sobol points on every face of a box, with the outward normals.
 
     The faces come in the order: lower face of input 0, its upper face, lower face of
@@ -177,17 +176,17 @@ def boundary(
 
 def worst_case(
     residual: Callable[[jax.Array], jax.Array],
-    lower: ArrayLike,
-    upper: ArrayLike,
+    lower: Corner,
+    upper: Corner,
     *,
     num: int = 1024,
     steps: int = 50,
     ascents: int = 64,
     seed: int = 0,
 ) -> WorstCase:
-    """Searches a box for the point where a residual is largest.
+    r"""Searches a box for the point where a residual is largest.
 
-    .. math:: \\max_{l \\le x \\le u} r(x)
+    .. math:: \max_{l \le x \le u} r(x)
 
     By projected gradient ascent from the worst of a Sobol sequence and from the box's
     corners (up to 8 inputs), keeping the worst point ever seen. Each ascent moves a
@@ -220,10 +219,11 @@ def worst_case(
     Raises:
       ValueError: if not lower < upper, a count is too small, or the residual does not
         return shape (n,).
+      TypeError: if the residual is not real floating point.
 
     References:
       Danskin, "The theory of max-min, with applications", SIAM Journal on Applied
-      Mathematics 14, 1966, theorem 1 (the gradient).
+      Mathematics 14, 1966 (the gradient).
 
     Example:
       >>> from jaxcon import points
@@ -326,6 +326,11 @@ def _checked(
                 f"worst_case: residual returned shape {values.shape} for points of "
                 f"shape {points.shape}; return shape {points.shape[:1]}"
             )
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            raise TypeError(
+                f"worst_case: residual returned dtype {values.dtype}; the search needs "
+                "a real floating-point residual to climb"
+            )
         return values
 
     return checked
@@ -345,24 +350,24 @@ def _sobol(
     try:
         engine = qmc.Sobol(low.size, rng=generator)
     except TypeError:  # scipy before 1.15 has the older name only
-        engine = qmc.Sobol(low.size, seed=generator)
+        # pyright reads the newest scipy, which hides it.
+        engine = qmc.Sobol(low.size, seed=generator)  # pyright: ignore[reportCallIssue]
     # Drawn by a power of two, because the engine warns of any other number.
     unit = engine.random_base2((num - 1).bit_length())[:num]
     points = (low + (high - low) * unit).astype(low.dtype)
     return np.clip(points, low, high)  # rounding may carry a point past a face
 
 
-def _box(
-    name: str, lower: ArrayLike, upper: ArrayLike
-) -> tuple[np.ndarray, np.ndarray]:
+def _box(name: str, lower: Corner, upper: Corner) -> tuple[np.ndarray, np.ndarray]:
     """Returns the corners (d,) in the default float dtype, or says what is wrong."""
-    if isinstance(lower, jax.core.Tracer) or isinstance(upper, jax.core.Tracer):
+    dtype = jnp.result_type(float)
+    try:
+        low, high = np.asarray(lower, dtype), np.asarray(upper, dtype)
+    except jax.errors.TracerArrayConversionError:
         raise TypeError(
             f"{name} got a traced lower or upper; pass numpy arrays or lists, not "
             "arrays made under jax.jit"
-        )
-    dtype = jnp.result_type(float)
-    low, high = np.asarray(lower, dtype), np.asarray(upper, dtype)
+        ) from None
     if low.ndim != 1 or low.shape != high.shape or low.size == 0:
         raise ValueError(
             f"{name} got lower of shape {low.shape} and upper of shape {high.shape}; "

@@ -33,6 +33,7 @@ from jaxcon.constraints import (
 )
 from jaxcon.lagrangian import (
     augmented_lagrangian,
+    check_match,
     check_penalty,
     lagrangian,
     zero_multipliers,
@@ -69,7 +70,8 @@ class Info(NamedTuple):
     Attributes:
         loss: f, shape ().
         max_violation: largest abs h or max(g, 0), shape ().
-        violation: the largest of each constraint, each of shape ().
+        violation: the largest of each constraint, each of shape (); NaN where a
+            residual was not finite.
         multiplier: the largest abs multiplier of each constraint, each of shape ().
         finite: whether loss, residuals and gradient all were, boolean of shape ();
             where it is False neither parameters nor multipliers moved.
@@ -159,6 +161,7 @@ class _Parts(NamedTuple):
         self, state: PrimalDualState, residuals: Constraints
     ) -> tuple[Constraints, Any]:
         """New multipliers and dual state: the residuals are the dual gradient."""
+        check_match(residuals, state.multipliers)
         climbs, dual = self.dual.update(residuals, state.dual, state.multipliers)
         return optax.apply_updates(state.multipliers, climbs), dual  # pyright: ignore[reportReturnType]
 
@@ -206,8 +209,9 @@ def simultaneous(
         ...     penalty=1.0,
         ... )
         >>> state = method.init(jnp.zeros(2))
+        >>> step = jax.jit(method.step)
         >>> for _ in range(300):
-        ...     state, info = method.step(state)
+        ...     state, info = step(state)
         >>> print(f"{state.params[0]:.4f} {state.multipliers.equality['sum']:.4f}")
         0.5000 -1.0000
     """
@@ -278,8 +282,9 @@ def alternating(
         ...     penalty=1.0,
         ... )
         >>> state = method.init(jnp.array(3.0))
+        >>> step = jax.jit(method.step)
         >>> for _ in range(300):
-        ...     state, info = method.step(state)
+        ...     state, info = step(state)
         >>> print(f"{state.params:.4f} {state.multipliers.inequality['x <= 1']:.4f}")
         1.0000 2.0000
     """
@@ -318,8 +323,10 @@ def extragradient(
           - \alpha \nabla_\theta L(\theta_{t+1/2}, \lambda_{t+1/2}), \quad
         \lambda_{t+1} = [\lambda_t + \eta\, g(\theta_{t+1/2})]_+
 
-    Two evaluations a step; converges on bilinear problems where plain moves circle. Both
-    transforms' states advance once a step, at the point ahead.
+    Two evaluations a step; converges on bilinear problems where plain moves circle.
+    Both transforms' states advance once a step, at the point ahead. Not for a primal
+    that searches along a line or learns curvature (`optax.lbfgs`): it would take the
+    gradient ahead for the one here. `alternating` suits those.
 
     Args:
         loss: (params, batch) -> () or ((), aux).
@@ -350,8 +357,9 @@ def extragradient(
         ...     dual=jc.dual_ascent(optax.sgd(0.5)),
         ... )
         >>> state = method.init(jnp.array(1.0))
+        >>> step = jax.jit(method.step)
         >>> for _ in range(300):
-        ...     state, info = method.step(state)
+        ...     state, info = step(state)
         >>> print(f"{abs(state.params):.4f}")
         0.0000
     """
@@ -471,10 +479,14 @@ def _finish(
         move,
         lambda: (state.params, state.multipliers, state.primal, state.dual),
     )
+    # -inf satisfies g <= 0, but nothing can follow from it: as NaN it is seen.
+    residuals = jax.tree.map(
+        lambda r: jnp.where(jnp.isfinite(r), r, jnp.nan), point.residuals
+    )
     info = Info(
         loss=point.loss,
-        max_violation=max_violation(point.residuals),
-        violation=worst(violation(point.residuals)),
+        max_violation=max_violation(residuals),
+        violation=worst(violation(residuals)),
         multiplier=worst(jax.tree.map(jnp.abs, state.multipliers)),
         finite=finite,
         aux=point.aux,

@@ -179,7 +179,7 @@ class _Run:
                 while (left := end - int(reached[0].step)) > 0:
                     data, count = self.source.read(min(self.chunk, left), self.chunk)
                     if count == 0:
-                        _warn(f"batches ran out after step {end - left} of {end}")
+                        _warn(f"batches ran out after step {end - left} of {end}", 3)
                         break
                     reached, info = self._chunk(reached, data, count)
                     self.infos.append(info)
@@ -240,13 +240,15 @@ class _Run:
         if not self.warned:
             _warn(
                 f"{message}; the step was skipped (skipped steps are counted in "
-                "state.skipped and marked in history.finite)"
+                "state.skipped and marked in history.finite)",
+                4,
             )
             self.warned = True
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+def _warn(message: str, frames: int) -> None:
+    """Warns at the line that called `fit`, which is `frames` frames above this one."""
+    warnings.warn(message, RuntimeWarning, stacklevel=frames + 1)
 
 
 def _no_history(state: PrimalDualState) -> Info:
@@ -261,8 +263,8 @@ def _not_finite(info: Info, row: int) -> str:
         return f"the loss was {info.loss[row]}"
     for kind, name, worst in named(info.violation):
         if not np.isfinite(worst[row]):
-            return f"{kind} constraint {name!r} was {worst[row]}"
-    return "the gradient was not finite"
+            return f"{kind} constraint {name!r} was not finite"
+    return "the gradient, or the point looked ahead to, was not finite"
 
 
 @partial(jax.jit, static_argnames=("step", "draw", "streamed", "length"))
@@ -300,11 +302,13 @@ def _advance(
 
 
 def _first_best(state: PrimalDualState) -> Iterate:
+    # jnp.array(jnp.inf) would be weakly typed, and a restored one, which is not, would
+    # make the loop compile again.
     return Iterate(
         params=state.params,
         multipliers=state.multipliers,
-        loss=jnp.array(jnp.inf),
-        max_violation=jnp.array(jnp.inf),
+        loss=jnp.array(jnp.inf, float),
+        max_violation=jnp.array(jnp.inf, float),
         feasible=jnp.array(False),
         step=jnp.array(-1, jnp.int32),
     )
@@ -364,7 +368,18 @@ class _Source:
             return None, 0
         # Padded to the full length, a shorter last chunk runs the same program.
         padded = rows + rows[-1:] * (length - len(rows))
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *padded), len(rows)
+        return jax.tree.map_with_path(_stack, *padded), len(rows)
+
+
+def _stack(path: Any, *leaves: Any) -> np.ndarray:
+    for leaf in leaves:
+        if np.shape(leaf) != np.shape(leaves[0]):
+            raise ValueError(
+                f"batch{jax.tree_util.keystr(path)} changes shape during the run, from "
+                f"{np.shape(leaves[0])} to {np.shape(leaf)}; drop the smaller last "
+                "batch, or pad it"
+            )
+    return np.stack(leaves)
 
 
 def _bar(progress: bool | None, total: int) -> Any:
@@ -411,13 +426,23 @@ class _Checkpoint:
         import orbax.checkpoint as ocp
 
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, fresh)
+        place = f"the checkpoint of step {step} in {self.manager.directory}"
         try:
-            return self.manager.restore(step, args=ocp.args.StandardRestore(like))
-        except (ValueError, KeyError) as error:
-            raise ValueError(
-                f"the checkpoint of step {step} in {self.manager.directory} is of another "
-                f"shape than this run: {error}"
-            ) from None
+            parts = ocp.args.Composite(shapes=ocp.args.JsonRestore())
+            theirs = self.manager.restore(step, args=parts).shapes
+        except (ValueError, KeyError, FileNotFoundError):
+            raise ValueError(f"{place} is none of jaxcon.fit's") from None
+        ours = _shapes(fresh)
+        for name in [*ours, *theirs]:
+            is_, wanted = theirs.get(name, "nothing"), ours.get(name, "nothing")
+            if is_ != wanted:
+                raise ValueError(
+                    f"{place} is of another shape than this run: it has {is_} for "
+                    f"{name}, this run {wanted}; resume with what it was saved from, or "
+                    "save elsewhere"
+                )
+        parts = ocp.args.Composite(reached=ocp.args.StandardRestore(like))
+        return self.manager.restore(step, args=parts).reached
 
     def save(self, reached: Any, force: bool = False) -> None:
         if self.manager is None:
@@ -426,9 +451,22 @@ class _Checkpoint:
 
         step = int(reached[0].step)
         if step != self.manager.latest_step():
-            self.manager.save(step, args=ocp.args.StandardSave(reached), force=force)
+            parts = ocp.args.Composite(
+                reached=ocp.args.StandardSave(reached),
+                shapes=ocp.args.JsonSave(_shapes(reached)),
+            )
+            self.manager.save(step, args=parts, force=force)
         if force:
             self.manager.wait_until_finished()
+
+
+def _shapes(reached: Any) -> dict[str, str]:
+    """What a checkpoint holds, by path, e.g. {".params['w']": "float32[3]"}."""
+    leaves = jax.tree_util.tree_leaves_with_path(reached)
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}".replace(" ", "")
+        for path, leaf in ((path, jnp.asarray(leaf)) for path, leaf in leaves)
+    }
 
 
 def _manager(folder: Path) -> Any:

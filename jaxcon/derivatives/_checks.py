@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
-def vector(x: jax.Array, operator: str) -> jax.Array:
+def vector(x: ArrayLike, operator: str) -> jax.Array:
     """Returns x as one real example of shape (d,), or says why it is not."""
     x = _real(x, f"{operator} got x", "pass one example of shape (d,)")
     if x.ndim == 0:
@@ -22,14 +23,14 @@ def vector(x: jax.Array, operator: str) -> jax.Array:
     return x
 
 
-def scalar(x: jax.Array, operator: str) -> jax.Array:
+def scalar(x: ArrayLike, operator: str) -> jax.Array:
     """Returns x as one real example of shape (), or says why it is not."""
     x = _real(x, f"{operator} got x", "pass one number of shape ()")
     _one_example(x, 0, operator)
     return x
 
 
-def like(v: jax.Array, x: jax.Array, operator: str, name: str) -> jax.Array:
+def like(v: ArrayLike, x: jax.Array, operator: str, name: str) -> jax.Array:
     """Returns the tangent v in x's dtype, or says that their shapes differ."""
     v = jnp.asarray(v)
     if v.shape != x.shape:
@@ -100,7 +101,7 @@ def require_inputs(inputs: tuple[int, ...], d: int, operator: str) -> None:
 
 
 def terms(
-    weights: jax.Array | None, directions: jax.Array | None, x: jax.Array, operator: str
+    weights: ArrayLike | None, directions: ArrayLike | None, x: jax.Array, operator: str
 ) -> tuple[jax.Array | None, jax.Array | None]:
     """Returns a Laplacian's weights (k,) and directions (k, d) in x's dtype."""
     k = x.size

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _passes
 
@@ -19,7 +20,7 @@ Function = Callable[..., jax.Array]
 def gradient(f: Function) -> Function:
     r"""Returns the gradient of a scalar function, by one reverse pass.
 
-    .. math:: \nabla f(x) = (\partial f/\partial x_0, \dots, \partial f/\partial x_{d-1})
+    .. math:: (\nabla f(x))_i = \partial f / \partial x_i
 
     Args:
       f: one example x (d,) to a scalar ().
@@ -44,7 +45,7 @@ def gradient(f: Function) -> Function:
 
 def value_and_gradient(
     f: Function,
-) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+) -> Callable[[ArrayLike], tuple[jax.Array, jax.Array]]:
     r"""Returns f(x) and its gradient, from one reverse pass.
 
     .. math:: x \mapsto (f(x), \nabla f(x))
@@ -99,7 +100,7 @@ def jacobian(f: Function) -> Function:
 
 def value_and_jacobian(
     f: Function,
-) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+) -> Callable[[ArrayLike], tuple[jax.Array, jax.Array]]:
     r"""Returns f(x) and its Jacobian, from one pass of the cheaper mode.
 
     .. math:: x \mapsto (f(x), J(x))
@@ -120,7 +121,7 @@ def value_and_jacobian(
 def _value_and_jacobian(f: Function, name: str):
     f = _checks.real_valued(f, name)
 
-    def at(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def at(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
         x = _checks.vector(x, name)
         shape = jax.eval_shape(f, x).shape
         _checks.require_vector(shape, name)
@@ -129,7 +130,7 @@ def _value_and_jacobian(f: Function, name: str):
     return at
 
 
-def directional_derivative(f: Function, direction: jax.Array) -> Function:
+def directional_derivative(f: Function, direction: ArrayLike) -> Function:
     r"""Returns the derivative of f along one direction, by one jvp.
 
     .. math:: D_v f(x) = J(x)\, v = \lim_{t \to 0} (f(x + t v) - f(x)) / t
@@ -154,7 +155,7 @@ def directional_derivative(f: Function, direction: jax.Array) -> Function:
     """
     f = _checks.real_valued(f, "directional_derivative")
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: ArrayLike) -> jax.Array:
         x = _checks.vector(x, "directional_derivative")
         v = _checks.like(direction, x, "directional_derivative", "direction")
         return _passes.nested(f, x, (v,))
@@ -193,7 +194,7 @@ def partial_derivative(f: Function, *inputs: int) -> Function:
     indices = input_indices(inputs, "partial_derivative")
     f = _checks.real_valued(f, "partial_derivative")
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: ArrayLike) -> jax.Array:
         x = _checks.vector(x, "partial_derivative")
         _checks.require_inputs(indices, x.size, "partial_derivative")
         unit = _passes.units(x)
@@ -246,7 +247,7 @@ def derivative(f: Function, order: int = 1) -> Function:
         raise ValueError(f"derivative got order {order}; pass 1 or more")
     f = _checks.real_valued(f, "derivative")
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: ArrayLike) -> jax.Array:
         x = _checks.scalar(x, "derivative")
         return _passes.nested(f, x, (jnp.ones_like(x),) * order)
 
@@ -285,7 +286,7 @@ def hessian(f: Function) -> Function:
 def hessian_diagonal(f: Function) -> Function:
     r"""Returns the pure second derivatives of a scalar function.
 
-    .. math:: (\partial^2 f/\partial x_0^2, \dots, \partial^2 f/\partial x_{d-1}^2)
+    .. math:: h_i(x) = \partial^2 f / \partial x_i^2
 
     Args:
       f: one example x (d,) to a scalar ().
@@ -304,14 +305,14 @@ def hessian_diagonal(f: Function) -> Function:
 def _hessian(f: Function, name: str) -> Function:
     f = _checks.scalar_valued(f, name)
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: ArrayLike) -> jax.Array:
         x = _checks.vector(x, name)
         return _passes.curvature(f, x, _passes.units(x))[2]
 
     return at
 
 
-def hessian_vector_product(f: Function, vector: jax.Array) -> Function:
+def hessian_vector_product(f: Function, vector: ArrayLike) -> Function:
     r"""Returns the Hessian times one vector, by one jvp of the gradient.
 
     .. math:: H(x)\, v = \nabla (\nabla f(x) \cdot v)
@@ -330,11 +331,11 @@ def hessian_vector_product(f: Function, vector: jax.Array) -> Function:
 
     References:
       Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6,
-      1994, equation 1.
+      1994.
     """
     f = _checks.scalar_valued(f, "hessian_vector_product")
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: ArrayLike) -> jax.Array:
         x = _checks.vector(x, "hessian_vector_product")
         v = _checks.like(vector, x, "hessian_vector_product", "vector")
         return _passes.curvature(f, x, v[None])[2][0]
@@ -345,8 +346,8 @@ def hessian_vector_product(f: Function, vector: jax.Array) -> Function:
 def laplacian(
     f: Function,
     *,
-    weights: jax.Array | None = None,
-    directions: jax.Array | None = None,
+    weights: ArrayLike | None = None,
+    directions: ArrayLike | None = None,
 ) -> Function:
     r"""Returns the weighted sum of pure second derivatives of a scalar function.
 
@@ -385,9 +386,9 @@ def laplacian(
 def value_and_laplacian(
     f: Function,
     *,
-    weights: jax.Array | None = None,
-    directions: jax.Array | None = None,
-) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    weights: ArrayLike | None = None,
+    directions: ArrayLike | None = None,
+) -> Callable[[ArrayLike], tuple[jax.Array, jax.Array]]:
     r"""Returns f(x) and its weighted Laplacian, from one pass.
 
     .. math:: x \mapsto (f(x), \textstyle\sum_k c_k v_k^\top H(x) v_k)
@@ -411,7 +412,7 @@ def value_and_laplacian(
 def _value_and_laplacian(f: Function, weights, directions, name: str):
     f = _checks.scalar_valued(f, name)
 
-    def at(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def at(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
         x = _checks.vector(x, name)
         return _passes.laplacian(f, x, *_checks.terms(weights, directions, x, name))
 
@@ -471,7 +472,7 @@ def curl(f: Function) -> Function:
     """
     whole = _field_jacobian(f, "curl")
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: ArrayLike) -> jax.Array:
         x = _checks.vector(x, "curl")
         if x.size not in (2, 3):
             raise ValueError(
@@ -494,7 +495,7 @@ def _field_jacobian(f: Function, name: str) -> Function:
         _checks.require_field(y.shape, x.size, name)
         return y
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: ArrayLike) -> jax.Array:
         x = _checks.vector(x, name)
         return _passes.jacobian(field, x, x.size)[1]
 

@@ -8,11 +8,12 @@ out and ``explain`` tells it, so the account cannot depart from what is computed
 import functools
 from collections import Counter, namedtuple
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _operators, _passes
 
@@ -38,7 +39,7 @@ class Partial(NamedTuple):
 class Directional(NamedTuple):
     """Asks for the derivative along direction (d,); the field is ``directional``."""
 
-    direction: jax.Array
+    direction: ArrayLike
 
 
 class Hessian(NamedTuple):
@@ -52,8 +53,8 @@ class HessianDiagonal(NamedTuple):
 class Laplacian(NamedTuple):
     """Asks for a weighted sum of second derivatives; the field is ``laplacian``."""
 
-    weights: jax.Array | None = None
-    directions: jax.Array | None = None
+    weights: ArrayLike | None = None
+    directions: ArrayLike | None = None
 
 
 class Divergence(NamedTuple):
@@ -86,7 +87,7 @@ _SCALAR = (Gradient, Hessian, HessianDiagonal, Laplacian)
 
 def derivatives(
     f: Callable[..., jax.Array], *wanted: Spec
-) -> Callable[[jax.Array], tuple]:
+) -> Callable[[ArrayLike], Any]:
     r"""Returns several derivatives of f at one x, sharing the passes they can share.
 
     .. math:: x \mapsto (f(x), \nabla f(x), \operatorname{tr} H(x), \dots)
@@ -123,7 +124,7 @@ def derivatives(
     result = _result_type(_fields(wanted))
     f = _checks.real_valued(f, "derivatives")
 
-    def at(x: jax.Array) -> tuple:
+    def at(x: ArrayLike) -> tuple:
         x = _checks.vector(x, "derivatives")
         terms, plan = _plan(f, x, wanted)
         known = _known(f, x, terms, plan)
@@ -132,7 +133,7 @@ def derivatives(
     return at
 
 
-def explain(f: Callable[..., jax.Array], x: jax.Array, *wanted: Spec) -> str:
+def explain(f: Callable[..., jax.Array], x: ArrayLike, *wanted: Spec) -> str:
     """Tells, as text, how ``derivatives`` computes each quantity and what it costs.
 
     One line per quantity: the mode, the number of tangents or cotangents, why, and
@@ -156,8 +157,9 @@ def explain(f: Callable[..., jax.Array], x: jax.Array, *wanted: Spec) -> str:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxcon.derivatives import Gradient, explain
-      >>> print(explain(jnp.prod, jnp.ones(3), Gradient()).splitlines()[1].split(":")[0])
-      gradient    reverse, 1 cotangent
+      >>> account = explain(jnp.prod, jnp.ones(3), Gradient())
+      >>> "reverse, 1 cotangent" in account
+      True
     """
     fields = _fields(wanted)
     f = _checks.real_valued(f, "explain")
@@ -166,8 +168,8 @@ def explain(f: Callable[..., jax.Array], x: jax.Array, *wanted: Spec) -> str:
     width = max(map(len, (*fields, "together"))) + 2
     header = f"f: {x.shape} -> {plan.shape}, {x.dtype}, on {jax.default_backend()}"
     lines = [
-        f"{field:<{width}}{_account(term, plan, x.size)}; alone {_cost(f, x, term.spec)}"
-        for field, term in zip(fields, terms)
+        f"{field:<{width}}{_account(t, plan, x.size)}; alone {_cost(f, x, t.spec)}"
+        for field, t in zip(fields, terms)
     ]
     return "\n".join([header, *lines, f"{'together':<{width}}{_cost(f, x, *wanted)}"])
 
@@ -225,10 +227,10 @@ class _Plan(NamedTuple):
 class _Known(NamedTuple):
     """What the passes returned."""
 
+    own: dict[int, jax.Array]  # by position: H v (k, d) or J v (..., 1)
     value: jax.Array | None = None
     jacobian: jax.Array | None = None  # or the gradient
     hessian: jax.Array | None = None
-    own: dict[int, jax.Array] = {}  # by position: H v (k, d) or J v (..., 1)
 
 
 def _plan(
@@ -301,20 +303,20 @@ def _is_single(term: _Term) -> bool:
 
 def _known(f: Callable, x: jax.Array, terms: tuple[_Term, ...], plan: _Plan) -> _Known:
     if plan.second == "units":
-        return _Known(*_passes.curvature(f, x, _passes.units(x)))
+        return _Known({}, *_passes.curvature(f, x, _passes.units(x)))
     if plan.second == "own":
         seeds, split = _stack(terms, lambda t: isinstance(t.spec, Laplacian))
         value, gradient, products = _passes.curvature(f, x, seeds)
-        return _Known(value, gradient, None, split(products, 0))
+        return _Known(split(products, 0), value, gradient)
     if plan.first == "reverse":
-        return _Known(*_passes.reverse(f, x))
+        return _Known({}, *_passes.reverse(f, x))
     if plan.first == "forward":
-        return _Known(*_passes.forward(f, x, _passes.units(x)))
+        return _Known({}, *_passes.forward(f, x, _passes.units(x)))
     if plan.first == "tangents":
         tangents, split = _stack(terms, _is_single)
         value, along = _passes.forward(f, x, tangents)
-        return _Known(value, own=split(along, -1))
-    return _Known()
+        return _Known(split(along, -1), value)
+    return _Known({})
 
 
 def _stack(terms: tuple[_Term, ...], chosen: Callable[[_Term], bool]):

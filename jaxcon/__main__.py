@@ -1,0 +1,5 @@
+"""`python -m jaxcon`: the command."""
+
+from jaxcon.cli import main
+
+main()

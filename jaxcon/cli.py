@@ -1,0 +1,297 @@
+"""The `jaxcon` command: fit, predict, example.
+
+Bad input ends in one line and exit code 2, Ctrl-C in what was reached, saved, and 130.
+"""
+
+import csv
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from jaxcon import report, runs, tabular
+from jaxcon.comparison import Judge, train
+from jaxcon.examples import EXAMPLES, Example
+from jaxcon.tabular import Rules, Settings, TableError
+from jaxcon.training import Interrupted, NonFiniteError
+
+try:
+    import tyro
+except ImportError:
+    print("jaxcon: the command needs tyro: pip install 'jaxcon[cli]'", file=sys.stderr)
+    sys.exit(2)
+
+MethodName = Literal["unconstrained", "penalty", "lagrangian", "augmented"]
+
+app = tyro.extras.SubcommandApp()
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command's entry point.
+
+    Args:
+        arguments: in place of the command line's.
+
+    Raises:
+        SystemExit: always: 0, 2 (bad input), 1 (a fit that went wrong) or 130 (Ctrl-C).
+    """
+    try:
+        app.cli(
+            prog="jaxcon",
+            description="Fits networks whose exact derivatives obey constraints.",
+            args=arguments,
+            # Flags read --increasing and --steps, whatever dataclass they stand in.
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except (TableError, ImportError) as error:
+        _leave(str(error), 2)
+    except NonFiniteError as error:
+        _leave(str(error), 1)
+    except KeyboardInterrupt as stop:
+        _leave(str(stop) or "stopped by Ctrl-C before anything was trained", 130)
+    sys.exit(0)
+
+
+@app.command
+def fit(
+    data: tyro.conf.Positional[Path | None] = None,
+    *,
+    target: str | None = None,
+    inputs: tuple[str, ...] = (),
+    rules: Rules = Rules(),
+    method: MethodName | None = None,
+    compare: tyro.conf.FlagCreatePairsOff[bool] = False,
+    settings: Settings = Settings(),
+    out: Path | None = None,
+) -> None:
+    """Fit a network to a table under shape constraints on its exact derivatives.
+
+    Args:
+        data: CSV of numbers whose first line holds the columns' names. Without it, Engel's
+            food expenditure data, increasing and concave in income, in every way.
+        target: column to fit.
+        inputs: columns to fit it from; all others unless given.
+        rules: what must hold.
+        method: the way to train; the augmented Lagrangian unless given.
+        compare: train in every way and compare.
+        settings: how to fit.
+        out: new folder for what comes of it.
+    """
+    if compare and method:
+        raise TableError("--compare trains in every way; leave out --method")
+    every = compare or (data is None and method is None)
+    if data is None:
+        example = _engel(target, inputs, rules)
+    elif target is None:
+        raise TableError("--target is needed: the column to fit")
+    else:
+        columns = (*inputs, target) if inputs else None
+        table = tabular.read_csv(data, columns)
+        example = Example(table, target, rules, truth=None)
+    if compare and example.rules == Rules():
+        raise TableError("--compare needs something to hold, e.g. --increasing COLUMN")
+    only = None if every else method or "augmented"
+    name = "engel" if data is None else data.stem
+    _run(example, settings, only, out, name, data)
+
+
+@app.command
+def predict(
+    run: tyro.conf.Positional[Path],
+    data: tyro.conf.Positional[Path],
+    *,
+    method: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Apply a fitted model to new rows and print them with its predictions, as CSV.
+
+    Args:
+        run: folder that `jaxcon fit` wrote.
+        data: CSV with the columns the model was fitted from.
+        method: whose parameters; those trained last unless given.
+        out: new CSV to write instead of printing.
+    """
+    scaling, params = runs.read_model(run, method)
+    x = tabular.read_csv(data, scaling.inputs).values
+    outside = int(np.any((x < scaling.lower) | (x > scaling.upper), axis=1).sum())
+    if outside:
+        _say(
+            f"{outside} of {len(x)} rows lie outside the box that the model was fitted "
+            "in, where its constraints were not enforced"
+        )
+    names = [*scaling.inputs, scaling.target]
+    rows = np.column_stack([x, scaling.predict(params, x)])
+    if out is None:
+        _write_rows(sys.stdout, names, rows)
+        return
+    try:
+        with open(out, "x", newline="", encoding="utf-8") as file:
+            _write_rows(file, names, rows)
+    except OSError as error:
+        raise TableError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
+@app.command
+def example(
+    name: tyro.conf.Positional[str],
+    *,
+    settings: Settings = Settings(),
+    out: Path | None = None,
+) -> None:
+    """Run a packaged example and compare every way to train it.
+
+    Args:
+        name: which: engel, call-surface.
+        settings: how to fit.
+        out: new folder for what comes of it.
+    """
+    if name not in EXAMPLES:
+        raise TableError(f"there is no example {name!r}; there are {', '.join(EXAMPLES)}")
+    _run(EXAMPLES[name](), settings, None, out, name, None)
+
+
+def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> Example:
+    """The packaged data, under its own rules unless others are given."""
+    engel = EXAMPLES["engel"]()
+    for column in (*inputs, *filter(None, [target])):
+        if column not in engel.table.names:
+            raise TableError(
+                f"Engel's data (no file was given) has no column {column!r}; it has "
+                f"{', '.join(map(repr, engel.table.names))}"
+            )
+    own = target in (None, engel.target) and rules == Rules()
+    return engel._replace(
+        target=target or engel.target, rules=engel.rules if own else rules
+    )
+
+
+def _run(
+    example: Example,
+    settings: Settings,
+    only: str | None,
+    out: Path | None,
+    name: str,
+    data: Path | None,
+) -> None:
+    """Trains one way or all, and writes the run's folder as it goes."""
+    table, target, rules, truth = example
+    problem, scaling = tabular.problem(table, target, rules, settings, truth)
+    ways = tabular.ways(settings)
+    ways = ways if only is None else {only: ways[only]}
+    folder = runs.new_folder(out, name)
+    judge, outcomes, parameters = Judge(problem), [], {}
+    entries: dict[str, Any] = {
+        "command": _command(example, settings, only, name, data),
+        "data": None
+        if data is None
+        else {"path": str(data), "sha256": runs.file_hash(data)},
+        "rows": len(table.values),
+        "target": target,
+        "rules": asdict(rules),
+        "settings": asdict(settings),
+        "scaling": scaling.to_json(),
+        "trained": [],
+    }
+    runs.write_json(folder, entries)
+    try:
+        for way_name, way in ways.items():
+            _say(f"{name}: {way_name}")
+            try:
+                result = train(problem, way, steps=settings.steps, seed=settings.seed)
+            except (Interrupted, NonFiniteError) as stop:
+                # What was reached counts as trained: it can be predicted with.
+                parameters[way_name] = stop.result.state.params
+                entries["stopped"] = f"{way_name}: {stop}"
+                raise
+            parameters[way_name] = result.state.params
+            outcomes.append(judge(way_name, result))
+    except (KeyboardInterrupt, NonFiniteError) as stop:
+        reason = str(stop) or "stopped by Ctrl-C"
+        stop.args = (f"{reason.removesuffix('; .result holds it')}; saved in {folder}",)
+        raise
+    finally:
+        entries["trained"] = list(parameters)
+        entries["results"] = report.rows(outcomes)
+        entries["worst points"] = {
+            outcome.name: outcome.worst_points for outcome in outcomes
+        }
+        runs.write_parameters(folder, parameters)
+        runs.write_json(folder, entries)
+        if outcomes:
+            runs.write_results(folder, outcomes)
+    _plot_curves(folder, example, scaling, parameters)
+    print(report.markdown(entries["results"]), end="")
+    print(f"\nviolations are in standard deviations of {target} per whole range of an")
+    print(f"input (of its square, for curvatures); everything is in {folder}")
+
+
+def _plot_curves(
+    folder: Path, example: Example, scaling: tabular.Scaling, parameters: dict[str, Any]
+) -> None:
+    """One figure for each constrained input, of the methods that compete."""
+    rules = example.rules
+    shaped = (*rules.increasing, *rules.decreasing, *rules.convex, *rules.concave)
+    for column in dict.fromkeys(shaped or scaling.inputs[:1]):
+        curves = {}
+        for way_name, params in parameters.items():
+            x, curves[way_name] = tabular.curve(scaling, params, column)
+        alone = len(scaling.inputs) == 1
+        table, truth = example.table, example.truth
+        report.plot_curves(
+            x,
+            curves,
+            (column, scaling.target),
+            folder / f"curve-{_file_name(column)}.png",
+            data=(table.column(column), table.column(scaling.target))
+            if alone
+            else None,
+            truth=tabular.true_curve(scaling, truth, column) if truth else None,
+        )
+
+
+def _file_name(column: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in column)
+
+
+def _command(
+    example: Example, settings: Settings, only: str | None, name: str, data: Path | None
+) -> str:
+    """The command that repeats this run, every setting written out."""
+    if data is None and name != "engel":
+        words = ["jaxcon", "example", name]
+    else:
+        words = ["jaxcon", "fit", *([] if data is None else [str(data)])]
+        words += ["--target", example.target, "--inputs"]
+        words += [column for column in example.table.names if column != example.target]
+        words += ["--compare"] if only is None else ["--method", only]
+        words += _flags(example.rules)
+    return shlex.join([*words, *_flags(settings)])
+
+
+def _flags(options: Rules | Settings) -> list[str]:
+    words = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value is not None and value != ():
+            words.append(f"--{field.name.replace('_', '-')}")
+            words += map(str, value if isinstance(value, tuple) else [value])
+    return words
+
+
+def _write_rows(file: Any, names: list[str], rows: np.ndarray) -> None:
+    writer = csv.writer(file)
+    writer.writerow(names)
+    writer.writerows(rows.tolist())
+
+
+def _say(message: str) -> None:
+    print(f"jaxcon: {message}", file=sys.stderr)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    _say(message)
+    sys.exit(code)

@@ -1,0 +1,193 @@
+"""Shows: the table and the figures of a comparison."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxcon.comparison import Outcome
+
+Row = dict[str, str | float]
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """One row per outcome: accuracy, worst violations, multipliers, KKT, seconds.
+
+    Args:
+        outcomes: of one problem.
+
+    Returns:
+        Rows with the same keys. Violations are the largest over all constraints;
+        "multipliers" is the largest constraint's sum over its points; "stationarity" and
+        "slackness" are KKT residuals of the trained problem.
+    """
+    return [
+        {
+            "method": outcome.name,
+            **outcome.scores,
+            "violation (search)": max(outcome.searched.values(), default=0.0),
+            "violation (random)": max(outcome.random.values(), default=0.0),
+            "multipliers": max(map(abs, outcome.multipliers.values()), default=0.0),
+            "stationarity": outcome.kkt.stationarity,
+            "slackness": outcome.kkt.slackness,
+            "seconds": outcome.result.seconds,
+            "compile seconds": outcome.result.compile_seconds,
+        }
+        for outcome in outcomes
+    ]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A Markdown table, its columns aligned so that it also reads as plain text.
+
+    Args:
+        rows: dicts with the same keys.
+
+    Returns:
+        Lines, the last one ended.
+    """
+    header = list(rows[0])
+    cells = [header, *([_cell(row[name]) for name in header] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    ruler = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in
+             enumerate(widths)]
+    return "".join(
+        "| " + " | ".join(map(_pad, line, widths, range(len(line)))) + " |\n"
+        for line in [cells[0], ruler, *cells[1:]]
+    )
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    if value == 0:
+        return "0"
+    return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.1e}"
+
+
+def _pad(text: str, width: int, column: int) -> str:
+    return text.ljust(width) if column == 0 else text.rjust(width)
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Writes rows as CSV, every number in full.
+
+    Args:
+        rows: dicts with the same keys.
+        path: the file.
+    """
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class Curve(NamedTuple):
+    """A fitted function and its derivatives along one input.
+
+    Attributes:
+        value: (n,).
+        slope: (n,).
+        curvature: (n,).
+    """
+
+    value: np.ndarray
+    slope: np.ndarray
+    curvature: np.ndarray
+
+
+def plot_curves(
+    x: np.ndarray,
+    curves: dict[str, Curve],
+    names: tuple[str, str],
+    path: Path,
+    *,
+    data: tuple[np.ndarray, np.ndarray] | None = None,
+    truth: Curve | None = None,
+) -> None:
+    """Fit, slope and curvature against one input, the ways over one another.
+
+    Args:
+        x: places along the input, (n,).
+        curves: by way.
+        names: of the input and of the target, for the axes.
+        path: the PNG to write.
+        data: points (x, y) to show under the fit.
+        truth: the true function, where it is known.
+    """
+    figure = _figure(12, 3.6)
+    labels = (names[1], f"slope in {names[0]}", f"curvature in {names[0]}")
+    for place, (part, label) in enumerate(zip(Curve._fields, labels)):
+        axes = figure.add_subplot(1, 3, place + 1)
+        if data is not None and part == "value":
+            axes.scatter(*data, s=6, color="0.7", label="data")
+        if truth is not None:
+            axes.plot(x, getattr(truth, part), color="black", ls=":", label="truth")
+        for name, curve in curves.items():
+            axes.plot(x, getattr(curve, part), label=name, **_style(name))
+        if part != "value":
+            axes.axhline(0, color="0.6", lw=0.8)
+            # One wild unconstrained curve must not flatten the others.
+            calm = [getattr(curve, part) for name, curve in curves.items()
+                    if name != "unconstrained"] or [getattr(c, part) for c in
+                                                     curves.values()]
+            low, high = np.min(calm), np.max(calm)
+            room = 0.75 * (high - low) + 1e-12
+            axes.set_ylim(min(low, 0) - room, max(high, 0) + room)
+        axes.set_xlabel(names[0])
+        axes.set_title(label)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Worst violation and largest multiplier over the steps.
+
+    Args:
+        outcomes: of one problem.
+        path: the PNG to write.
+    """
+    figure = _figure(9, 3.6)
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    for outcome in outcomes:
+        history = outcome.result.history
+        style = _style(outcome.name)
+        # A zero violation has no place on a logarithmic axis: it leaves a gap.
+        seen = np.where(history.max_violation > 0, history.max_violation, np.nan)
+        left.semilogy(seen, label=outcome.name, **style)
+        multipliers = [*history.multiplier.equality.values(),
+                       *history.multiplier.inequality.values()]
+        if multipliers and np.max(multipliers) > 0:
+            right.plot(np.max(multipliers, axis=0), label=outcome.name, **style)
+    left.set_title("worst violation at the training points")
+    right.set_title("largest multiplier of a point")
+    for axes in (left, right):
+        axes.set_xlabel("step")
+        if axes.lines:
+            axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+_COLORS = {
+    "unconstrained": "C3",
+    "light penalty": "C8",
+    "penalty": "C1",
+    "heavy penalty": "C5",
+    "lagrangian": "C2",
+    "augmented": "C0",
+}
+
+
+def _style(name: str) -> dict[str, Any]:
+    emphasis = {"lw": 2.0} if name == "augmented" else {"lw": 1.0}
+    return emphasis | ({"color": _COLORS[name]} if name in _COLORS else {})
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("plots need matplotlib: pip install 'jaxcon[plot]'") from None
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,161 @@
+"""Keeps: the folder of one run of the command, written as it goes and read back.
+
+=================== ===========================================================
+run.json            every setting, the data's hash, versions, seed, the results
+parameters.npz      parameters of every way, by name (arrays only, no pickle)
+table.csv, table.md the comparison
+history.png         violation and multipliers over the steps
+curve-INPUT.png     fit, slope and curvature against a constrained input
+=================== ===========================================================
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcon import report
+from jaxcon.comparison import Outcome
+from jaxcon.tabular import Scaling, TableError, init_network
+
+
+def new_folder(out: Path | None, name: str) -> Path:
+    """Makes the folder of a new run; never one that holds something.
+
+    Args:
+        out: the folder to make, or None for the first free ``jaxcon-runs/NAME-k``.
+        name: of the run, used where `out` is None.
+
+    Returns:
+        The folder, made.
+
+    Raises:
+        TableError: `out` exists, or cannot be made.
+    """
+    number = 1
+    while out is None:
+        free = Path("jaxcon-runs") / f"{name}-{number}"
+        out, number = (None if free.exists() else free), number + 1
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError:
+        raise TableError(f"--out {out} exists already; name a new folder") from None
+    except OSError as error:
+        raise TableError(f"--out {out} cannot be made: {error.strerror}") from None
+    return out
+
+
+def write_json(folder: Path, entries: dict[str, Any]) -> None:
+    """Writes run.json, with the versions of everything that computed.
+
+    Args:
+        folder: of the run.
+        entries: what else to keep.
+    """
+    packages = ("jaxcon", "jax", "jaxlib", "optax", "numpy", "scipy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions["python"] = platform.python_version()
+    whole = entries | {"versions": versions, "backend": jax.default_backend()}
+    text = json.dumps(whole, indent=2, default=_plain) + "\n"
+    _write(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def write_parameters(folder: Path, parameters: dict[str, Any]) -> None:
+    """Writes parameters.npz, one array "WAY/LAYER/NAME" each.
+
+    Args:
+        folder: of the run.
+        parameters: networks by way.
+    """
+    arrays = {
+        f"{way}/{_name(path)}": np.asarray(leaf)
+        for way, params in parameters.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+    def save(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez(file, **arrays)
+
+    _write(folder / "parameters.npz", save)
+
+
+def write_results(folder: Path, outcomes: Sequence[Outcome]) -> None:
+    """Writes the table, as CSV and as Markdown, and the history's figure.
+
+    Args:
+        folder: of the run.
+        outcomes: of the ways that finished.
+    """
+    rows = report.rows(outcomes)
+    report.write_csv(rows, folder / "table.csv")
+    (folder / "table.md").write_text(report.markdown(rows), encoding="utf-8")
+    report.plot_history(outcomes, folder / "history.png")
+
+
+def read_model(folder: Path, way: str | None) -> tuple[Scaling, Any]:
+    """Scaling and parameters of a finished run.
+
+    Args:
+        folder: of the run.
+        way: whose parameters; None for the last one trained.
+
+    Returns:
+        The `Scaling` and the network's parameters.
+
+    Raises:
+        TableError: the folder holds no run, or not that way.
+    """
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        scaling = Scaling.from_json(run["scaling"])
+        settings, trained = run["settings"], run["trained"]
+        with np.load(folder / "parameters.npz", allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, KeyError, ValueError):
+        raise TableError(f"{folder} holds no run of jaxcon fit") from None
+    way = trained[-1] if way is None else way
+    if way not in trained:
+        known = ", ".join(map(repr, trained))
+        raise TableError(f"{folder} has no method {way!r}; it has {known}")
+    sizes = (len(scaling.inputs), *(settings["width"],) * settings["depth"], 1)
+    like = jax.eval_shape(lambda: init_network(jax.random.key(0), sizes))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, _: arrays[f"{way}/{_name(path)}"], like
+    )
+    return scaling, params
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: the file.
+
+    Returns:
+        64 characters.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes beside `path` and moves it there: whole or not at all."""
+    beside = path.with_name(path.name + ".part")
+    write(beside)
+    os.replace(beside, path)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's arrays and numbers as JSON's."""
+    return np.asarray(value).tolist()

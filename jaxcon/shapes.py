@@ -1,0 +1,360 @@
+r"""The residuals everybody writes: shape constraints on a network's exact derivatives.
+
+Each function here turns an ``apply(params, x) -> y`` of *one* example, x of shape (d,),
+into a constraint ``(params, batch) -> residual`` over many points. ``on`` says where:
+
+- a name: the points are ``batch[name]``, shape (n, d);
+- an array (n, d): always these points;
+- None: the batch itself is the points.
+
+Put inequalities (`increasing`, `decreasing`, `convex`, `concave`, `bounded`, `lipschitz`)
+under ``Constraints.inequality`` and equalities (`sums_to`, `equals`, `boundary`) under
+``Constraints.equality``. They hold where they are checked; `jaxcon.points.worst_case`
+searches for where they do not.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcon import derivatives
+from jaxcon.constraints import Constraint
+
+Apply = Callable[[Any, jax.Array], jax.Array]
+
+
+def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
+    r"""Never falls along one input: :math:`g = -\partial f / \partial x_i \le 0`.
+
+    Args:
+        apply: (params, x (d,)) -> ().
+        index: i, which input.
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An inequality constraint with residual (n,), in output units per input unit.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> rises = jc.shapes.increasing(lambda p, x: p * x[0] ** 2, 0)
+        >>> print(rises(1.0, jnp.array([[-1.0], [2.0]])))
+        [ 2. -4.]
+    """
+    return _pointwise(
+        apply, on, lambda f: _negative(derivatives.partial_derivative(f, index))
+    )
+
+
+def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
+    r"""Never rises along one input: :math:`g = \partial f / \partial x_i \le 0`.
+
+    Args:
+        apply: (params, x (d,)) -> ().
+        index: i, which input.
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An inequality constraint with residual (n,), in output units per input unit.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> falls = jc.shapes.decreasing(lambda p, x: p * x[0] ** 2, 0)
+        >>> print(falls(1.0, jnp.array([[-1.0], [2.0]])))
+        [-2.  4.]
+    """
+    return _pointwise(
+        apply, on, lambda f: derivatives.partial_derivative(f, index)
+    )
+
+
+def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
+    r"""Convex along one input: :math:`g = -\partial^2 f / \partial x_i^2 \le 0`.
+
+    Convexity along each of several inputs is weaker than convexity in all of them
+    jointly, which asks for a positive semidefinite Hessian.
+
+    Args:
+        apply: (params, x (d,)) -> (); twice differentiable (a relu network's second
+            derivative is zero wherever it exists, so this would constrain nothing).
+        index: i, which input.
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An inequality constraint with residual (n,), in output units per squared input
+        unit.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> bowl = jc.shapes.convex(lambda p, x: p * x[0] ** 2, 0)
+        >>> print(bowl(1.0, jnp.array([[-1.0], [2.0]])))
+        [-2. -2.]
+    """
+    return _pointwise(
+        apply, on, lambda f: _negative(derivatives.partial_derivative(f, index, index))
+    )
+
+
+def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
+    r"""Concave along one input: :math:`g = \partial^2 f / \partial x_i^2 \le 0`.
+
+    Args:
+        apply: (params, x (d,)) -> (); twice differentiable, as for `convex`.
+        index: i, which input.
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An inequality constraint with residual (n,), in output units per squared input
+        unit.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> dome = jc.shapes.concave(lambda p, x: p * x[0] ** 2, 0)
+        >>> print(dome(-1.0, jnp.array([[-1.0], [2.0]])))
+        [-2. -2.]
+    """
+    return _pointwise(
+        apply, on, lambda f: derivatives.partial_derivative(f, index, index)
+    )
+
+
+def bounded(
+    apply: Apply,
+    lower: float | None = None,
+    upper: float | None = None,
+    *,
+    on: Any = None,
+) -> Constraint:
+    r"""Stays between two bounds: :math:`g = \max(l - f, f - u) \le 0`.
+
+    At most one side can be active at a point, so one multiplier per point and output is
+    all a KKT point needs, and the kink lies half-way between the bounds, where g < 0.
+
+    Args:
+        apply: (params, x (d,)) -> () or (m,); each output is held to the same bounds.
+        lower: l, or None for no lower bound.
+        upper: u > l, or None for no upper bound.
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An inequality constraint with residual (n,), or (n m,) for m outputs, in output
+        units.
+
+    Raises:
+        ValueError: neither bound is given, or lower >= upper.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> unit = jc.shapes.bounded(lambda p, x: p * x[0], 0.0, 1.0)
+        >>> print(unit(1.0, jnp.array([[-1.0], [0.5], [3.0]])))
+        [ 1.  -0.5  2. ]
+    """
+    if lower is None and upper is None:
+        raise ValueError("bounded needs lower=, upper= or both")
+    if lower is not None and upper is not None and not lower < upper:
+        raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}")
+
+    def outside(y: jax.Array) -> jax.Array:
+        below = -jnp.inf if lower is None else lower - y
+        above = -jnp.inf if upper is None else y - upper
+        return jnp.maximum(below, above)
+
+    return _pointwise(apply, on, lambda f: lambda x: outside(f(x)), flat=True)
+
+
+def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
+    r"""Nowhere steeper than a constant: :math:`g = \|\nabla_x f\|_2 - L \le 0`.
+
+    Args:
+        apply: (params, x (d,)) -> ().
+        constant: L > 0, in output units per input unit (Euclidean).
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An inequality constraint with residual (n,).
+
+    Raises:
+        ValueError: `constant` is not positive.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> gentle = jc.shapes.lipschitz(lambda p, x: p * (3 * x[0] + 4 * x[1]), 1.0)
+        >>> print(gentle(1.0, jnp.zeros((1, 2))))
+        [4.]
+    """
+    if not constant > 0:
+        raise ValueError(f"lipschitz needs a constant > 0, got {constant}")
+
+    def excess(f: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+        return lambda x: _norm(derivatives.gradient(f)(x)) - constant
+
+    return _pointwise(apply, on, excess)
+
+
+def sums_to(apply: Apply, total: float = 1.0, *, on: Any = None) -> Constraint:
+    r"""Outputs add up: :math:`h = \sum_k f_k(x) - c = 0`.
+
+    Args:
+        apply: (params, x (d,)) -> (m,).
+        total: c.
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An equality constraint with residual (n,), in output units.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> whole = jc.shapes.sums_to(lambda p, x: p * x)
+        >>> print(whole(1.0, jnp.array([[0.5, 0.5], [1.0, 1.0]])))
+        [0. 1.]
+    """
+    return _pointwise(apply, on, lambda f: lambda x: jnp.sum(f(x)) - total)
+
+
+def equals(
+    apply: Apply,
+    target: float | Callable[[jax.Array], jax.Array],
+    *,
+    on: Any = None,
+) -> Constraint:
+    r"""Agrees with a known function of the input: :math:`h = f(x) - t(x) = 0`.
+
+    Args:
+        apply: (params, x (d,)) -> () or (m,).
+        target: t, a number or a function of one x with the shape of `apply`'s output.
+        on: where it is checked (see the module's first lines).
+
+    Returns:
+        An equality constraint with residual (n,), or (n m,) for m outputs, in output
+        units.
+
+    Raises:
+        ValueError: when traced, if the target's shape is not the output's.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> doubles = jc.shapes.equals(lambda p, x: p * x[0], lambda x: 2 * x[0])
+        >>> print(doubles(3.0, jnp.array([[1.0], [2.0]])))
+        [1. 2.]
+    """
+
+    def difference(f: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+        return lambda x: _minus(f(x), target, x)
+
+    return _pointwise(apply, on, difference, flat=True)
+
+
+def boundary(
+    apply: Apply,
+    value: float | Callable[[jax.Array], jax.Array] = 0.0,
+    *,
+    flux: bool = False,
+    on: Any = "boundary",
+) -> Constraint:
+    r"""Boundary conditions: :math:`f = v` (Dirichlet) or :math:`\partial_n f = v` (Neumann).
+
+    Args:
+        apply: (params, x (d,)) -> ().
+        value: v, a number or a function of one x.
+        flux: False for the value itself; True for the derivative along the outward
+            normal.
+        on: where: an array (n, d) for values; for a flux `points.Boundary` (points and
+            normals); or the name of either in the batch; None for the batch itself.
+
+    Returns:
+        An equality constraint with residual (n,), in output units (per input unit).
+
+    Raises:
+        ValueError: when traced, if `value`'s shape is not the output's.
+        TypeError: when traced, if a flux is asked for on points without normals.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> ends = jc.points.boundary([0.0], [1.0])
+        >>> fixed = jc.shapes.boundary(lambda p, x: p * x[0], on=ends.points)
+        >>> print(fixed(2.0, None))
+        [0. 2.]
+        >>> leaving = jc.shapes.boundary(lambda p, x: p * x[0], flux=True, on=ends)
+        >>> print(leaving(2.0, None))
+        [-2.  2.]
+    """
+
+    def constraint(params: Any, batch: Any) -> jax.Array:
+        where = _read(on, batch)
+        f = partial(apply, params)
+        if not flux:
+            where = getattr(where, "points", where)
+            return jax.vmap(lambda x: _minus(f(x), value, x))(_many(where))
+        if not (hasattr(where, "points") and hasattr(where, "normals")):
+            raise TypeError(
+                "boundary(flux=True) needs points and outward normals: pass what "
+                f"jaxcon.points.boundary returns, got {type(where).__name__}"
+            )
+
+        def outflow(x: jax.Array, normal: jax.Array) -> jax.Array:
+            return _minus(derivatives.directional_derivative(f, normal)(x), value, x)
+
+        return jax.vmap(outflow)(_many(where.points), where.normals)
+
+    return constraint
+
+
+def _pointwise(
+    apply: Apply,
+    on: Any,
+    residual: Callable[[Callable[[jax.Array], jax.Array]], Callable[..., jax.Array]],
+    flat: bool = False,
+) -> Constraint:
+    """Vmaps a residual of one point over the points `on` names."""
+
+    def constraint(params: Any, batch: Any) -> jax.Array:
+        points = _many(_read(on, batch))
+        values = jax.vmap(residual(partial(apply, params)))(points)
+        return values.reshape(-1) if flat else values
+
+    return constraint
+
+
+def _read(on: Any, batch: Any) -> Any:
+    if on is None:
+        return batch
+    if not isinstance(on, str):
+        return on
+    try:
+        return batch[on]
+    except (KeyError, TypeError, IndexError):
+        has = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
+        raise ValueError(
+            f"constraint points {on!r} are not in the batch, which has {has}"
+        ) from None
+
+
+def _many(points: Any) -> jax.Array:
+    if jnp.ndim(points) != 2:
+        raise ValueError(
+            f"constraint points must have shape (n, d), got {jnp.shape(points)}"
+        )
+    return jnp.asarray(points)
+
+
+def _minus(y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
+    value = target(x) if callable(target) else target
+    if callable(target) and jnp.shape(value) != jnp.shape(y):
+        raise ValueError(
+            f"the target has shape {jnp.shape(value)} but the output {jnp.shape(y)}; "
+            "both are of one example"
+        )
+    return y - value
+
+
+def _negative(operator: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return lambda x: -operator(x)
+
+
+def _norm(v: jax.Array) -> jax.Array:
+    """Euclidean norm with gradient 0, not NaN, at the origin."""
+    square = jnp.sum(jnp.square(v))
+    nonzero = square > 0
+    return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, square, 1.0)), 0.0)

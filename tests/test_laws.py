@@ -1,0 +1,195 @@
+"""One table of penalties, transforms and orders, and the laws that all of them keep."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxcon as jc
+from jaxcon import penalties
+
+
+class Case(NamedTuple):
+    """A function of one pytree, where to try it, and where it has nothing to do.
+
+    Attributes:
+        function: pytree -> pytree.
+        value: an argument at which it does something.
+        at_rest: an argument that is feasible (and optimal); None where there is none.
+        rests: asserts of (output, argument) that the cost is zero or nothing moved.
+        carry: picks from the output what the next call takes; None for no state.
+    """
+
+    function: Any
+    value: Any
+    at_rest: Any
+    rests: Any
+    carry: Any = None
+
+
+def penalty_case(penalty, at_rest=0.0, last=0.7):
+    return Case(
+        lambda tree: jax.tree.map(penalty, tree),
+        {"points": jnp.array([-2.5, -0.3, -1.0]), "one": (jnp.array(last),)},
+        None if at_rest is None else jnp.array(at_rest),
+        lambda cost, _: [
+            np.testing.assert_array_equal(price, np.zeros_like(price))
+            for price in jax.tree.leaves(cost)
+        ],
+    )
+
+
+RESIDUALS = jc.Constraints(
+    {"h": jnp.array([0.5, -1.0])},
+    {"g": jnp.array(2.0, float), "gs": jnp.array([-3.0, 0.1])},
+)
+MULTIPLIERS = jc.Constraints(
+    {"h": jnp.array([1.0, -1.0])},
+    {"g": jnp.array(0.5, float), "gs": jnp.array([0.2, 0.0])},
+)
+FEASIBLE = jc.Constraints(
+    {"h": jnp.zeros(2)}, {"g": jnp.array(0.0), "gs": jnp.array([-3.0, -0.1])}
+)
+
+
+def dual_case(optimizer):
+    dual = jc.dual_ascent(optimizer)
+
+    def update(tree):
+        residuals, multipliers, state = tree
+        climbs, state = dual.update(residuals, state, multipliers)
+        return residuals, optax.apply_updates(multipliers, climbs), state
+
+    def rests(after, before):
+        jax.tree.map(np.testing.assert_array_equal, after[1], before[1])
+
+    zero = jc.zero_multipliers(RESIDUALS)
+    return Case(
+        update,
+        (RESIDUALS, MULTIPLIERS, dual.init(MULTIPLIERS)),
+        (FEASIBLE, zero, dual.init(zero)),
+        rests,
+        carry=lambda after: after,
+    )
+
+
+def order_case(order, penalty):
+    # At zero the loss is least, h = 0 and g < 0: there is nothing to do.
+    method = order(
+        lambda p, _: (jnp.sum(p["w"] ** 2) + p["b"][0] ** 2, {"b": p["b"][0]}),
+        jc.Constraints(
+            {"h": lambda p, _: p["w"] - p["b"][0]},
+            {"g": lambda p, _: p["b"][0] - 0.5, "gs": lambda p, _: -p["w"] - 1.0},
+        ),
+        optax.adam(0.1),
+        jc.dual_ascent(optax.sgd(0.3)),
+        penalty=penalty,
+    )
+    start = method.init({"w": jnp.array([1.0, -2.0, 3.0]), "b": (jnp.array(2.0),)})
+
+    def rests(after, before):
+        for moved, stood in zip(after[0][:2], before[:2]):
+            jax.tree.map(np.testing.assert_array_equal, moved, stood)
+
+    return Case(
+        method.step,
+        start,
+        method.init(jax.tree.map(jnp.zeros_like, start.params)),
+        rests,
+        carry=lambda after: after[0],
+    )
+
+
+CASES = {
+    "absolute": penalty_case(penalties.absolute),
+    "quadratic": penalty_case(penalties.quadratic),
+    "hinge": penalty_case(penalties.hinge, at_rest=[-1.0, 0.0]),
+    "squared_hinge": penalty_case(penalties.squared_hinge, at_rest=[-1.0, 0.0]),
+    "huber": penalty_case(penalties.huber),
+    "log_barrier": penalty_case(penalties.log_barrier, at_rest=None, last=-0.7),
+    "ascent by sgd": dual_case(optax.sgd(0.5)),
+    "ascent by momentum": dual_case(optax.sgd(0.5, momentum=0.9)),
+    "ascent by adam": dual_case(optax.adam(0.5)),
+} | {
+    f"{order.__name__}, penalty {penalty}": order_case(order, penalty)
+    for order in (jc.simultaneous, jc.alternating, jc.extragradient)
+    for penalty in (None, 2.0)
+}
+STATEFUL = {name: case for name, case in CASES.items() if case.carry}
+RESTING = {name: case for name, case in CASES.items() if case.at_rest is not None}
+over = partial(pytest.mark.parametrize, "name")
+
+# Fused and unfused programs differ by a few roundings of numbers near one.
+close = partial(
+    chex.assert_trees_all_close,
+    rtol=16 * np.finfo(np.float32).eps,
+    atol=16 * np.finfo(np.float32).eps,
+)
+
+
+@over(CASES)
+def test_jit_is_eager(name):
+    case = CASES[name]
+    with jax.disable_jit():
+        eager = case.function(case.value)
+    close(jax.jit(case.function)(case.value), eager)
+
+
+@over(CASES)
+def test_vmap_is_a_loop(name):
+    case = CASES[name]
+
+    def scaled(scale):
+        """The case's own argument, its floating-point leaves scaled a little."""
+
+        def scale_leaf(leaf):
+            floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+            return leaf * jnp.asarray(scale, leaf.dtype) if floating else leaf
+
+        return jax.tree.map(scale_leaf, case.value)
+
+    values = [scaled(scale) for scale in (0.5, 1.0, 1.75)]
+    function = jax.jit(case.function)
+    looped = jax.tree.map(lambda *rows: jnp.stack(rows), *map(function, values))
+    batch = jax.tree.map(lambda *rows: jnp.stack(rows), *values)
+    close(jax.jit(jax.vmap(case.function))(batch), looped)
+    assert not all(np.array_equal(rows[0], rows[2]) for rows in jax.tree.leaves(looped))
+
+
+@over(STATEFUL)
+def test_the_state_keeps_its_structure_shapes_and_dtypes(name):
+    case = STATEFUL[name]
+    before = case.value
+    for _ in range(2):
+        after = case.carry(jax.jit(case.function)(before))
+        chex.assert_trees_all_equal_structs(after, before)
+        chex.assert_trees_all_equal_shapes_and_dtypes(after, before)
+        jax.tree.map(lambda leaf: chex.assert_equal(leaf.weak_type, False), after)
+        before = after
+
+
+@over(sorted(CASES.keys() - STATEFUL.keys()))
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_a_price_has_its_residual_s_shape_and_dtype(name, dtype):
+    case = CASES[name]
+    value = jax.tree.map(lambda leaf: leaf.astype(dtype), case.value)
+    chex.assert_trees_all_equal_shapes_and_dtypes(case.function(value), value)
+
+
+@over(RESTING)
+def test_where_all_is_well_nothing_happens(name):
+    case = RESTING[name]
+    case.rests(jax.jit(case.function)(case.at_rest), case.at_rest)
+
+
+@over(RESTING)
+def test_elsewhere_something_does(name):
+    # Or the law above would hold of what never does anything.
+    case = RESTING[name]
+    with pytest.raises(AssertionError):
+        case.rests(jax.jit(case.function)(case.value), case.value)

@@ -1,0 +1,431 @@
+"""fit: the same steps as a loop, also when a run goes wrong or is killed."""
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+import jaxcon as jc
+from jaxcon.training import Interrupted, NonFiniteError
+
+
+def loss(p, batch):
+    error = batch["x"] @ p["w"] - 1.0
+    return jnp.mean(error**2), {"error": error}
+
+
+@cache  # fit compiles once per method, and these tests share a few
+def problem(order=jc.alternating):
+    """Least squares under both kinds of constraints, () and (n,), and its start."""
+    method = order(
+        loss,
+        jc.Constraints(
+            {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
+            {"cap": lambda p, batch: batch["x"] @ p["w"] - batch["cap"]},
+        ),
+        optax.adam(0.05),
+        jc.dual_ascent(optax.sgd(0.2)),
+        penalty=1.0,
+    )
+    return method, method.init(
+        {"w": jnp.array([2.0, -1.0, 0.5])}, draw(jax.random.key(9))
+    )
+
+
+def draw(key):
+    return {"x": jax.random.uniform(key, (4, 3)), "cap": 0.75}
+
+
+def stream(n, **broken):
+    """`n` batches, those named in `broken` replaced: stream(9, at_3={...})."""
+    for i in range(n):
+        batch = draw(jax.random.fold_in(jax.random.key(5), i))
+        yield batch | broken.get(f"at_{i}", {})
+
+
+KEY = jax.random.key(5)
+ONE = draw(jax.random.key(7))
+# What is passed to fit, its key, and the batch of step i.
+SOURCES = {
+    "one batch": (lambda: ONE, None, lambda i: ONE),
+    "iterator": (
+        lambda: stream(1000),
+        None,
+        lambda i: draw(jax.random.fold_in(KEY, i)),
+    ),
+    "function": (lambda: draw, KEY, lambda i: draw(jax.random.fold_in(KEY, i))),
+}
+
+
+def fit(
+    source="one batch", steps=37, chunk=10, state=None, order=jc.alternating, **more
+):
+    make, key, _ = SOURCES[source]
+    method, start = problem(order)
+    options = {"steps": steps, "chunk": chunk, "progress": False, "key": key} | more
+    return jc.fit(method, start if state is None else state, make(), **options)
+
+
+def close(got, want, roundings=400):
+    """Equal but for fusion: tens of steps, each of some roundings of numbers near 1."""
+    tolerance = roundings * np.finfo(np.float32).eps
+    jax.tree.map(
+        lambda g, w: np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance),
+        got,
+        want,
+    )
+
+
+def assert_same_bits(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+        assert np.asarray(g).tobytes() == np.asarray(w).tobytes()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("order", [jc.alternating, jc.extragradient])
+def test_fit_is_a_loop_of_steps(source, order):
+    # 37 steps in chunks of 10: three whole ones and a shorter last.
+    result = fit(source, order=order)
+    method, state = problem(order)
+    step, batch_at, infos = jax.jit(method.step), SOURCES[source][2], []
+    for i in range(37):
+        state, info = step(state, batch_at(i))
+        infos.append(info)
+    close(result.state, state)
+    close(result.history, jax.tree.map(lambda *rows: np.stack(rows), *infos))
+    assert int(result.state.step) == 37
+    assert result.history.loss.shape == (37,)
+    assert result.history.finite.dtype == bool
+    assert result.history.violation.inequality["cap"].shape == (37,)
+    assert result.history.aux["error"].shape == (37, 4)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(result.history))
+    assert result.history.loss[-1] < 0.9 * result.history.loss[0]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_the_chunk_changes_no_bit(source, chunk):
+    want, got = fit(source, chunk=37), fit(source, chunk=chunk)
+    assert_same_bits(
+        (got.state, got.best, got.history), (want.state, want.best, want.history)
+    )
+
+
+@pytest.mark.parametrize("source", ["one batch", "function"])
+def test_fitting_on_from_a_result_is_fitting_longer(source):
+    whole, half = fit(source, steps=37), fit(source, steps=20)
+    on = fit(source, steps=17, state=half.state)
+    assert_same_bits(on.state, whole.state)
+    assert len(on.history.loss) == 17
+
+
+@pytest.mark.parametrize(
+    "tolerance", [10.0, 0.05, 0.0], ids=["all feasible", "some", "none"]
+)
+def test_best_is_the_best_by_brute_force(tolerance):
+    result = fit("function", steps=150, tolerance=tolerance)
+    history, best = result.history, result.best
+    feasible = history.max_violation <= tolerance
+    assert feasible.all() == (tolerance == 10.0)
+    assert feasible.any() == (tolerance > 0.0)
+    ranked = np.where(feasible, history.loss, np.inf)
+    row = int(np.argmin(ranked if feasible.any() else history.max_violation))
+    assert 0 < row < 149  # neither the first nor the last, which would be too easy
+    assert int(best.step) == row
+    assert bool(best.feasible) == feasible[row]
+    assert float(best.loss) == history.loss[row]
+    assert float(best.max_violation) == history.max_violation[row]
+    # Its parameters and multipliers are those of that row's state, before its move.
+    at_row = fit("function", steps=row).state
+    assert_same_bits(
+        (best.params, best.multipliers), (at_row.params, at_row.multipliers)
+    )
+
+
+def test_best_is_never_a_step_that_was_not_finite():
+    # -inf satisfies every inequality: the broken step must not look feasible.
+    broken = {"cap": np.float32(np.inf)}
+    with pytest.warns(RuntimeWarning, match="step 3"):
+        result = jc.fit(
+            *problem(), stream(9, at_3=broken), steps=9, chunk=9, progress=False
+        )
+    assert int(result.best.step) != 3
+    assert result.history.finite.tolist() == [i != 3 for i in range(9)]
+
+
+def test_seconds_tell_compiling_from_running():
+    method, state = problem.__wrapped__()  # a new one, that nothing compiled before
+    result = jc.fit(method, state, ONE, steps=20, progress=False)
+    assert result.compile_seconds > 0.01  # tracing and XLA; a step takes microseconds
+    assert 0 < result.seconds < result.compile_seconds
+    again = jc.fit(method, result.state, ONE, steps=20, progress=False)
+    assert again.compile_seconds < 0.1 * result.compile_seconds
+
+
+def test_callbacks_see_every_chunk():
+    seen = []
+
+    def callback(state, info):
+        assert int(state.step) - (seen[-1][0] if seen else 0) == len(info.loss)
+        seen.append((int(state.step), len(info.loss), info.loss[-1]))
+
+    result = fit(callbacks=[callback])
+    assert [row[:2] for row in seen] == [(10, 10), (20, 10), (30, 10), (37, 7)]
+    assert [row[2] for row in seen] == result.history.loss[[9, 19, 29, 36]].tolist()
+
+
+@pytest.mark.parametrize("says", [True, None, False, 1])
+def test_a_callback_that_returns_true_ends_the_run_and_nothing_else_does(says):
+    also = []
+    result = fit(
+        callbacks=[
+            lambda state, _: says if int(state.step) == 20 else None,
+            lambda state, _: also.append(int(state.step)),
+        ]
+    )
+    assert int(result.state.step) == (20 if says is True else 37)
+    assert also == ([10, 20] if says is True else [10, 20, 30, 37])
+    assert len(result.history.loss) == also[-1]
+
+
+@pytest.mark.parametrize(
+    ("have", "taken"), [(25, 25), (20, 20), (0, 0)], ids=["within", "between", "empty"]
+)
+def test_batches_that_run_out_are_warned_of(have, taken):
+    with pytest.warns(
+        RuntimeWarning, match=f"ran out after step {taken} of 37"
+    ) as caught:
+        result = jc.fit(*problem(), stream(have), steps=37, chunk=10, progress=False)
+    assert caught[0].filename == __file__  # it points at the line that called fit
+    assert int(result.state.step) == taken
+    assert len(result.history.loss) == taken
+    if taken:
+        close(result.state, fit("iterator", steps=taken).state)
+
+
+def test_an_iterator_is_read_no_further_than_needed():
+    batches = stream(100)
+    jc.fit(*problem(), batches, steps=37, chunk=10, progress=False)
+    assert len([*batches]) == 100 - 37
+
+
+@pytest.mark.parametrize(
+    ("batches", "more", "error", "words"),
+    [
+        (draw, {}, TypeError, ["key=jax.random.key"]),
+        ([object()], {}, TypeError, ["object", "iterator", "iter(loader)"]),
+        ({"x": "text"}, {}, TypeError, ["str", "function (key)"]),
+        (ONE, {"steps": 0}, ValueError, ["at least 1", "0"]),
+        (ONE, {"chunk": 0}, ValueError, ["at least 1", "0"]),
+    ],
+    ids=["no key", "object", "text", "no steps", "no chunk"],
+)
+def test_what_cannot_be_run_is_refused(batches, more, error, words):
+    with pytest.raises(error) as caught:
+        jc.fit(*problem(), batches, **({"steps": 5, "progress": False} | more))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_batches_of_two_shapes_are_refused():
+    odd = {"x": np.ones((2, 3), np.float32)}
+    with pytest.raises(ValueError, match=r"\['x'\].*\(4, 3\).*\(2, 3\).*drop"):
+        jc.fit(*problem(), stream(9, at_3=odd), steps=9, progress=False)
+
+
+def terminal(monkeypatch):
+    """Lets tqdm believe that the captured stderr is one."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+
+@pytest.mark.parametrize("progress", [True, None])
+def test_a_bar_shows_loss_and_violation(monkeypatch, capsys, progress):
+    terminal(monkeypatch)
+    result = fit(progress=progress)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.search(r"100%.*37/37", err)
+    assert f"loss {result.history.loss[-1]:.4g}" in err
+    assert f"worst violation {result.history.max_violation[-1]:.2e}" in err
+
+
+def test_no_bar_where_none_is_wanted(monkeypatch, capsys):
+    terminal(monkeypatch)
+    fit(progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_no_bar_off_a_terminal(capsys):
+    fit(progress=None)
+    assert capsys.readouterr() == ("", "")
+
+
+FAULTS = {
+    "loss": ({"x": np.full((4, 3), np.nan, np.float32)}, "the loss was nan"),
+    "nan": ({"cap": np.float32(np.nan)}, "inequality constraint 'cap'"),
+    "+inf": ({"cap": np.float32(-np.inf)}, "inequality constraint 'cap'"),
+    "-inf": ({"cap": np.float32(np.inf)}, "inequality constraint 'cap'"),
+}
+
+
+@pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_step_that_is_not_finite_is_warned_of_once_by_name(fault, order):
+    broken, words = FAULTS[fault]
+    batches = stream(40, at_13=broken, at_14=broken, at_31=broken)
+    with pytest.warns(RuntimeWarning) as caught:
+        result = jc.fit(*problem(order), batches, steps=40, chunk=10, progress=False)
+    assert len(caught) == 1
+    assert f"step 13: {words}" in str(caught[0].message)
+    assert "skipped" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert np.flatnonzero(~result.history.finite).tolist() == [13, 14, 31]
+    assert int(result.state.skipped) == 3
+    assert int(result.state.step) == 40
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_whole_chunk_that_is_not_finite_is_an_error_by_name(fault):
+    broken, words = FAULTS[fault]
+    batches = stream(40, **{f"at_{i}": broken for i in range(20, 40)})
+    with pytest.raises(NonFiniteError, match=f"step 20: {words}") as caught:
+        jc.fit(*problem(), batches, steps=40, chunk=10, progress=False)
+    result = caught.value.result
+    assert int(result.state.step) == 30
+    assert int(result.state.skipped) == 10
+    assert result.history.finite.tolist() == [True] * 20 + [False] * 10
+    reached = fit("iterator", steps=20)
+    assert_same_bits(result.state.params, reached.state.params)
+    assert_same_bits(result.best, reached.best)
+
+
+def ctrl_c_at(step):
+    def callback(state, _):
+        if int(state.step) == step:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+def test_ctrl_c_keeps_what_was_reached_and_saves_it(tmp_path):
+    with pytest.raises(Interrupted, match="after step 20 of 37") as caught:
+        fit("function", callbacks=[ctrl_c_at(20)], checkpoint=tmp_path)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    result = caught.value.result
+    assert len(result.history.loss) == 20
+    assert_same_bits(result.state, fit("function", steps=20).state)
+    resumed = fit("function", checkpoint=tmp_path)
+    assert len(resumed.history.loss) == 17
+    whole = fit("function")
+    assert_same_bits((resumed.state, resumed.best), (whole.state, whole.best))
+
+
+def every_chunk(folder):
+    return ocp.CheckpointManager(
+        folder, options=ocp.CheckpointManagerOptions(save_interval_steps=1)
+    )
+
+
+def run_and_die(folder, source):
+    """In a process of its own: killed after its third chunk, while saving it."""
+    with every_chunk(folder) as manager:
+
+        def callback(state, _):
+            if int(state.step) == 20:
+                manager.wait_until_finished()
+            if int(state.step) == 30:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        fit(source, steps=50, checkpoint=manager, callbacks=[callback])
+
+
+@pytest.mark.parametrize("source", ["function", "iterator"])
+def test_a_run_killed_and_resumed_ends_as_if_it_had_not_been(tmp_path, source):
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_and_die, args=(tmp_path, source)
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    with every_chunk(tmp_path) as manager:
+        saved = manager.latest_step()
+        assert saved in (20, 30)  # 30 if its writing had ended in time
+        resumed = fit(source, steps=50, checkpoint=manager)
+    assert len(resumed.history.loss) == 50 - saved
+    whole = fit(source, steps=50)
+    assert_same_bits((resumed.state, resumed.best), (whole.state, whole.best))
+
+
+def test_a_finished_run_resumed_does_nothing(tmp_path):
+    first = fit(checkpoint=tmp_path)
+    again = fit(checkpoint=tmp_path)
+    assert len(again.history.loss) == 0
+    assert_same_bits((again.state, again.best), (first.state, first.best))
+
+
+def test_a_relative_path_is_where_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit(checkpoint="runs/first")
+    assert (tmp_path / "runs" / "first" / "37").is_dir()
+    assert len(fit(steps=40, checkpoint="runs/first").history.loss) == 3
+
+
+def test_saving_is_rare_without_a_policy_of_one_s_own(tmp_path):
+    # At once, then every minute, and at the end: milliseconds leave the first and last.
+    fit(chunk=1, checkpoint=tmp_path)
+    assert {folder.name for folder in tmp_path.iterdir()} == {"1", "37"}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"params": {"w": jnp.ones(4)}}, [".params['w']", "[3]", "[4]"]),
+        ({"params": {"w": jnp.ones((3, 1))}}, [".params['w']", "[3]", "[3,1]"]),
+        ({"params": {"w": jnp.ones(3, jnp.bfloat16)}}, ["float32", "bfloat16"]),
+        ({"params": {"v": jnp.ones(3)}}, [".params['v']", "nothing"]),
+        ({"params": {"w": jnp.ones(3), "b": 0.0}}, [".params['b']", "nothing"]),
+        (
+            {
+                "multipliers": jc.Constraints(
+                    {"sum": jnp.ones(())}, {"cap": jnp.ones(9)}
+                )
+            },
+            [".multipliers.inequality['cap']", "[4]", "[9]"],
+        ),
+        (
+            {"multipliers": jc.Constraints({"sum": jnp.ones(())})},
+            [".multipliers.inequality['cap']", "nothing"],
+        ),
+        ({"penalty": None}, [".penalty", "float32[]", "nothing"]),
+        ({"primal": optax.sgd(0.1).init(None)}, [".primal", "nothing"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path, other, words):
+    fit(checkpoint=tmp_path, steps=2)
+    _, state = problem()
+    with pytest.raises(ValueError, match="the checkpoint of step 2 in ") as caught:
+        fit(checkpoint=tmp_path, state=state._replace(**other))
+    for word in [str(tmp_path), *words]:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_folder_of_something_else_is_refused_in_one_line(tmp_path):
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(3, args=ocp.args.StandardSave({"theirs": jnp.ones(2)}))
+    with pytest.raises(ValueError, match="the checkpoint of step 3 in ") as caught:
+        fit(checkpoint=tmp_path)
+    assert "\n" not in str(caught.value)
