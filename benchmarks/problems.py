@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 
 def sum_to_one() -> Problem:
-    """min x² + y² s.t. x + y = 1: x = y = 1/2, mu = -1 (by hand)."""
+    """Min x² + y² s.t. x + y = 1: x = y = 1/2, mu = -1 (by hand)."""
     return Problem(
         loss=lambda p, _: jnp.sum(p**2),
         constraints=Constraints(equality={"sum": lambda p, _: jnp.sum(p) - 1.0}),
@@ -43,7 +43,7 @@ def sum_to_one() -> Problem:
 
 
 def min_norm() -> Problem:
-    """min |x|² s.t. A x = b: x = A⁺ b, mu = -2 (A Aᵀ)⁻¹ b (pseudoinverse)."""
+    """Min |x|² s.t. A x = b: x = A⁺ b, mu = -2 (A Aᵀ)⁻¹ b (pseudoinverse)."""
     rng = np.random.default_rng(0)
     left, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     right, _ = np.linalg.qr(rng.normal(size=(6, 6)))
@@ -60,7 +60,7 @@ def min_norm() -> Problem:
 
 
 def quadratic_program() -> Problem:
-    """min ½ xᵀQx + cᵀx s.t. A x = b, G x <= k; solved by OSQP, primal and dual.
+    """Min ½ xᵀQx + cᵀx s.t. A x = b, G x <= k; solved by OSQP, primal and dual.
 
     Of the four inequalities the solver finds some active and some inactive.
     """

@@ -1,9 +1,39 @@
-"""Constrained training of neural networks in JAX."""
+"""Constrained training of neural networks in JAX: the front door, which lists names.
 
+min f(θ) subject to h(θ) = 0 and g(θ) ≤ 0, where h and g may be exact derivatives of a
+network with respect to its inputs. Start at `Constraints`, `alternating` and `fit`.
+"""
+
+from importlib.metadata import version as _version
+
+from jaxcon import derivatives as derivatives
+from jaxcon import penalties as penalties
+from jaxcon import points as points
+from jaxcon import shapes as shapes
+from jaxcon.comparison import Problem as Problem
+from jaxcon.comparison import compare as compare
+from jaxcon.comparison import standard_ways as standard_ways
 from jaxcon.constraints import Constraints as Constraints
-from jaxcon.constraints import evaluate, violation, max_violation, feasible, proxy
-from jaxcon.kkt import KKT, kkt
-from jaxcon.lagrangian import lagrangian, augmented_lagrangian, zero_multipliers, multiplier_estimates
-from jaxcon.primal_dual import simultaneous, alternating, extragradient
-from jaxcon.transforms import dual_ascent
-from jaxcon.training import fit
+from jaxcon.constraints import evaluate as evaluate
+from jaxcon.constraints import feasible as feasible
+from jaxcon.constraints import max_violation as max_violation
+from jaxcon.constraints import proxy as proxy
+from jaxcon.constraints import tighten as tighten
+from jaxcon.constraints import violation as violation
+from jaxcon.kkt import KKT as KKT
+from jaxcon.kkt import kkt as kkt
+from jaxcon.lagrangian import augmented_lagrangian as augmented_lagrangian
+from jaxcon.lagrangian import lagrangian as lagrangian
+from jaxcon.lagrangian import multiplier_estimates as multiplier_estimates
+from jaxcon.lagrangian import zero_multipliers as zero_multipliers
+from jaxcon.primal_dual import Info as Info
+from jaxcon.primal_dual import Method as Method
+from jaxcon.primal_dual import PrimalDualState as PrimalDualState
+from jaxcon.primal_dual import alternating as alternating
+from jaxcon.primal_dual import extragradient as extragradient
+from jaxcon.primal_dual import simultaneous as simultaneous
+from jaxcon.training import FitResult as FitResult
+from jaxcon.training import fit as fit
+from jaxcon.transforms import dual_ascent as dual_ascent
+
+__version__ = _version("jaxcon")

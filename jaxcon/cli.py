@@ -81,6 +81,8 @@ def fit(
         settings: how to fit.
         out: new folder for what comes of it.
     """
+    if target in inputs:
+        raise TableError(f"--inputs: {target!r} is the target")
     if compare and method:
         raise TableError("--compare trains in every way; leave out --method")
     every = compare or (data is None and method is None)
@@ -150,7 +152,9 @@ def example(
         out: new folder for what comes of it.
     """
     if name not in EXAMPLES:
-        raise TableError(f"there is no example {name!r}; there are {', '.join(EXAMPLES)}")
+        raise TableError(
+            f"there is no example {name!r}; there are {', '.join(EXAMPLES)}"
+        )
     _run(EXAMPLES[name](), settings, None, out, name, None)
 
 
@@ -211,6 +215,7 @@ def _run(
             outcomes.append(judge(way_name, result))
     except (KeyboardInterrupt, NonFiniteError) as stop:
         reason = str(stop) or "stopped by Ctrl-C"
+        entries.setdefault("stopped", reason)
         stop.args = (f"{reason.removesuffix('; .result holds it')}; saved in {folder}",)
         raise
     finally:
@@ -235,20 +240,22 @@ def _plot_curves(
     """One figure for each constrained input, of the methods that compete."""
     rules = example.rules
     shaped = (*rules.increasing, *rules.decreasing, *rules.convex, *rules.concave)
-    for column in dict.fromkeys(shaped or scaling.inputs[:1]):
-        curves = {}
-        for way_name, params in parameters.items():
-            x, curves[way_name] = tabular.curve(scaling, params, column)
-        alone = len(scaling.inputs) == 1
+    everywhere = (rules.lower, rules.upper, rules.lipschitz) != (None, None, None)
+    # Bounds and Lipschitz constants hold along every input.
+    for column in scaling.inputs if everywhere else dict.fromkeys(shaped):
+        curves = {
+            way_name: tabular.curve(scaling, params, column)
+            for way_name, params in parameters.items()
+        }
         table, truth = example.table, example.truth
+        data = (table.column(column), table.column(scaling.target))
         report.plot_curves(
-            x,
+            tabular.places(scaling, column),
             curves,
             (column, scaling.target),
             folder / f"curve-{_file_name(column)}.png",
-            data=(table.column(column), table.column(scaling.target))
-            if alone
-            else None,
+            # Rows that differ in other inputs too do not lie along the curve.
+            data=data if len(scaling.inputs) == 1 else None,
             truth=tabular.true_curve(scaling, truth, column) if truth else None,
         )
 

@@ -160,7 +160,7 @@ class Judge:
             random={key: float(value) for key, value in random.items()},
             worst_points=places,
             multipliers={key: float(value) for key, value in weights.items()},
-            kkt=KKT(*map(float, optimality)),
+            kkt=jax.tree.map(float, optimality),
         )
 
     def _worst(self, params: Any) -> tuple[dict, dict, dict]:
@@ -202,9 +202,7 @@ class Judge:
         problem = self._problem
         residuals = evaluate(problem.tightened, params, problem.batch)
         estimates = multiplier_estimates(residuals, multipliers, penalty)
-        verdict = kkt(
-            problem.loss, problem.tightened, params, estimates, problem.batch
-        )
+        verdict = kkt(problem.loss, problem.tightened, params, estimates, problem.batch)
         return verdict, {name: jnp.sum(m) for _, name, m in named(estimates)}
 
 

@@ -32,7 +32,7 @@ class Constraints(NamedTuple):
 
 
 def named(constraints: Constraints) -> Iterator[tuple[str, str, Any]]:
-    """Yields (kind, name, entry) for every entry, in the order of their writing.
+    """Yields (kind, name, entry) for every entry, equalities first.
 
     Args:
         constraints: functions, residuals, violations or multipliers.

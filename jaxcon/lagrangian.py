@@ -162,15 +162,17 @@ def multiplier_estimates(
 
 
 def check_penalty(penalty: Any) -> None:
-    """Refuses a penalty that is a plain number and not positive.
+    """Refuses a penalty that is known and not positive.
 
     Args:
-        penalty: rho; arrays and tracers pass, their values are not known here.
+        penalty: rho, or None; a tracer passes, its value is not known here.
 
     Raises:
         ValueError: at zero (the quadratic term divides by it), negative or NaN.
     """
-    if isinstance(penalty, (int, float)) and not penalty > 0:
+    if penalty is None or isinstance(penalty, jax.core.Tracer):
+        return
+    if not penalty > 0:
         raise ValueError(
             f"penalty must be > 0, got {penalty}; for a plain Lagrangian use penalty=None"
         )

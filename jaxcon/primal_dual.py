@@ -217,9 +217,7 @@ def simultaneous(
     """
     parts = _parts(loss, constraints, primal, dual, penalty)
 
-    def step(
-        state: PrimalDualState, batch: Any = None
-    ) -> tuple[PrimalDualState, Info]:
+    def step(state: PrimalDualState, batch: Any = None) -> tuple[PrimalDualState, Info]:
         point = parts.look(state.params, batch)
         value, gradient = parts.weigh(point, state.multipliers, state.penalty)
 
@@ -290,9 +288,7 @@ def alternating(
     """
     parts = _parts(loss, constraints, primal, dual, penalty)
 
-    def step(
-        state: PrimalDualState, batch: Any = None
-    ) -> tuple[PrimalDualState, Info]:
+    def step(state: PrimalDualState, batch: Any = None) -> tuple[PrimalDualState, Info]:
         point = parts.look(state.params, batch)
         multipliers, dual = parts.climb(state, point.residuals)
         value, gradient = parts.weigh(point, multipliers, state.penalty)
@@ -365,9 +361,7 @@ def extragradient(
     """
     parts = _parts(loss, constraints, primal, dual, penalty)
 
-    def step(
-        state: PrimalDualState, batch: Any = None
-    ) -> tuple[PrimalDualState, Info]:
+    def step(state: PrimalDualState, batch: Any = None) -> tuple[PrimalDualState, Info]:
         point = parts.look(state.params, batch)
         value, gradient = parts.weigh(point, state.multipliers, state.penalty)
         ahead_multipliers, _ = parts.climb(state, point.residuals)
@@ -400,9 +394,7 @@ def _parts(
     check_constraints(constraints)
     check_penalty(penalty)
 
-    def terms(
-        params: Any, batch: Any
-    ) -> tuple[tuple[jax.Array, Constraints], Any]:
+    def terms(params: Any, batch: Any) -> tuple[tuple[jax.Array, Constraints], Any]:
         value, aux = _scalar_loss(loss(params, batch))
         return (value, evaluate(constraints, params, batch)), aux
 

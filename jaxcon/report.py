@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcon.comparison import Outcome
+from jaxcon.constraints import named
 
 Row = dict[str, str | float]
 
@@ -30,8 +31,8 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
             "violation (search)": max(outcome.searched.values(), default=0.0),
             "violation (random)": max(outcome.random.values(), default=0.0),
             "multipliers": max(map(abs, outcome.multipliers.values()), default=0.0),
-            "stationarity": outcome.kkt.stationarity,
-            "slackness": outcome.kkt.slackness,
+            "stationarity": float(outcome.kkt.stationarity),
+            "slackness": float(outcome.kkt.slackness),
             "seconds": outcome.result.seconds,
             "compile seconds": outcome.result.compile_seconds,
         }
@@ -51,8 +52,7 @@ def markdown(rows: Sequence[Row]) -> str:
     header = list(rows[0])
     cells = [header, *([_cell(row[name]) for name in header] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    ruler = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in
-             enumerate(widths)]
+    ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "".join(
         "| " + " | ".join(map(_pad, line, widths, range(len(line)))) + " |\n"
         for line in [cells[0], ruler, *cells[1:]]
@@ -129,17 +129,20 @@ def plot_curves(
             axes.plot(x, getattr(curve, part), label=name, **_style(name))
         if part != "value":
             axes.axhline(0, color="0.6", lw=0.8)
-            # One wild unconstrained curve must not flatten the others.
-            calm = [getattr(curve, part) for name, curve in curves.items()
-                    if name != "unconstrained"] or [getattr(c, part) for c in
-                                                     curves.values()]
-            low, high = np.min(calm), np.max(calm)
-            room = 0.75 * (high - low) + 1e-12
-            axes.set_ylim(min(low, 0) - room, max(high, 0) + room)
+            axes.set_ylim(*_calm_range(curves, part))
         axes.set_xlabel(names[0])
         axes.set_title(label)
     figure.axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def _calm_range(curves: dict[str, Curve], part: str) -> tuple[float, float]:
+    """Limits that one wild unconstrained curve does not flatten the others by."""
+    calm = {name: curve for name, curve in curves.items() if name != "unconstrained"}
+    series = [getattr(curve, part) for curve in (calm or curves).values()]
+    low, high = min(np.min(series), 0.0), max(np.max(series), 0.0)
+    room = 0.5 * (high - low) + np.finfo(float).tiny
+    return low - room, high + room
 
 
 def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
@@ -152,22 +155,24 @@ def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
     figure = _figure(9, 3.6)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for outcome in outcomes:
-        history = outcome.result.history
-        style = _style(outcome.name)
-        # A zero violation has no place on a logarithmic axis: it leaves a gap.
-        seen = np.where(history.max_violation > 0, history.max_violation, np.nan)
-        left.semilogy(seen, label=outcome.name, **style)
-        multipliers = [*history.multiplier.equality.values(),
-                       *history.multiplier.inequality.values()]
-        if multipliers and np.max(multipliers) > 0:
-            right.plot(np.max(multipliers, axis=0), label=outcome.name, **style)
+        history, style = outcome.result.history, _style(outcome.name)
+        left.semilogy(_positive(history.max_violation), label=outcome.name, **style)
+        largest = [series for _, _, series in named(history.multiplier)]
+        if np.any(largest):
+            most = _positive(np.max(largest, axis=0))
+            right.semilogy(most, label=outcome.name, **style)
     left.set_title("worst violation at the training points")
     right.set_title("largest multiplier of a point")
     for axes in (left, right):
         axes.set_xlabel("step")
         if axes.lines:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, loc="upper right")
     figure.savefig(path, dpi=120)
+
+
+def _positive(series: Any) -> np.ndarray:
+    """Zero has no place on a logarithmic axis: it leaves a gap."""
+    return np.where(series > 0, series, np.nan)
 
 
 _COLORS = {

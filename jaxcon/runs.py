@@ -17,6 +17,7 @@ import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -74,7 +75,7 @@ def write_parameters(folder: Path, parameters: dict[str, Any]) -> None:
         folder: of the run.
         parameters: networks by way.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{way}/{_name(path)}": np.asarray(leaf)
         for way, params in parameters.items()
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -119,8 +120,10 @@ def read_model(folder: Path, way: str | None) -> tuple[Scaling, Any]:
         settings, trained = run["settings"], run["trained"]
         with np.load(folder / "parameters.npz", allow_pickle=False) as file:
             arrays = dict(file)
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile):
         raise TableError(f"{folder} holds no run of jaxcon fit") from None
+    if not trained:
+        raise TableError(f"{folder} holds a run that was stopped before it trained")
     way = trained[-1] if way is None else way
     if way not in trained:
         known = ", ".join(map(repr, trained))

@@ -65,9 +65,7 @@ def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(falls(1.0, jnp.array([[-1.0], [2.0]])))
         [-2.  4.]
     """
-    return _pointwise(
-        apply, on, lambda f: derivatives.partial_derivative(f, index)
-    )
+    return _pointwise(apply, on, lambda f: derivatives.partial_derivative(f, index))
 
 
 def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -253,7 +251,10 @@ def boundary(
     flux: bool = False,
     on: Any = "boundary",
 ) -> Constraint:
-    r"""Boundary conditions: :math:`f = v` (Dirichlet) or :math:`\partial_n f = v` (Neumann).
+    r"""Boundary conditions, on the value (Dirichlet) or on the flux (Neumann).
+
+    .. math::
+        h = f - v \quad \text{or} \quad h = \partial f / \partial n - v
 
     Args:
         apply: (params, x (d,)) -> ().
@@ -272,7 +273,7 @@ def boundary(
 
     Example:
         >>> import jaxcon as jc
-        >>> ends = jc.points.boundary([0.0], [1.0])
+        >>> ends = jc.points.boundary([0.0], [1.0], 1)
         >>> fixed = jc.shapes.boundary(lambda p, x: p * x[0], on=ends.points)
         >>> print(fixed(2.0, None))
         [0. 2.]
@@ -340,7 +341,7 @@ def _many(points: Any) -> jax.Array:
 
 
 def _minus(y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
-    value = target(x) if callable(target) else target
+    value: Any = target(x) if callable(target) else target
     if callable(target) and jnp.shape(value) != jnp.shape(y):
         raise ValueError(
             f"the target has shape {jnp.shape(value)} but the output {jnp.shape(y)}; "

@@ -193,6 +193,8 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Table:
     names, rows = _read_rows(path)
     wanted = list(names) if columns is None else list(columns)
     for name in wanted:
+        if wanted.count(name) > 1:
+            raise TableError(f"column {name!r} is asked for twice")
         if name not in names:
             raise TableError(_no_column(name, names, path))
     places = [names.index(name) for name in wanted]
@@ -208,13 +210,15 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+            lines = [
+                (reader.line_num, row) for row in reader if any(map(str.strip, row))
+            ]
     except FileNotFoundError:
         raise TableError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise TableError(f"{path} is a folder, not a CSV file") from None
-    except PermissionError:
-        raise TableError(f"{path} may not be read") from None
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path} is not a UTF-8 CSV file: {error}") from None
     if not lines:
@@ -261,6 +265,10 @@ def _no_column(name: str, names: Sequence[str], where: Any) -> str:
     return f"{where} has no column {name!r}; it has {', '.join(map(repr, names))}"
 
 
+# Where a setting ends that has an end; a seed must fit 64 bits.
+_BEYOND = {"held_out": 1, "seed": 2**63}
+
+
 def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
     """Refuses what cannot be fitted, before anything is built.
 
@@ -277,11 +285,15 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
         raise TableError(_no_column(target, table.names, "the table"))
     if len(table.names) == 1:
         raise TableError(f"the table has no column but the target {target!r}")
+    for name, value in asdict(settings).items():
+        least = 0 if name in ("seed", "margin") else np.nextafter(0, 1)
+        if not least <= value < _BEYOND.get(name, np.inf):
+            raise TableError(f"--{name.replace('_', '-')} {value} is out of range")
     rows = len(table.values)
     if min(held_out_rows(rows, settings), rows - held_out_rows(rows, settings)) < 2:
         raise TableError(
-            f"the table has {rows} row{'s' * (rows != 1)}; at least 10 are needed to fit "
-            "and to score"
+            f"the table has {rows} row{'s' * (rows != 1)}; with --held-out "
+            f"{settings.held_out} that leaves fewer than two to fit or to score"
         )
     for name in table.names:
         if np.ptp(table.column(name)) == 0:
@@ -297,14 +309,14 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
         both = sorted(set(getattr(rules, one)) & set(getattr(rules, other)))
         if both:
             raise TableError(f"{both[0]!r} cannot be both {one} and {other}")
+    for bound in ("lower", "upper", "lipschitz"):
+        value = getattr(rules, bound)
+        if value is not None and not np.isfinite(value):
+            raise TableError(f"--{bound} {value} is not a finite number")
     if None not in (rules.lower, rules.upper) and not rules.lower < rules.upper:  # pyright: ignore[reportOperatorIssue]
         raise TableError(f"--lower {rules.lower} is not below --upper {rules.upper}")
     if rules.lipschitz is not None and not rules.lipschitz > 0:
         raise TableError(f"--lipschitz {rules.lipschitz} must be positive")
-    for name, value in asdict(settings).items():
-        least = 0 if name in ("seed", "margin") else np.nextafter(0, 1)
-        if not least <= value < np.inf:
-            raise TableError(f"--{name.replace('_', '-')} {value} is out of range")
 
 
 def held_out_rows(rows: int, settings: Settings) -> int:
@@ -341,8 +353,15 @@ def problem(
     order = np.random.default_rng(settings.seed).permutation(len(y))
     kept = held_out_rows(len(y), settings)
     test, train = order[:kept], order[kept:]
+    if np.ptp(y[train]) == 0:
+        raise TableError(f"column {target!r} is constant in the rows to fit")
     scaling = Scaling(
-        inputs, target, x.min(0), x.max(0), float(y[train].mean()), float(y[train].std())
+        inputs,
+        target,
+        x.min(0),
+        x.max(0),
+        float(y[train].mean()),
+        float(y[train].std()),
     )
     d = len(inputs)
     constraints, tightened = _constraints(scaling, rules, settings.margin)
@@ -416,17 +435,32 @@ def ways(settings: Settings) -> dict[str, Way]:
     return standard_ways(optax.adam(rate), settings.strength)
 
 
-def curve(scaling: Scaling, params: Any, name: str, num: int = 400) -> tuple[Any, Curve]:
+def places(scaling: Scaling, name: str, num: int = 400) -> np.ndarray:
+    """Even places along one input, from the box's lower end to its upper.
+
+    Args:
+        scaling: of the problem.
+        name: which input.
+        num: how many.
+
+    Returns:
+        (num,), in the input's units.
+    """
+    index = scaling.inputs.index(name)
+    return np.linspace(scaling.lower[index], scaling.upper[index], num)
+
+
+def curve(scaling: Scaling, params: Any, name: str, num: int = 400) -> Curve:
     """The fitted function along one input, the others half-way up the box.
 
     Args:
         scaling: of the problem.
         params: of its network.
         name: which input.
-        num: places along it.
+        num: how many `places` along it.
 
     Returns:
-        The places (num,) and value, slope and curvature there, in the table's units.
+        Value, slope and curvature there, in the table's units.
     """
     index = scaling.inputs.index(name)
     z = np.full((num, len(scaling.inputs)), 0.5, np.float32)
@@ -441,8 +475,7 @@ def curve(scaling: Scaling, params: Any, name: str, num: int = 400) -> tuple[Any
     value, slope, curvature = (
         np.asarray(part, float) for part in jax.vmap(along)(jnp.asarray(z))
     )
-    places = scaling.lower[index] + width * z[:, index].astype(float)
-    return places, Curve(
+    return Curve(
         scaling.center + scaling.scale * value,
         scaling.scale / width * slope,
         scaling.scale / width**2 * curvature,
@@ -450,7 +483,10 @@ def curve(scaling: Scaling, params: Any, name: str, num: int = 400) -> tuple[Any
 
 
 def true_curve(
-    scaling: Scaling, truth: Callable[[np.ndarray], np.ndarray], name: str, num: int = 400
+    scaling: Scaling,
+    truth: Callable[[np.ndarray], np.ndarray],
+    name: str,
+    num: int = 400,
 ) -> Curve:
     """The truth along one input as in `curve`, its derivatives by central differences.
 
@@ -458,17 +494,16 @@ def true_curve(
         scaling: of the problem.
         truth: function of inputs (n, d) in their own units.
         name: which input.
-        num: places along it.
+        num: how many `places` along it.
 
     Returns:
         Value, slope and curvature, in the table's units.
     """
-    index = scaling.inputs.index(name)
     x = np.tile((scaling.lower + scaling.upper) / 2, (num, 1))
-    x[:, index] = np.linspace(scaling.lower[index], scaling.upper[index], num)
+    x[:, scaling.inputs.index(name)] = along = places(scaling, name, num)
     value = truth(x)
-    slope = np.gradient(value, x[:, index])
-    return Curve(value, slope, np.gradient(slope, x[:, index]))
+    slope = np.gradient(value, along)
+    return Curve(value, slope, np.gradient(slope, along))
 
 
 def _constraints(
@@ -505,7 +540,7 @@ def _lipschitz(scaling: Scaling, constant: float) -> Constraint:
         return network(params, v / width) * (scaling.scale / constant)
 
     steep = shapes.lipschitz(relative, 1.0)
-    return lambda params, batch: steep(params, batch["points"] * width)
+    return lambda params, batch: steep(params, batch["points"] * width[None])
 
 
 def _rms(error: np.ndarray) -> float:

@@ -105,7 +105,7 @@ def fit(
         tolerance: largest violation that counts as feasible, in the constraints' units.
         chunk: steps per compiled call, and so between two looks from the host.
         progress: True for a tqdm bar, False for none, None for one where tqdm is
-            installed.
+            installed and the output is a terminal.
         callbacks: functions (state, info) called after each chunk with the state and the
             chunk's infos (arrays, one row per step); one that returns True ends the run.
         checkpoint: a folder, saved into about once a minute and at the end, or an
@@ -253,8 +253,9 @@ def _warn(message: str, frames: int) -> None:
 
 def _no_history(state: PrimalDualState) -> Info:
     """The history of a run that had nothing left to do."""
-    none, each = np.zeros(0), jax.tree.map(lambda _: np.zeros(0), state.multipliers)
-    return Info(none, none, each, each, finite=np.zeros(0, bool), aux=None)
+    rows: Any = np.zeros(0)
+    each = jax.tree.map(lambda _: rows, state.multipliers)
+    return Info(rows, rows, each, each, finite=rows.astype(bool), aux=None)
 
 
 def _not_finite(info: Info, row: int) -> str:
@@ -271,7 +272,7 @@ def _not_finite(info: Info, row: int) -> str:
 def _advance(
     reached: tuple[PrimalDualState, Iterate],
     data: Any,
-    key: jax.Array | None,
+    key: Any,
     count: Any,
     tolerance: Any,
     *,
@@ -338,14 +339,18 @@ class _Source:
 
     def __init__(self, batches: Any, key: jax.Array | None):
         self.streamed = isinstance(batches, Iterator)
-        self.draw = batches if callable(batches) and not self.streamed else None
+        self.draw: Any = batches if callable(batches) and not self.streamed else None
         self.key = key if self.draw is not None else None
-        self.batches = batches
+        self.batches: Any = batches
         if self.draw is not None and key is None:
-            raise TypeError("batches is a function of a key: pass key=jax.random.key(0)")
+            raise TypeError(
+                "batches is a function of a key: pass key=jax.random.key(0)"
+            )
         if self.draw is None and not self.streamed:
             for leaf in jax.tree.leaves(batches):
-                if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float)):
+                if not isinstance(
+                    leaf, (jax.Array, np.ndarray, np.generic, int, float)
+                ):
                     raise TypeError(
                         f"batches holds a {type(leaf).__name__}; pass one batch of arrays, "
                         "an iterator of batches (e.g. iter(loader)) or a function (key) "
@@ -384,16 +389,16 @@ def _stack(path: Any, *leaves: Any) -> np.ndarray:
 
 def _bar(progress: bool | None, total: int) -> Any:
     """A tqdm bar, or a context that yields None."""
-    if progress is None:
-        progress = importlib.util.find_spec("tqdm") is not None
-    if not progress:
+    if progress is False:
+        return _Nothing()
+    if progress is None and importlib.util.find_spec("tqdm") is None:
         return _Nothing()
     try:
         from tqdm.auto import tqdm
     except ImportError:
         raise ImportError("a progress bar needs tqdm: pip install tqdm") from None
     # disable=None: silent where the output is no terminal.
-    return tqdm(total=total, unit=" steps", disable=None)
+    return tqdm(total=total, unit=" steps", disable=None if progress is None else False)
 
 
 class _Nothing:

@@ -139,7 +139,7 @@ def test_constraints_pass_the_check_unchanged():
 
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
 def test_proxy_has_the_strict_value_to_the_bit_and_the_surrogate_s_gradient(key, jit):
-    surrogate = lambda p, x: jax.nn.sigmoid(30 * x @ p) - 0.1  # noqa: E731
+    surrogate = lambda p, x: jax.nn.softplus(30 * x @ p) - 0.1  # noqa: E731
     strict = lambda p, x: (x @ p > 0) - 0.1  # noqa: E731
     p, x = jnp.array([0.3, -1.7]), jax.random.normal(key, (50, 2))
     # A jit around all of it: what the compiler simplifies must not change a bit.

@@ -12,7 +12,9 @@ import jaxcon
 MODULES = [
     "jaxcon",
     *sorted(
-        module.name for module in pkgutil.walk_packages(jaxcon.__path__, "jaxcon.")
+        module.name
+        for module in pkgutil.walk_packages(jaxcon.__path__, "jaxcon.")
+        if not module.name.endswith("__main__")  # to import it is to run it
     ),
 ]
 

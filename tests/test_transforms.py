@@ -96,3 +96,14 @@ def test_the_optimizer_climbs_as_it_would_descend(name):
     rtol = 4 * np.finfo(np.float32).eps
     np.testing.assert_allclose(up.equality["h"], -down.equality["h"], rtol=rtol)
     assert np.abs(up.equality["h"]).min() > 0
+
+
+def test_weight_decay_pulls_multipliers_back_and_not_away():
+    # The sign is turned before the optimizer: its own terms keep theirs.
+    decayed = optax.chain(optax.add_decayed_weights(0.25), optax.sgd(0.5))
+    multipliers = jc.Constraints({"h": jnp.array(-8.0)}, {"g": jnp.array([4.0, 0.0])})
+    residuals = jc.Constraints({"h": jnp.array(1.0)}, {"g": jnp.array([2.0, 1.0])})
+    _, after = climb(jc.dual_ascent(decayed), multipliers, [residuals])
+    # m + ½ (r - ¼ m)
+    np.testing.assert_array_equal(after.equality["h"], -6.5)
+    np.testing.assert_array_equal(after.inequality["g"], [4.5, 0.5])

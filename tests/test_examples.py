@@ -1,0 +1,101 @@
+"""The packaged examples: their data, their truth and what they are there to show."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from jaxcon import comparison, tabular
+from jaxcon.examples import EXAMPLES, call_surface, engel
+from jaxcon.examples.call_surface import MATURITIES, NOISE, STRIKES, price
+
+
+def surface():
+    """Strikes and maturities of a grid over the example's box, and the price there."""
+    strike, maturity = np.meshgrid(
+        np.linspace(*STRIKES, 41), np.linspace(*MATURITIES, 31), indexing="ij"
+    )
+    return strike, maturity, np.asarray(price(strike, maturity))
+
+
+@pytest.mark.parametrize(
+    ("shape", "holds"),
+    [
+        ("decreasing in strike", lambda c: np.diff(c, axis=0) < 0),
+        ("convex in strike", lambda c: np.diff(c, 2, axis=0) > 0),
+        ("increasing in maturity", lambda c: np.diff(c, axis=1) > 0),
+    ],
+)
+def test_true_prices_are_free_of_arbitrage(shape, holds, x64):
+    assert holds(surface()[2]).all()
+
+
+def test_true_price_is_the_mixture_of_black_scholes_prices(x64):
+    strike, maturity, ours = surface()
+    expected = 0
+    for weight, volatility in ((0.6, 0.15), (0.4, 0.4)):
+        total = volatility * np.sqrt(maturity)
+        d2 = np.log(1 / strike) / total - total / 2
+        expected += weight * (norm.cdf(d2 + total) - strike * norm.cdf(d2))
+    np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-14)  # float64
+
+
+def test_quotes_are_the_truth_with_noise():
+    example = call_surface(quotes=4000, seed=3)
+    x, quoted = example.table.values[:, :2], example.table.column("price")
+    for column, (low, high) in zip(x.T, (STRIKES, MATURITIES)):
+        assert low <= column.min() < column.max() <= high
+    noise = quoted - example.truth(x)
+    # Four standard errors of a mean and of a standard deviation of 4,000 numbers.
+    assert abs(noise.mean()) < 4 * NOISE / np.sqrt(4000)
+    assert abs(noise.std() - NOISE) < 4 * NOISE / np.sqrt(8000)
+
+
+def test_quotes_follow_the_seed():
+    one, same, other = (call_surface(20, seed).table.values for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any(axis=0).all()
+
+
+def test_engel_is_the_published_data():
+    table = engel().table
+    assert table.names == ("income", "foodexp")
+    assert table.values.shape == (235, 2)
+    # The means that R's summary(quantreg::engel) prints.
+    assert table.column("income").mean() == pytest.approx(982.473, abs=1e-3)
+    assert table.column("foodexp").mean() == pytest.approx(624.150, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_can_be_fitted(name):
+    example = EXAMPLES[name]()
+    tabular.check(example.table, example.target, example.rules, tabular.Settings())
+    assert example.rules.any()
+
+
+def judged(name, seed):
+    """Outcomes of the unconstrained and the augmented way, under default settings."""
+    example, settings = EXAMPLES[name](), tabular.Settings(seed=seed)
+    problem, _ = tabular.problem(
+        example.table, example.target, example.rules, settings, example.truth
+    )
+    ways = tabular.ways(settings)
+    ways = {way: ways[way] for way in ("unconstrained", "augmented")}
+    return comparison.compare(
+        problem, ways, steps=settings.steps, seed=seed, progress=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_constraints_hold_and_cost_no_accuracy(name):
+    seeds = [judged(name, seed) for seed in range(6)]
+    free, held = seeds[0]
+    assert max(*held.searched.values(), *held.random.values()) <= 1e-3
+    assert min(max(free.searched.values()), max(free.random.values())) > 1
+    if EXAMPLES[name]().truth is not None:
+        assert held.scores["RMSE to truth"] < free.scores["RMSE to truth"]
+    ratios = [
+        held.scores["held-out RMSE"] / free.scores["held-out RMSE"]
+        for free, held in seeds
+    ]
+    assert np.mean(ratios) <= 1.02, ratios

@@ -1,0 +1,148 @@
+"""Tables and figures: the numbers in them are the outcomes' numbers."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from jaxcon import report
+from jaxcon.comparison import Outcome
+from jaxcon.constraints import Constraints
+from jaxcon.kkt import KKT
+from jaxcon.primal_dual import Info
+from jaxcon.training import FitResult
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def history(violation, multiplier, constrained=True):
+    """Of as many steps as numbers are given, one equality and one inequality."""
+    violation = np.asarray(violation, float)
+
+    def both(series):
+        if not constrained:
+            return Constraints()
+        series = np.asarray(series, float)
+        return Constraints({"h": series / 2}, {"g": series})
+
+    return Info(
+        loss=np.ones(len(violation)),
+        max_violation=violation,
+        violation=both(violation),
+        multiplier=both(multiplier),
+        finite=np.ones(len(violation), bool),
+        aux=None,
+    )
+
+
+def outcome(name="augmented", seen=None, **changes):
+    """An outcome with numbers that no two places share."""
+    result = FitResult(None, None, seen or history([2, 0], [0, 3]), 1.25, 1e5 / 3)
+    values = {
+        "scores": {"held-out RMSE": 2 / 3, "RMSE to truth": 123456.789},
+        "searched": {"a": 0.25, "b": 1e-7 / 3, "c": 0.0},
+        "random": {"a": 0.125, "b": 0.0, "c": 0.0625},
+        "worst_points": {},
+        "multipliers": {"a": -5.5, "b": 4.0, "c": 0.0},
+        "kkt": KKT(11.0, 12.0, 13.0, 14.0, 0.0),
+    }
+    return Outcome(name, result, **(values | changes))
+
+
+EXPECTED = {
+    "method": "augmented",
+    "held-out RMSE": 2 / 3,
+    "RMSE to truth": 123456.789,
+    "violation (search)": 0.25,
+    "violation (random)": 0.125,
+    "multipliers": 5.5,
+    "stationarity": 11.0,
+    "slackness": 0.0,
+    "seconds": 1.25,
+    "compile seconds": 1e5 / 3,
+}
+NUMBERS = [0.0, 1.0, -1.0, 2 / 3, 1e-3, 9.9995e-4, 1e-9 / 7, 99_999.0, 1e5 / 3, 7e22]
+
+
+def test_rows_hold_the_outcomes_numbers():
+    bare = outcome("bare", scores={}, searched={}, random={}, multipliers={})
+    first, second = report.rows([outcome(), bare])
+    assert first == EXPECTED
+    assert second["method"] == "bare"
+    assert [second[name] for name in list(EXPECTED)[3:6]] == [0, 0, 0]
+
+
+def parsed(text):
+    """The cells of a Markdown table."""
+    lines = text.splitlines()
+    assert len({len(line) for line in lines}) == 1  # aligned
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert all(set(cell) <= set("-:") for cell in cells[1])
+    return [cells[0], *cells[2:]]
+
+
+def test_markdown_parses_back_to_the_numbers():
+    rows = [
+        {"method": f"way {i}", "one": x, "the other": -x} for i, x in enumerate(NUMBERS)
+    ]
+    text = report.markdown(rows)
+    assert text.endswith("|\n")
+    header, *cells = parsed(text)
+    assert header == ["method", "one", "the other"]
+    for row, (name, *numbers) in zip(rows, cells, strict=True):
+        assert name == row["method"]
+        for number, column in zip(numbers, header[1:], strict=True):
+            # Two digits at least, where the exponent says the rest.
+            assert float(number) == pytest.approx(row[column], rel=0.05)
+            if 1e-3 <= abs(row[column]) < 1e5:
+                assert float(number) == pytest.approx(row[column], rel=5e-4)
+
+
+def test_csv_is_in_full(tmp_path):
+    rows = [{"method": f"way, {i}", "x": x} for i, x in enumerate(NUMBERS)]
+    report.write_csv(rows, tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert [{**row, "x": float(row["x"])} for row in read] == rows
+
+
+def written(path):
+    content = path.read_bytes()
+    assert content.startswith(PNG)
+    return content
+
+
+@pytest.mark.parametrize("names", [["augmented"], ["unconstrained", "augmented", "own"]])
+@pytest.mark.parametrize("extra", [False, True], ids=["bare", "data and truth"])
+def test_curves_are_drawn(names, extra, tmp_path):
+    x = np.linspace(0, 1, 9)
+    curves = {
+        name: report.Curve(i * x, np.full(9, float(i)), np.zeros(9))
+        for i, name in enumerate(names)
+    }
+    more = {"data": (x, x**2), "truth": report.Curve(x**2, 2 * x, 2 + 0 * x)}
+    path = tmp_path / "curve.png"
+    report.plot_curves(x, curves, ("in", "out"), path, **(more if extra else {}))
+    drawn = written(path)
+    wild = {name: curve._replace(value=curve.value + 1) for name, curve in curves.items()}
+    wild[names[0]] = wild[names[0]]._replace(value=-3 * x)
+    report.plot_curves(x, wild, ("in", "out"), path, **(more if extra else {}))
+    assert written(path) != drawn
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        history([2.0, 1e-3, 0.0], [0.0, 1.0, 2.0]),
+        history([0.0, 0.0], [0.0, 0.0]),
+        history([0.0, 0.0], [0.0, 0.0], constrained=False),
+        history([math.nan, math.inf, 1.0], [0.0, 1.0, 2.0]),
+        history([], []),
+    ],
+    ids=["usual", "never violated", "no constraints", "not finite", "no steps"],
+)
+def test_history_is_drawn(seen, tmp_path):
+    path = tmp_path / "history.png"
+    report.plot_history([outcome(seen=seen), outcome("unconstrained", seen)], path)
+    written(path)

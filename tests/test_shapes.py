@@ -1,0 +1,256 @@
+"""The residuals everybody writes: values, signs, places and refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import osqp
+import pytest
+from scipy import sparse
+
+import jaxcon as jc
+from jaxcon import shapes
+
+POINTS = np.random.default_rng(0).normal(size=(7, 2))
+SCALE = 1.7
+
+
+def bump(p, x):
+    """One output of two inputs."""
+    return p * (x[0] ** 3 + x[0] * x[1] ** 2)
+
+
+def pair(p, x):
+    """Two outputs of two inputs."""
+    return p * jnp.stack([x[0] + x[1], x[0] * x[1]])
+
+
+def flat(p, x):
+    """The gradient is zero at the origin only."""
+    return p * jnp.sum(x**2)
+
+
+# What NumPy says of the same functions and their derivatives, written by hand.
+A, B = POINTS.T
+VALUE = SCALE * (A**3 + A * B**2)
+SLOPES = SCALE * (3 * A**2 + B**2), SCALE * 2 * A * B
+CURVATURES = SCALE * 6 * A, SCALE * 2 * A
+PAIR = SCALE * np.stack([A + B, A * B], axis=1)
+
+# name: (constraint at `on`, residual at POINTS and SCALE)
+SHAPES = {
+    "increasing": (lambda on: shapes.increasing(bump, 0, on=on), -SLOPES[0]),
+    "increasing, other input": (
+        lambda on: shapes.increasing(bump, 1, on=on),
+        -SLOPES[1],
+    ),
+    "decreasing": (lambda on: shapes.decreasing(bump, 1, on=on), SLOPES[1]),
+    "convex": (lambda on: shapes.convex(bump, 0, on=on), -CURVATURES[0]),
+    "convex, other input": (lambda on: shapes.convex(bump, 1, on=on), -CURVATURES[1]),
+    "concave": (lambda on: shapes.concave(bump, 0, on=on), CURVATURES[0]),
+    "bounded": (
+        lambda on: shapes.bounded(bump, -1.0, 2.0, on=on),
+        np.abs(VALUE - 0.5) - 1.5,
+    ),
+    "bounded below": (lambda on: shapes.bounded(bump, lower=-1.0, on=on), -1 - VALUE),
+    "bounded above": (lambda on: shapes.bounded(bump, upper=2.0, on=on), VALUE - 2),
+    "bounded outputs": (
+        lambda on: shapes.bounded(pair, 0.0, 1.0, on=on),
+        (np.abs(PAIR - 0.5) - 0.5).reshape(-1),
+    ),
+    "lipschitz": (
+        lambda on: shapes.lipschitz(bump, 0.3, on=on),
+        np.hypot(*SLOPES) - 0.3,
+    ),
+    "sums to": (lambda on: shapes.sums_to(pair, 0.25, on=on), PAIR.sum(1) - 0.25),
+    "equals a number": (lambda on: shapes.equals(bump, 0.5, on=on), VALUE - 0.5),
+    "equals a function": (
+        lambda on: shapes.equals(pair, lambda x: x, on=on),
+        (PAIR - POINTS).reshape(-1),
+    ),
+    "boundary": (lambda on: shapes.boundary(bump, on=on), VALUE),
+    "boundary function": (
+        lambda on: shapes.boundary(bump, lambda x: x[1], on=on),
+        VALUE - B,
+    ),
+}
+PLACES = {
+    "a name": ("here", {"here": POINTS, "elsewhere": POINTS + 1}),
+    "an array": (POINTS, {"here": POINTS + 1}),
+    "the batch": (None, POINTS),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_residual(name, place, x64):
+    make, expected = SHAPES[name]
+    on, batch = PLACES[place]
+    residual = make(on)(SCALE, batch)
+    np.testing.assert_allclose(residual, expected, rtol=1e-12, atol=1e-12)  # float64
+
+
+def test_residual_of_each_output_stands_beside_its_point(x64):
+    residual = shapes.bounded(pair, upper=0.0, on="x")(1.0, {"x": POINTS})
+    alone = [
+        shapes.bounded(pair, upper=0.0)(1.0, POINTS[i : i + 1])
+        for i in range(len(POINTS))
+    ]
+    np.testing.assert_array_equal(residual, np.concatenate(alone))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, lambda x, slope: slope),
+        (0.5, lambda x, slope: slope - 0.5),
+        (lambda x: x[1], lambda x, slope: slope - x[:, 1]),
+    ],
+    ids=["zero", "number", "function"],
+)
+@pytest.mark.parametrize("place", ["object", "name", "batch"])
+def test_flux_is_the_slope_along_the_outward_normal(value, expected, place, x64):
+    faces = jc.points.boundary([-1.0, 0.5], [2.0, 1.5], 3)
+    on, batch = {
+        "object": (faces, None),
+        "name": ("faces", {"faces": faces}),
+        "batch": (None, faces),
+    }[place]
+    constraint = shapes.boundary(bump, value, flux=True, on=on)
+    a, b = x = np.asarray(faces.points).T
+    gradient = SCALE * np.stack([3 * a**2 + b**2, 2 * a * b], axis=1)
+    # The lower and upper face of each input in turn, three points on each.
+    out = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]]).repeat(3, axis=0)
+    slope = np.sum(gradient * out, axis=1)
+    np.testing.assert_allclose(
+        constraint(SCALE, batch), expected(x.T, slope), rtol=1e-12, atol=1e-12
+    )  # float64
+
+
+def test_boundary_values_read_the_points_of_a_boundary():
+    faces = jc.points.boundary([0.0], [2.0], 1)
+    constraint = shapes.boundary(lambda p, x: p * x[0], 1.0)
+    np.testing.assert_array_equal(constraint(3.0, {"boundary": faces}), [-1.0, 5.0])
+
+
+def test_lipschitz_has_a_gradient_where_the_function_has_none():
+    x = jnp.array([[0.0, 0.0], [3.0, 4.0]])
+    constraint = shapes.lipschitz(flat, 1.0, on=x)
+    np.testing.assert_allclose(constraint(0.5, None), [-1.0, 4.0])  # |2 p x| - 1
+    gradient = jax.jacobian(constraint)(0.5, None)
+    np.testing.assert_allclose(gradient, [0.0, 10.0])
+
+
+def test_lipschitz_is_at_rest_in_a_constant_network():
+    def loss(p):
+        return jnp.sum(shapes.lipschitz(lambda p, x: p @ x, 1.0)(p, POINTS))
+
+    assert np.isfinite(jax.grad(loss)(jnp.zeros(2))).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "batch", "kind", "words"),
+    [
+        (lambda: shapes.increasing(bump, 0, on="pts"), {"x": 1, "b": 2}, ValueError,
+         ["'pts'", "['b', 'x']"]),
+        (lambda: shapes.convex(bump, 0, on="pts"), POINTS, ValueError,
+         ["'pts'", "ndarray"]),
+        (lambda: shapes.convex(bump, 0, on="pts"), None, ValueError,
+         ["'pts'", "NoneType"]),
+        (lambda: shapes.concave(bump, 0), POINTS[0], ValueError, ["(n, d)", "(2,)"]),
+        (lambda: shapes.bounded(bump, 0.0, on=POINTS[None]), None, ValueError,
+         ["(n, d)", "(1, 7, 2)"]),
+        (lambda: shapes.boundary(bump), {"boundary": POINTS[:, 0]}, ValueError,
+         ["(n, d)", "(7,)"]),
+        (lambda: shapes.boundary(bump), {"edge": POINTS}, ValueError,
+         ["'boundary'", "['edge']"]),
+        (lambda: shapes.boundary(bump, flux=True, on=POINTS), None, TypeError,
+         ["normals", "jaxcon.points.boundary", "ndarray"]),
+        (lambda: shapes.equals(bump, lambda x: x), POINTS, ValueError,
+         ["target", "(2,)", "()"]),
+        (lambda: shapes.boundary(bump, lambda x: x[:1], on=POINTS), None, ValueError,
+         ["target", "(1,)", "()"]),
+        (lambda: shapes.bounded(bump), None, ValueError, ["lower=", "upper="]),
+        (lambda: shapes.bounded(bump, 1.0, 1.0), None, ValueError,
+         ["lower < upper", "1.0 and 1.0"]),
+        (lambda: shapes.bounded(bump, 2.0, -1.0), None, ValueError,
+         ["lower < upper", "2.0 and -1.0"]),
+        (lambda: shapes.bounded(bump, float("nan"), 1.0), None, ValueError,
+         ["lower < upper", "nan"]),
+        (lambda: shapes.lipschitz(bump, 0.0), None, ValueError, ["constant > 0", "0.0"]),
+        (lambda: shapes.lipschitz(bump, float("nan")), None, ValueError,
+         ["constant > 0", "nan"]),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_is_wrong(make, batch, kind, words):
+    with pytest.raises(kind) as caught:
+        make()(SCALE, batch)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda f: shapes.increasing(f, 0),
+        lambda f: shapes.concave(f, 1),
+        lambda f: shapes.boundary(f, on=None),
+    ],
+    ids=["increasing", "concave", "boundary"],
+)
+def test_a_column_output_is_refused_by_the_constraint_name(shape):
+    def column(p, x):
+        return bump(p, x)[None]
+
+    constraints = jc.Constraints(inequality={"the slope": shape(column)})
+    with pytest.raises(ValueError, match="(?s)'the slope'.*(7, 1)"):
+        jc.evaluate(constraints, SCALE, POINTS)
+
+
+def osqp_increasing(features, slopes, y):
+    """argmin mean (F w - y)^2 subject to S w >= 0, by a QP solver."""
+    n, k = features.shape
+    solver = osqp.OSQP()
+    solver.setup(
+        sparse.csc_matrix(2 / n * features.T @ features),
+        -2 / n * features.T @ y,
+        sparse.csc_matrix(slopes),
+        np.zeros(len(slopes)),
+        np.full(len(slopes), np.inf),
+        eps_abs=1e-10,
+        eps_rel=1e-10,
+        max_iter=100_000,
+        verbose=False,
+    )
+    return solver.solve(raise_error=True).x
+
+
+def test_an_increasing_cubic_is_the_quadratic_programs_answer(x64):
+    x = np.linspace(-1, 1, 21)
+    y = np.sin(4 * x)  # falls towards both ends, so that the constraint binds
+    powers = np.arange(4)
+    features = x[:, None] ** powers
+    slopes = powers * x[:, None] ** np.maximum(powers - 1, 0)
+    expected = osqp_increasing(features, slopes, y)
+    free = np.linalg.lstsq(features, y)[0]
+    assert (slopes @ free).min() < -1  # without it the answer is another
+
+    def cubic(w, x):
+        return w @ x[0] ** powers
+
+    def loss(w, batch):
+        return jnp.mean((jax.vmap(lambda x: cubic(w, x))(batch["x"]) - batch["y"]) ** 2)
+
+    rises = jc.Constraints(inequality={"rises": shapes.increasing(cubic, 0, on="x")})
+    method = jc.alternating(
+        loss,
+        rises,
+        optax.sgd(0.02),
+        jc.dual_ascent(optax.sgd(1.0)),
+        penalty=1.0,
+    )
+    batch = {"x": x[:, None], "y": y}
+    result = jc.fit(
+        method, method.init(jnp.zeros(4), batch), batch, steps=20_000, progress=False
+    )
+    # What is left of the slowest direction after so many steps, well below 1e-4.
+    np.testing.assert_allclose(result.state.params, expected, atol=1e-4)

@@ -1,0 +1,358 @@
+"""Tables: what is read and refused, and the way to scaled units and back."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcon as jc
+from jaxcon import tabular
+from jaxcon.tabular import Rules, Scaling, Settings, Table, TableError
+
+
+def text(*lines):
+    return "\n".join(lines).encode()
+
+
+ROWS = [f"{i},{i * i},{5 - i}" for i in range(12)]
+
+# name: (bytes of the file, words of the message); also read by test_cli.
+BAD_FILES = {
+    "empty": (b"", ["is empty"]),
+    "blank": (b"\n  \n,,\n", ["is empty"]),
+    "names only": (text("a,b,y", "", ""), ["names but no rows"]),
+    "no names": (text(*ROWS), ["first line", "names"]),
+    "Latin-1": ("a,b,yé\n1,2,3\n".encode("latin-1"), ["UTF-8", "0xe9"]),
+    "UTF-16": ("a,b,y\n1,2,3\n".encode("utf-16"), ["UTF-8"]),
+    "ragged": (text("a,b,y", "1,2,3", "1,2"), ["line 3", "2 cells", "has 3"]),
+    "too long": (text("a,b,y", "1,2,3,4"), ["line 2", "4 cells", "has 3"]),
+    "text": (text("a,b,y", "1,2,3", "1,two,3"), ["line 3", "'b'", "'two'", "number"]),
+    "comma for point": (text("a,b,y", '1,"2,5",3'), ["line 2", "'b'", "'2,5'"]),
+    "after blank lines": (text("", "a,b,y", "", "1,x,3"), ["line 4", "'b'", "'x'"]),
+    "cell": (text("a,b,y", "1, ,3"), ["line 2", "'b'", "blank"]),
+    "line break in a cell": (text("a,b,y", '1,"2\n3",3'), ["'b'", r"'2\n3'", "number"]),
+    "infinite": (text("a,b,y", "1,2,-inf"), ["line 2", "'y'", "-inf", "finite"]),
+    "not a number": (text("a,b,y", "1,nan,3"), ["line 2", "'b'", "nan", "finite"]),
+    "overflow": (text("a,b,y", "1,2,1e999"), ["line 2", "'y'", "1e999", "finite"]),
+    "duplicate names": (text("a,b , b,y", "1,2,3,4"), ["two columns", "'b'"]),
+    "semicolons": (text("a;b;y", "1;2;3"), ["commas"]),
+    "tabs": (text("a\tb\ty", "1\t2\t3"), ["commas"]),
+}
+
+GOOD = text("a,b,y", *ROWS)
+# name: (bytes of the file, the rules and settings asked for, words of the message)
+BAD_WISHES = {
+    "unknown target": (GOOD, {"target": "z"}, ["'z'", "'a', 'b', 'y'"]),
+    "no input": (text("y", *"123456789012"), {}, ["but the target 'y'"]),
+    "constant input": (text("a,b,y", *[f"{i},1,{i}" for i in range(12)]), {},
+                       ["'b'", "constant"]),
+    "constant target": (text("a,y", *[f"{i},1" for i in range(12)]), {},
+                        ["'y'", "constant"]),
+    "one row": (text("a,b,y", "1,2,3"), {}, ["1 row;", "--held-out"]),
+    "few rows": (text("a,b,y", *ROWS[:4]), {}, ["4 rows;", "--held-out"]),
+    "rule of no column": (GOOD, {"convex": ("z",)},
+                          ["--convex", "'z'", "'a', 'b'"]),
+    "rule of the target": (GOOD, {"increasing": ("a", "y")},
+                           ["--increasing y", "target"]),
+    "up and down": (GOOD, {"increasing": ("b", "a"), "decreasing": ("a",)},
+                    ["'a'", "increasing and decreasing"]),
+    "bowl and dome": (GOOD, {"convex": ("b",), "concave": ("b",)},
+                      ["'b'", "convex and concave"]),
+    "equal bounds": (GOOD, {"lower": 1.0, "upper": 1.0},
+                     ["--lower 1.0", "below", "--upper 1.0"]),
+    "crossed bounds": (GOOD, {"lower": 2.0, "upper": -1.0},
+                       ["--lower 2.0", "below", "--upper -1.0"]),
+    "bound is nan": (GOOD, {"lower": float("nan")}, ["--lower", "nan", "finite"]),
+    "infinite bound": (GOOD, {"upper": float("inf")}, ["--upper", "inf", "finite"]),
+    "no steepness": (GOOD, {"lipschitz": 0.0}, ["--lipschitz 0.0", "positive"]),
+    "negative steepness": (GOOD, {"lipschitz": -1.0}, ["--lipschitz -1.0", "positive"]),
+    "no steps": (GOOD, {"steps": 0}, ["--steps 0", "range"]),
+    "no layers": (GOOD, {"depth": 0}, ["--depth 0", "range"]),
+    "no units": (GOOD, {"width": -8}, ["--width -8", "range"]),
+    "no rate": (GOOD, {"learning_rate": 0.0}, ["--learning-rate 0.0", "range"]),
+    "negative margin": (GOOD, {"margin": -0.1}, ["--margin -0.1", "range"]),
+    "negative seed": (GOOD, {"seed": -1}, ["--seed -1", "range"]),
+    "vast seed": (GOOD, {"seed": 2**63}, ["--seed 9", "range"]),
+    "strength is nan": (GOOD, {"strength": float("nan")}, ["--strength nan", "range"]),
+    "none held out": (GOOD, {"held_out": 0.0}, ["--held-out 0.0", "range"]),
+    "all held out": (GOOD, {"held_out": 1.5}, ["--held-out 1.5", "range"]),
+    "too much held out": (GOOD, {"held_out": 0.95}, ["12 rows;", "--held-out 0.95"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes bytes to a file and returns its path."""
+
+    def write(content):
+        path = tmp_path / "table.csv"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def refused(words, call):
+    with pytest.raises(TableError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),
+        b"\xef\xbb\xbf" + text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),
+        text("", "a,b c,y", "", "1,2,3", "  ", ",,", "-4.5,5e-1,6", "", ""),
+        b'"a","b c","y"\r\n1,2,3\r\n"-4.5",5e-1,6\r\n',
+        text(" a ,  b c, y ", " 1 , 2 ,3", "-4.5 ,5e-1, 6"),
+    ],
+    ids=["plain", "byte-order mark", "blank lines", "quoted", "spaces"],
+)
+def test_read(content, file):
+    names, values = tabular.read_csv(file(content))
+    assert names == ("a", "b c", "y")
+    np.testing.assert_array_equal(values, [[1, 2, 3], [-4.5, 0.5, 6]])
+    assert values.dtype == np.float64
+
+
+def test_read_names_with_commas_and_accents(file):
+    content = '"rent, cold",größe\n1,2\n'.encode()
+    assert tabular.read_csv(file(content)).names == ("rent, cold", "größe")
+
+
+def test_read_chosen_columns_in_their_order_whatever_the_others_hold(file):
+    path = file(text("a,who,y,b", "1,Ann,3,2", "4,,6,nope"))
+    table = tabular.read_csv(path, ["y", "a"])
+    assert table.names == ("y", "a")
+    np.testing.assert_array_equal(table.values, [[3, 1], [6, 4]])
+    np.testing.assert_array_equal(table.column("a"), [1, 4])
+    refused(["no column 'c'", "'who'"], lambda: tabular.read_csv(path, ["c"]))
+    refused(["'a'", "twice"], lambda: tabular.read_csv(path, ["a", "a"]))
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_refused(name, file):
+    content, words = BAD_FILES[name]
+    path = file(content)
+    refused([str(path), *words], lambda: tabular.read_csv(path))
+
+
+def test_places_without_a_file_are_refused(tmp_path, file):
+    inside = file(GOOD) / "table.csv"  # a file is no folder
+    for path, words in [
+        (tmp_path / "none.csv", ["no such file"]),
+        (tmp_path, ["folder"]),
+        (inside, ["cannot be read"]),
+        (tmp_path / ("x" * 300), ["cannot be read"]),
+    ]:
+        refused([str(path), *words], lambda path=path: tabular.read_csv(path))
+
+
+@pytest.mark.parametrize("name", BAD_WISHES)
+def test_bad_wishes_are_refused(name, file):
+    content, wishes, words = BAD_WISHES[name]
+    table = tabular.read_csv(file(content))
+    target = wishes.get("target", "y")
+    rules, settings = (
+        kind(**{key: wishes[key] for key in wishes if key in vars(kind())})
+        for kind in (Rules, Settings)
+    )
+    refused(words, lambda: tabular.check(table, target, rules, settings))
+    refused(words, lambda: tabular.problem(table, target, rules, settings))
+
+
+def test_a_target_that_varies_only_where_it_is_held_out_is_refused():
+    values = np.stack([np.arange(12.0), np.zeros(12)], axis=1)
+    held_out = np.random.default_rng(0).permutation(12)[0]
+    values[held_out, 1] = 1.0
+    refused(
+        ["'y'", "constant", "rows to fit"],
+        lambda: tabular.problem(Table(("x", "y"), values), "y", Rules(), Settings()),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A table of two inputs far from [0, 1], its problem and a network for it."""
+    rng = np.random.default_rng(1)
+    x = rng.uniform([-300.0, 2.0], [700.0, 2.5], (50, 2))
+    y = 40 + 0.01 * x[:, 0] - 7 * x[:, 1] + rng.normal(size=50)
+    # The target stands between the inputs, so that columns cannot be taken by place.
+    table = Table(("a", "y", "b"), np.column_stack([x[:, 0], y, x[:, 1]]))
+    rules = Rules(
+        increasing=("b",), convex=("a",), lower=10.0, upper=30.0, lipschitz=5.0
+    )
+    problem, scaling = tabular.problem(table, "y", rules, Settings(width=4, margin=0.2))
+    return table, problem, scaling, problem.init(jax.random.key(3))
+
+
+def by_hand(params, scaling, x):
+    """The network in the table's units, in NumPy and float64."""
+    y = 2 * (x - scaling.lower) / (scaling.upper - scaling.lower) - 1
+    *hidden, last = [{k: np.asarray(v, float) for k, v in p.items()} for p in params]
+    for layer in hidden:
+        y = np.tanh(y @ layer["w"] + layer["b"])
+    return scaling.center + scaling.scale * (y @ last["w"] + last["b"])[:, 0]
+
+
+def test_scaling_is_of_the_table(fitted):
+    table, problem, scaling, _ = fitted
+    assert (scaling.inputs, scaling.target) == (("a", "b"), "y")
+    x = np.stack([table.column("a"), table.column("b")], axis=1)
+    np.testing.assert_array_equal(scaling.lower, x.min(0))
+    np.testing.assert_array_equal(scaling.upper, x.max(0))
+    # 50 rows, of which a fifth is held out, and nothing of it is trained on.
+    batch = {name: np.asarray(values) for name, values in problem.batch.items()}
+    assert batch["x"].shape == (40, 2)
+    unit, y = scaling.unit(x), (table.column("y") - scaling.center) / scaling.scale
+    assert unit.min() == 0
+    assert unit.max() == 1
+    np.testing.assert_allclose([batch["y"].mean(), batch["y"].std()], [0, 1], atol=1e-6)
+    place = [np.argmin(np.abs(unit - row).sum(1)) for row in batch["x"]]
+    assert len(set(place)) == 40
+    np.testing.assert_allclose(batch["x"], unit[place], atol=1e-6)  # float32
+    np.testing.assert_allclose(batch["y"], y[place], atol=1e-6)
+
+
+def test_scores_are_of_the_rows_held_out(fitted):
+    table, problem, scaling, params = fitted
+    x = np.stack([table.column("a"), table.column("b")], axis=1)
+    seen = np.asarray(problem.batch["x"])
+    kept = [i for i, z in enumerate(scaling.unit(x)) if np.abs(seen - z).sum(1).min() > 1e-5]
+    assert len(kept) == 10
+    error = by_hand(params, scaling, x[kept]) - table.column("y")[kept]
+    assert problem.score(params) == {
+        "held-out RMSE": pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
+    }
+
+
+def test_score_to_truth_is_over_the_whole_box(fitted):
+    table, problem, scaling, params = fitted
+
+    def shifted(x):
+        return scaling.predict(params, x) + np.where(x[:, 0] < 200, 3.0, 0.0)
+
+    again, _ = tabular.problem(
+        table, "y", Rules(), Settings(width=4, margin=0.2), shifted
+    )
+    share = (200 - scaling.lower[0]) / (scaling.upper[0] - scaling.lower[0])
+    # 4,096 Sobol points know the share of a half space to about one in 4,096.
+    expected = pytest.approx(3 * np.sqrt(share), rel=1e-3)
+    assert again.score(params)["RMSE to truth"] == expected
+
+
+def test_predict_is_the_network_in_the_tables_units(fitted):
+    _, _, scaling, params = fitted
+    x = np.random.default_rng(2).uniform(scaling.lower, scaling.upper, (9, 2))
+    expected = by_hand(params, scaling, x)
+    assert np.ptp(expected) > 1  # a constant would show nothing
+    np.testing.assert_allclose(scaling.predict(params, x), expected, rtol=1e-5)
+
+
+def test_scaling_survives_json(fitted):
+    import json
+
+    _, _, scaling, _ = fitted
+    again = Scaling.from_json(json.loads(json.dumps(scaling.to_json())))
+    assert again.to_json() == scaling.to_json()
+    x = np.array([[1.0, 2.2]])
+    np.testing.assert_array_equal(again.unit(x), scaling.unit(x))
+    assert type(again.inputs) is tuple
+
+
+def differences(f, x, step):
+    """Slope and curvature by central differences of f at x, along `step`."""
+    low, middle, high = f(x - step), f(x), f(x + step)
+    length = np.abs(step).sum()
+    return (high - low) / (2 * length), (high - 2 * middle + low) / length**2
+
+
+def test_constraints_are_those_of_the_tables_units(fitted):
+    _, problem, scaling, params = fitted
+    z = np.random.default_rng(5).uniform(size=(20, 2))
+    width = scaling.upper - scaling.lower
+    x = scaling.lower + z * width
+    f = partial(by_hand, params, scaling)
+    slopes, curvatures = zip(
+        *(differences(f, x, 1e-3 * width * np.eye(2)[i]) for i in range(2))
+    )
+    value = f(x)
+    spread = scaling.scale
+    expected = {
+        "increasing in b": -slopes[1] * width[1] / spread,
+        "convex in a": -curvatures[0] * width[0] ** 2 / spread,
+        "bounded": np.maximum(10 - value, value - 30) / spread,
+        # Relative to the constant 5, in the table's units.
+        "lipschitz": np.hypot(*slopes) / 5 - 1,
+    }
+    residuals = jc.evaluate(problem.constraints, params, {"points": z}).inequality
+    assert residuals.keys() == expected.keys()
+    for name, residual in residuals.items():
+        # Differences over a thousandth of the box err by about 1e-5 of the scale.
+        np.testing.assert_allclose(
+            residual, expected[name], rtol=1e-4, atol=1e-4, err_msg=name
+        )
+
+
+def test_margins_are_room_within_the_rules(fitted):
+    _, problem, _, params = fitted
+    exact, tight = (
+        jc.evaluate(which, params, problem.batch).inequality
+        for which in (problem.constraints, problem.tightened)
+    )
+    room = {"increasing in b": 0.2, "convex in a": 0.2, "bounded": 0.02}
+    for name, margin in (room | {"lipschitz": 0.02}).items():
+        np.testing.assert_allclose(tight[name] - exact[name], margin, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_curve_agrees_with_finite_differences(name, fitted):
+    _, _, scaling, params = fitted
+    index = scaling.inputs.index(name)
+    curve = tabular.curve(scaling, params, name, num=11)
+    places = tabular.places(scaling, name, 11)
+    x = np.tile((scaling.lower + scaling.upper) / 2, (11, 1))
+    x[:, index] = np.linspace(scaling.lower[index], scaling.upper[index], 11)
+    np.testing.assert_allclose(places, x[:, index], rtol=1e-6)
+    step = np.zeros(2)
+    step[index] = 1e-3 * (scaling.upper - scaling.lower)[index]
+    f = partial(by_hand, params, scaling)
+    slope, curvature = differences(f, x, step)
+    np.testing.assert_allclose(curve.value, f(x), rtol=1e-5)
+    for ours, expected in ((curve.slope, slope), (curve.curvature, curvature)):
+        scale = np.abs(expected).max()
+        assert scale > 0
+        np.testing.assert_allclose(ours, expected, atol=1e-4 * scale)
+
+
+def test_true_curve_is_the_truth_and_its_derivatives(fitted):
+    _, _, scaling, params = fitted
+
+    def truth(x):
+        return 3 * (x[:, 0] / 100) ** 2 + 7 * x[:, 1]
+
+    curve = tabular.true_curve(scaling, truth, "a", num=401)
+    places = tabular.places(scaling, "a", 401)
+    middle = (scaling.lower[1] + scaling.upper[1]) / 2
+    inner = slice(2, -2)  # differences are central, and so exact, inside only
+    np.testing.assert_allclose(
+        curve.value, 3 * (places / 100) ** 2 + 7 * middle, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        curve.slope[inner], 6e-4 * places[inner], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(curve.curvature[inner], 6e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("d", "num"), [(1, 256), (2, 1024 + 4 * 64 + 4), (9, 2176)])
+def test_constraint_points_reach_the_edge_of_the_box(d, num):
+    points = np.asarray(tabular.constraint_points(d))
+    assert points.shape == (num, d)
+    assert points.min() == 0
+    assert points.max() == 1
+    for face in (points == 0, points == 1):
+        assert (face.sum(axis=0) >= (1 if d == 1 else 64)).all()
