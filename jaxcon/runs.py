@@ -118,8 +118,9 @@ def read_model(folder: Path, way: str | None) -> tuple[Scaling, Any]:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         scaling = Scaling.from_json(run["scaling"])
         settings, trained = run["settings"], run["trained"]
-        with np.load(folder / "parameters.npz", allow_pickle=False) as file:
-            arrays = dict(file)
+        # Opened here, because NumPy leaves a torn file open.
+        with open(folder / "parameters.npz", "rb") as file:
+            arrays = dict(np.load(file, allow_pickle=False))
     except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile):
         raise TableError(f"{folder} holds no run of jaxcon fit") from None
     if not trained:

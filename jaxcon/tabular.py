@@ -87,14 +87,14 @@ class Settings:
             them: in scaled units for slopes and curvatures, a tenth of it for bounds.
     """
 
-    steps: int = 4000
+    steps: int = 3000
     seed: int = 0
     held_out: float = 0.2
     width: int = 32
     depth: int = 2
     learning_rate: float = 1e-2
     strength: float = 1.0
-    margin: float = 0.1
+    margin: float = 0.2
 
 
 class Scaling(NamedTuple):

@@ -113,7 +113,9 @@ def written(path):
     return content
 
 
-@pytest.mark.parametrize("names", [["augmented"], ["unconstrained", "augmented", "own"]])
+@pytest.mark.parametrize(
+    "names", [["augmented"], ["unconstrained", "augmented", "own"]]
+)
 @pytest.mark.parametrize("extra", [False, True], ids=["bare", "data and truth"])
 def test_curves_are_drawn(names, extra, tmp_path):
     x = np.linspace(0, 1, 9)
@@ -125,7 +127,9 @@ def test_curves_are_drawn(names, extra, tmp_path):
     path = tmp_path / "curve.png"
     report.plot_curves(x, curves, ("in", "out"), path, **(more if extra else {}))
     drawn = written(path)
-    wild = {name: curve._replace(value=curve.value + 1) for name, curve in curves.items()}
+    wild = {
+        name: curve._replace(value=curve.value + 1) for name, curve in curves.items()
+    }
     wild[names[0]] = wild[names[0]]._replace(value=-3 * x)
     report.plot_curves(x, wild, ("in", "out"), path, **(more if extra else {}))
     assert written(path) != drawn

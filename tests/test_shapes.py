@@ -208,7 +208,7 @@ def test_a_column_output_is_refused_by_the_constraint_name(shape):
 
 def osqp_increasing(features, slopes, y):
     """argmin mean (F w - y)^2 subject to S w >= 0, by a QP solver."""
-    n, k = features.shape
+    n = len(features)
     solver = osqp.OSQP()
     solver.setup(
         sparse.csc_matrix(2 / n * features.T @ features),

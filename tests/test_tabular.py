@@ -1,5 +1,6 @@
 """Tables: what is read and refused, and the way to scaled units and back."""
 
+import json
 from functools import partial
 
 import jax
@@ -157,9 +158,9 @@ def test_bad_wishes_are_refused(name, file):
     content, wishes, words = BAD_WISHES[name]
     table = tabular.read_csv(file(content))
     target = wishes.get("target", "y")
-    rules, settings = (
-        kind(**{key: wishes[key] for key in wishes if key in vars(kind())})
-        for kind in (Rules, Settings)
+    rules = Rules(**{key: wishes[key] for key in wishes if hasattr(Rules, key)})
+    settings = Settings(
+        **{key: wishes[key] for key in wishes if hasattr(Settings, key)}
     )
     refused(words, lambda: tabular.check(table, target, rules, settings))
     refused(words, lambda: tabular.problem(table, target, rules, settings))
@@ -222,7 +223,9 @@ def test_scores_are_of_the_rows_held_out(fitted):
     table, problem, scaling, params = fitted
     x = np.stack([table.column("a"), table.column("b")], axis=1)
     seen = np.asarray(problem.batch["x"])
-    kept = [i for i, z in enumerate(scaling.unit(x)) if np.abs(seen - z).sum(1).min() > 1e-5]
+    kept = [
+        i for i, z in enumerate(scaling.unit(x)) if np.abs(seen - z).sum(1).min() > 1e-5
+    ]
     assert len(kept) == 10
     error = by_hand(params, scaling, x[kept]) - table.column("y")[kept]
     assert problem.score(params) == {
@@ -231,7 +234,7 @@ def test_scores_are_of_the_rows_held_out(fitted):
 
 
 def test_score_to_truth_is_over_the_whole_box(fitted):
-    table, problem, scaling, params = fitted
+    table, _, scaling, params = fitted
 
     def shifted(x):
         return scaling.predict(params, x) + np.where(x[:, 0] < 200, 3.0, 0.0)
@@ -254,8 +257,6 @@ def test_predict_is_the_network_in_the_tables_units(fitted):
 
 
 def test_scaling_survives_json(fitted):
-    import json
-
     _, _, scaling, _ = fitted
     again = Scaling.from_json(json.loads(json.dumps(scaling.to_json())))
     assert again.to_json() == scaling.to_json()
@@ -330,7 +331,7 @@ def test_curve_agrees_with_finite_differences(name, fitted):
 
 
 def test_true_curve_is_the_truth_and_its_derivatives(fitted):
-    _, _, scaling, params = fitted
+    _, _, scaling, _ = fitted
 
     def truth(x):
         return 3 * (x[:, 0] / 100) ** 2 + 7 * x[:, 1]
@@ -348,11 +349,16 @@ def test_true_curve_is_the_truth_and_its_derivatives(fitted):
     np.testing.assert_allclose(curve.curvature[inner], 6e-4, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("d", "num"), [(1, 256), (2, 1024 + 4 * 64 + 4), (9, 2176)])
-def test_constraint_points_reach_the_edge_of_the_box(d, num):
+@pytest.mark.parametrize("d", [1, 2, 9])
+def test_constraint_points_reach_the_edge_of_the_box(d):
     points = np.asarray(tabular.constraint_points(d))
-    assert points.shape == (num, d)
+    assert points.shape[1:] == (d,)
     assert points.min() == 0
     assert points.max() == 1
     for face in (points == 0, points == 1):
         assert (face.sum(axis=0) >= (1 if d == 1 else 64)).all()
+    inside = ((points > 0) & (points < 1)).all(axis=1)
+    assert inside.sum() > 200
+    if d <= 8:
+        corners = np.unique(points[np.isin(points, (0, 1)).all(axis=1)], axis=0)
+        assert len(corners) == 2**d

@@ -1,0 +1,481 @@
+"""The command: what it writes, what it prints, and that bad input is one line."""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_tabular import BAD_FILES, BAD_WISHES, GOOD
+
+from jaxcon import cli, runs
+from jaxcon.examples import engel
+from jaxcon.tabular import Rules
+
+SMALL = ["--steps", "60", "--width", "8", "--depth", "1"]
+WAYS = [
+    "unconstrained",
+    "light penalty",
+    "penalty",
+    "heavy penalty",
+    "lagrangian",
+    "augmented",
+]
+
+
+def command(*words):
+    """Runs the command in this process and returns its exit code."""
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(word) for word in words])
+    return left.value.code
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A small CSV of two inputs, with spaces in a name and a column of text."""
+    path = tmp_path_factory.mktemp("data") / "small.csv"
+    rng = np.random.default_rng(0)
+    rows = rng.uniform([0.0, -50.0], [10.0, 50.0], (40, 2))
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["the dose", "who", "b", "y"])
+        for i, (a, b) in enumerate(rows):
+            writer.writerow([a, f"row {i}", b, 100 - a + b / 10 + rng.normal()])
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(table, tmp_path_factory):
+    """The folder of a fit in one way, under rules of several kinds."""
+    folder = tmp_path_factory.mktemp("runs") / "deep" / "one"
+    flags = ["--target", "y", "--inputs", "the dose", "b", "--increasing", "the dose"]
+    flags += ["--lower", "-1e-05", "--seed", "5", *SMALL, "--out", folder]
+    assert command("fit", table, *flags) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The folder of a fit of one input in every way."""
+    at = tmp_path_factory.mktemp("runs")
+    rows = [f"{i},{i % 3}" for i in range(20)]
+    (at / "one.csv").write_text("\n".join(["x,y", *rows]))
+    flags = ["--target", "y", "--upper", "1.5", "--compare", *SMALL]
+    assert command("fit", at / "one.csv", *flags, "--out", at / "all") == 0
+    return at / "all"
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """New rows for `fitted`, the columns in another order; the last is outside."""
+    path = tmp_path / "new.csv"
+    path.write_text("b,note,the dose\n-20,x,3\n0,y,4.5\n20,z,99\n")
+    return path
+
+
+def parameters(folder):
+    with np.load(folder / "parameters.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def one_line(capsys):
+    """What was printed: nothing but one line on stderr that says whose it is."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("jaxcon: ")
+    assert printed.err.endswith("\n")
+    assert printed.err.count("\n") == 1, printed.err
+    return printed.err
+
+
+def test_fit_writes_its_folder(fitted, table):
+    assert {path.name for path in fitted.iterdir()} == {
+        "run.json",
+        "parameters.npz",
+        "table.csv",
+        "table.md",
+        "history.png",
+        "curve-the-dose.png",
+        "curve-b.png",
+    }
+    run = json.loads((fitted / "run.json").read_text())
+    assert run["trained"] == ["augmented"]
+    assert (run["rows"], run["target"]) == (40, "y")
+    assert run["rules"]["increasing"] == ["the dose"]
+    assert run["rules"]["lower"] == -1e-5
+    assert (run["settings"]["seed"], run["settings"]["steps"]) == (5, 60)
+    assert run["data"]["path"] == str(table)
+    assert re.fullmatch("[0-9a-f]{64}", run["data"]["sha256"])
+    assert "stopped" not in run
+    (result,) = run["results"]
+    with open(fitted / "table.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row.pop("method") == result.pop("method") == "augmented"
+    assert {name: float(cell) for name, cell in row.items()} == result
+    assert "| augmented |" in (fitted / "table.md").read_text()
+
+
+def test_the_command_kept_repeats_the_run_to_the_bit(fitted, tmp_path, capsys):
+    program, *words = shlex.split(
+        json.loads((fitted / "run.json").read_text())["command"]
+    )
+    assert program == "jaxcon"
+    assert command(*words, "--out", tmp_path / "again") == 0
+    first, second = parameters(fitted), parameters(tmp_path / "again")
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name].tobytes() == second[name].tobytes(), name
+    printed = capsys.readouterr()
+    assert printed.out.startswith((tmp_path / "again" / "table.md").read_text())
+    assert printed.err == "jaxcon: small: augmented\n"
+
+
+def test_a_comparison_is_of_every_way(compared):
+    run = json.loads((compared / "run.json").read_text())
+    assert run["trained"] == WAYS
+    assert [result["method"] for result in run["results"]] == WAYS
+    assert list(run["worst points"]) == WAYS
+    with open(compared / "table.csv", newline="") as file:
+        assert [row["method"] for row in csv.DictReader(file)] == WAYS
+
+
+def predicted(text):
+    """Header and numbers of a CSV."""
+    header, *rows = csv.reader(io.StringIO(text))
+    return header, np.array(rows, float)
+
+
+def test_predict_prints_the_rows_with_their_predictions(fitted, inputs, capsys):
+    assert command("predict", fitted, inputs) == 0
+    printed = capsys.readouterr()
+    header, rows = predicted(printed.out)
+    assert header == ["the dose", "b", "y"]
+    x = np.array([[3, -20], [4.5, 0], [99, 20]])
+    np.testing.assert_array_equal(rows[:, :2], x)
+    # The network in NumPy, read from the files alone.
+    scaling = json.loads((fitted / "run.json").read_text())["scaling"]
+    lower, upper = np.array(scaling["lower"]), np.array(scaling["upper"])
+    arrays = parameters(fitted)
+    z = 2 * (x - lower) / (upper - lower) - 1
+    z = np.tanh(z @ arrays["augmented/0/w"] + arrays["augmented/0/b"])
+    z = (z @ arrays["augmented/1/w"] + arrays["augmented/1/b"])[:, 0]
+    expected = scaling["center"] + scaling["scale"] * z
+    np.testing.assert_allclose(rows[:, 2], expected, rtol=1e-5)  # float32
+    assert printed.err.startswith("jaxcon: 1 of 3 rows lie outside the box")
+    assert printed.err.count("\n") == 1
+
+
+def test_predict_warns_of_nothing_inside_the_box(fitted, inputs, capsys):
+    inputs.write_text("the dose,b\n3,-20\n")
+    assert command("predict", fitted, inputs) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_predict_writes_a_new_file_only(fitted, inputs, tmp_path, capsys):
+    assert command("predict", fitted, inputs) == 0
+    text = capsys.readouterr().out
+    out = tmp_path / "out.csv"
+    assert command("predict", fitted, inputs, "--out", out) == 0
+    assert capsys.readouterr().out == ""
+    assert predicted(out.read_text())[0] == ["the dose", "b", "y"]
+    np.testing.assert_array_equal(predicted(out.read_text())[1], predicted(text)[1])
+    out.write_text("precious")
+    inputs.write_text("the dose,b\n3,-20\n")  # inside the box: no other line
+    assert command("predict", fitted, inputs, "--out", out) == 2
+    assert f"--out {out}" in one_line(capsys)
+    assert out.read_text() == "precious"
+
+
+@pytest.mark.parametrize("way", [None, *WAYS])
+def test_predict_uses_the_way_asked_for(way, compared, tmp_path, capsys):
+    (tmp_path / "new.csv").write_text("x\n2.5\n")
+    flags = [] if way is None else ["--method", way]
+    assert command("predict", compared, tmp_path / "new.csv", *flags) == 0
+    _, rows = predicted(capsys.readouterr().out)
+    arrays, name = parameters(compared), way or WAYS[-1]
+    scaling = json.loads((compared / "run.json").read_text())["scaling"]
+    z = np.array([2 * 2.5 / 19 - 1])
+    z = np.tanh(z @ arrays[f"{name}/0/w"] + arrays[f"{name}/0/b"])
+    z = z @ arrays[f"{name}/1/w"] + arrays[f"{name}/1/b"]
+    expected = scaling["center"] + scaling["scale"] * z[0]
+    np.testing.assert_allclose(rows, [[2.5, expected]], rtol=1e-5)
+
+
+def broken(folder, name, content):
+    folder.mkdir()
+    for other in ("run.json", "parameters.npz"):
+        if other == name:
+            (folder / other).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda at, run: at / "none", ["holds no run"]),
+        (lambda at, run: at, ["holds no run"]),
+        (lambda at, run: run / "run.json", ["holds no run"]),
+        (lambda at, run: broken(at / "x", "run.json", b"no JSON"), ["holds no run"]),
+        (lambda at, run: broken(at / "x", "run.json", b"[1, 2]"), ["holds no run"]),
+        (lambda at, run: broken(at / "x", "run.json", b"\xff\xfe"), ["holds no run"]),
+        (
+            lambda at, run: broken(
+                at / "x", "run.json", (run / "run.json").read_bytes()
+            ),
+            ["holds no run"],
+        ),
+    ],
+    ids=["nowhere", "bare", "file", "text", "list", "binary", "no parameters"],
+)
+def test_predict_refuses_what_is_no_run(make, words, fitted, inputs, tmp_path, capsys):
+    folder = make(tmp_path, fitted)
+    assert command("predict", folder, inputs) == 2
+    message = one_line(capsys)
+    assert all(word in message for word in [str(folder), *words]), message
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 torn", b"nothing like it"])
+def test_predict_refuses_torn_parameters(content, fitted, inputs, tmp_path, capsys):
+    folder = broken(tmp_path / "x", "run.json", (fitted / "run.json").read_bytes())
+    (folder / "parameters.npz").write_bytes(content)
+    assert command("predict", folder, inputs) == 2
+    assert "holds no run" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "words"),
+    [
+        ("the dose\n1\n", [], ["no column 'b'"]),
+        ("the dose,b\n1,2\n", ["--method", "own"], ["'own'", "'augmented'"]),
+        ("the dose,b\n1,\n", [], ["line 2", "'b'", "blank"]),
+        ("the dose,b\n", [], ["no rows"]),
+    ],
+)
+def test_predict_refuses_bad_rows(text, flags, words, fitted, inputs, capsys):
+    inputs.write_text(text)
+    assert command("predict", fitted, inputs, *flags) == 2
+    message = one_line(capsys)
+    assert all(word in message for word in words), message
+
+
+def flags_of(wishes):
+    """Rules and settings as they are written on a command line."""
+    words = []
+    for name, value in ({"target": "y"} | wishes).items():
+        words.append(f"--{name.replace('_', '-')}")
+        words += map(str, value if isinstance(value, tuple) else [value])
+    return words
+
+
+BAD = {
+    **{name: (content, {}, words) for name, (content, words) in BAD_FILES.items()},
+    **BAD_WISHES,
+    "unknown input": (GOOD, {"inputs": ("a", "z")}, ["'z'", "'a', 'b', 'y'"]),
+    "input twice": (GOOD, {"inputs": ("a", "a")}, ["'a'", "twice"]),
+    "target an input": (GOOD, {"inputs": ("a", "y")}, ["'y'", "target"]),
+    "rule of an input left out": (
+        GOOD,
+        {"inputs": ("a",), "increasing": ("b",)},
+        ["--increasing", "'b'"],
+    ),
+}
+
+
+def refused(words, tmp_path, capsys, *given):
+    """Runs `fit` in an empty folder and sees that it says so and leaves it empty."""
+    before = set(tmp_path.rglob("*"))
+    assert command("fit", *given) == 2
+    message = one_line(capsys)
+    assert all(word in message for word in words), message
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_fit_refuses_bad_input(name, tmp_path, capsys, monkeypatch):
+    content, wishes, words = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_bytes(content)
+    flags = flags_of(wishes)
+    refused(words, tmp_path, capsys, "table.csv", *flags)
+    refused(words, tmp_path, capsys, "table.csv", *flags, "--out", "run")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["none.csv", "--target", "y"], ["none.csv", "no such file"]),
+        ([".", "--target", "y"], ["folder"]),
+        (["table.csv"], ["--target"]),
+        (["table.csv", "--target", "y", "--compare"], ["--compare", "--increasing"]),
+        (
+            ["table.csv", "--target", "y", "--increasing", "a", "--compare"]
+            + ["--method", "penalty"],
+            ["--compare", "--method"],
+        ),
+        (["--target", "wealth"], ["Engel", "'wealth'", "'income'"]),
+        (["--inputs", "wealth"], ["Engel", "'wealth'"]),
+        (["--convex", "wealth"], ["--convex", "'wealth'"]),
+        (["--method", "penalty", "--compare"], ["--compare", "--method"]),
+        (["table.csv", "--target", "y", "--out", "table.csv"], ["--out table.csv"]),
+        (["table.csv", "--target", "y", "--out", "table.csv/x"], ["--out table.csv/x"]),
+    ],
+)
+def test_fit_refuses_bad_wishes(given, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_bytes(GOOD)
+    refused(words, tmp_path, capsys, *given)
+
+
+def test_a_folder_that_exists_is_left_alone(table, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "run.json").write_text("precious")
+    assert command("fit", table, "--target", "y", "--inputs", "b", "--out", folder) == 2
+    assert f"--out {folder} exists" in one_line(capsys)
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+    assert (folder / "run.json").read_text() == "precious"
+
+
+def test_an_unknown_example_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command("example", "nonesuch") == 2
+    message = one_line(capsys)
+    assert "'nonesuch'" in message
+    assert "engel, call-surface" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_file_it_is_engels_data_under_its_rules(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert command("fit", "--method", "penalty", *SMALL) == 0
+    capsys.readouterr()
+    run = json.loads(Path("jaxcon-runs/engel-1/run.json").read_text())
+    assert (run["rows"], run["target"], run["trained"]) == (235, "foodexp", ["penalty"])
+    assert run["rules"]["increasing"] == run["rules"]["concave"] == ["income"]
+    assert run["data"] is None
+    assert Path("jaxcon-runs/engel-1/curve-income.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "rules", "only"),
+    [
+        (["fit"], engel().rules, None),
+        (["fit", "--compare"], engel().rules, None),
+        (["fit", "--method", "lagrangian"], engel().rules, "lagrangian"),
+        (["fit", "--convex", "income"], Rules(convex=("income",)), None),
+        (["example", "engel"], engel().rules, None),
+    ],
+    ids=["no words", "compared", "one way", "own rules", "example"],
+)
+def test_which_ways_are_trained(words, rules, only, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_run", lambda *given: seen.append(given))
+    assert command(*words) == 0
+    ((example, _, which, _, name, data),) = seen
+    assert (example.rules, which, name, data) == (rules, only, "engel", None)
+    np.testing.assert_array_equal(example.table.values, engel().table.values)
+
+
+@pytest.mark.filterwarnings("ignore:step 1:RuntimeWarning")
+def test_a_fit_that_goes_wrong_is_kept_and_exits_1(table, tmp_path, capsys):
+    """A first step so long that everything after it is infinite."""
+    folder = tmp_path / "run"
+    flags = ["--target", "y", "--inputs", "b", *SMALL]
+    flags += ["--steps", "250", "--learning-rate", "1e38"]
+    assert command("fit", table, *flags, "--out", folder) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    *_, last = printed.err.splitlines()
+    assert re.match(rf"jaxcon: step \d+: .*; saved in {folder}$", last), printed.err
+    assert "Traceback" not in printed.err
+    assert json.loads((folder / "run.json").read_text())["stopped"]
+
+
+def test_ctrl_c_before_anything_was_trained(
+    table, inputs, tmp_path, capsys, monkeypatch
+):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train", stop)
+    folder = tmp_path / "run"
+    flags = ["--target", "y", "--inputs", "b", "--out", folder]
+    assert command("fit", table, *flags) == 130
+    said, stopped = capsys.readouterr().err.splitlines()
+    assert said == "jaxcon: small: augmented"
+    assert stopped == f"jaxcon: stopped by Ctrl-C; saved in {folder}"
+    run = json.loads((folder / "run.json").read_text())
+    assert (run["trained"], run["stopped"]) == ([], "stopped by Ctrl-C")
+    assert command("predict", folder, inputs) == 2
+    assert "stopped before it trained" in one_line(capsys)
+
+
+def test_ctrl_c_half_way_keeps_what_was_reached(table, inputs, tmp_path, capsys):
+    folder = tmp_path / "run"
+    words = [sys.executable, "-m", "jaxcon", "fit", table, "--target", "y"]
+    words += ["--inputs", "the dose", "b", "--decreasing", "the dose"]
+    words += ["--steps", "200000", "--width", "8", "--depth", "1", "--out", folder]
+    # The progress bar, which says when training is under way, needs a terminal.
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 200))
+    process = subprocess.Popen(
+        list(map(str, words)), stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    try:
+        heard = listen(ours, until="worst violation", seconds=120)
+        assert folder.exists()
+        process.send_signal(signal.SIGINT)
+        heard += listen(ours, until=None, seconds=120)
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert process.returncode == 130, heard
+    assert "Traceback" not in heard
+    assert out == ""
+    last = re.split(r"[\r\n]+", heard.strip())[-1]
+    pattern = r"jaxcon: stopped by Ctrl-C after step (\d+) of 200000; saved in (.*)"
+    step, place = re.fullmatch(pattern, last).groups()
+    assert 0 < int(step) < 200_000
+    assert place == str(folder)
+
+    run = json.loads((folder / "run.json").read_text())
+    assert run["stopped"].startswith("augmented: stopped by Ctrl-C")
+    assert run["trained"] == ["augmented"]
+    scaling, params = runs.read_model(folder, None)
+    assert command("predict", folder, inputs) == 0
+    _, rows = predicted(capsys.readouterr().out)
+    expected = scaling.predict(params, rows[:, :2])
+    np.testing.assert_allclose(rows[:, 2], expected, rtol=1e-6)
+
+
+def listen(terminal, until, seconds):
+    """Reads a terminal until some text came, or to its end."""
+    heard, end = "", time.monotonic() + seconds
+    os.set_blocking(terminal, False)
+    while until is None or until not in heard:
+        assert time.monotonic() < end, f"{until!r} never came, but {heard!r}"
+        try:
+            piece = os.read(terminal, 4096).decode(errors="replace")
+        except BlockingIOError:
+            time.sleep(0.02)
+            continue
+        except OSError:  # Linux's way to say that the other side is closed
+            break
+        if not piece:
+            break
+        heard += piece
+    return heard
