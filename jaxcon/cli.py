@@ -6,6 +6,7 @@ Bad input ends in one line and exit code 2, Ctrl-C in what was reached, saved, a
 import csv
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -40,13 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         SystemExit: always: 0, 2 (bad input), 1 (a fit that went wrong) or 130 (Ctrl-C).
     """
     try:
-        app.cli(
-            prog="jaxcon",
-            description="Fits networks whose exact derivatives obey constraints.",
-            args=arguments,
-            # Flags read --increasing and --steps, whatever dataclass they stand in.
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: _say(str(message))
+            app.cli(
+                prog="jaxcon",
+                description="Fits networks whose exact derivatives obey constraints.",
+                args=arguments,
+                # Flags read --increasing and --steps, whatever dataclass holds them.
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
     except (TableError, ImportError) as error:
         _leave(str(error), 2)
     except NonFiniteError as error:
@@ -81,21 +84,22 @@ def fit(
         settings: how to fit.
         out: new folder for what comes of it.
     """
-    if target in inputs:
-        raise TableError(f"--inputs: {target!r} is the target")
     if compare and method:
         raise TableError("--compare trains in every way; leave out --method")
-    every = compare or (data is None and method is None)
     if data is None:
         example = _engel(target, inputs, rules)
     elif target is None:
         raise TableError("--target is needed: the column to fit")
     else:
+        if target in inputs:
+            raise TableError(f"--inputs: {target!r} is the target")
         columns = (*inputs, target) if inputs else None
         table = tabular.read_csv(data, columns)
         example = Example(table, target, rules, truth=None)
-    if compare and example.rules == Rules():
+    held = example.rules != Rules()
+    if compare and not held:
         raise TableError("--compare needs something to hold, e.g. --increasing COLUMN")
+    every = compare or (data is None and method is None and held)
     only = None if every else method or "augmented"
     name = "engel" if data is None else data.stem
     _run(example, settings, only, out, name, data)
@@ -161,6 +165,8 @@ def example(
 def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> Example:
     """The packaged data, under its own rules unless others are given."""
     engel = EXAMPLES["engel"]()
+    if (target or engel.target) in inputs:
+        raise TableError(f"--inputs: {target or engel.target!r} is the target")
     for column in (*inputs, *filter(None, [target])):
         if column not in engel.table.names:
             raise TableError(
