@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxcon.constraints import Constraints, named
 
@@ -170,7 +171,7 @@ def check_penalty(penalty: Any) -> None:
     Raises:
         ValueError: at zero (the quadratic term divides by it), negative or NaN.
     """
-    if penalty is None or isinstance(penalty, jax.core.Tracer):
+    if penalty is None or isinstance(penalty, Tracer):
         return
     if not penalty > 0:
         raise ValueError(
