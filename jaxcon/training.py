@@ -139,7 +139,14 @@ def fit(
     end = int(state.step) + steps
     with _Checkpoint(checkpoint) as saved:
         reached = saved.restore((state, _first_best(state)))
-        source.skip(int(reached[0].step) - int(state.step))
+        ahead = int(reached[0].step) - int(state.step)
+        if ahead < 0:
+            raise ValueError(
+                f"the checkpoint is of step {int(reached[0].step)}, the state given of "
+                f"step {int(state.step)}; start from method.init to resume, or save "
+                "elsewhere"
+            )
+        source.skip(ahead)
         run = _Run(method, source, tolerance, min(chunk, steps), callbacks, saved)
         return run.to(end, reached, progress)
 
@@ -189,13 +196,13 @@ class _Run:
                     if any([call(reached[0], info) is True for call in self.callbacks]):
                         break
         except KeyboardInterrupt:
-            self.saved.save(reached, force=True)
             taken = int(reached[0].step)
             raise Interrupted(
                 f"stopped by Ctrl-C after step {taken} of {end}; .result holds it",
                 self._result(reached),
             ) from None
-        self.saved.save(reached, force=True)
+        finally:
+            self.saved.save(reached, force=True)
         return self._result(reached)
 
     def _chunk(self, reached: Any, data: Any, count: int) -> tuple[Any, Info]:

@@ -443,3 +443,22 @@ def test_a_folder_of_something_else_is_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="the checkpoint of step 3 in ") as caught:
         fit(checkpoint=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_crash_in_a_callback_is_saved_too(tmp_path):
+    def crash(state, _):
+        if int(state.step) >= 20:
+            raise RuntimeError("out of disk")
+
+    with pytest.raises(RuntimeError, match="out of disk"):
+        fit(callbacks=[crash], checkpoint=tmp_path / "run", chunk=10)
+    resumed = fit(checkpoint=tmp_path / "run", chunk=10)
+    assert len(resumed.history.loss) == 37 - 20
+    assert_same_bits(resumed.state, fit(chunk=10).state)
+
+
+def test_a_state_ahead_of_the_checkpoint_is_refused(tmp_path):
+    fit(checkpoint=tmp_path / "run")
+    later = problem()[1]._replace(step=jnp.array(1000, jnp.int32))
+    with pytest.raises(ValueError, match=r"of step 37.*of step 1000"):
+        fit(state=later, checkpoint=tmp_path / "run")
