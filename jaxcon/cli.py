@@ -4,6 +4,7 @@ Bad input ends in one line and exit code 2, Ctrl-C in what was reached, saved, a
 """
 
 import csv
+import os
 import shlex
 import sys
 import warnings
@@ -54,8 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _leave(str(error), 2)
     except NonFiniteError as error:
         _leave(str(error), 1)
+    except BrokenPipeError:
+        # `| head` has read enough; nothing may be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stop:
-        _leave(str(stop) or "stopped by Ctrl-C before anything was trained", 130)
+        _leave(str(stop) or "stopped by Ctrl-C", 130)
     sys.exit(0)
 
 
@@ -198,7 +202,7 @@ def _run(
         "command": _command(example, settings, only, name, data),
         "data": None
         if data is None
-        else {"path": str(data), "sha256": runs.file_hash(data)},
+        else {"path": str(data.resolve()), "sha256": runs.file_hash(data)},
         "rows": len(table.values),
         "target": target,
         "rules": asdict(rules),
@@ -206,7 +210,17 @@ def _run(
         "scaling": scaling.to_json(),
         "trained": [],
     }
-    runs.write_json(folder, entries)
+
+    def record() -> None:
+        entries["trained"] = list(parameters)
+        entries["results"] = report.rows(outcomes)
+        entries["worst points"] = {
+            outcome.name: outcome.worst_points for outcome in outcomes
+        }
+        runs.write_parameters(folder, parameters)
+        runs.write_json(folder, entries)
+
+    record()
     try:
         for way_name, way in ways.items():
             _say(f"{name}: {way_name}")
@@ -219,25 +233,21 @@ def _run(
                 raise
             parameters[way_name] = result.state.params
             outcomes.append(judge(way_name, result))
+            record()
     except (KeyboardInterrupt, NonFiniteError) as stop:
         reason = str(stop) or "stopped by Ctrl-C"
         entries.setdefault("stopped", reason)
         stop.args = (f"{reason.removesuffix('; .result holds it')}; saved in {folder}",)
         raise
     finally:
-        entries["trained"] = list(parameters)
-        entries["results"] = report.rows(outcomes)
-        entries["worst points"] = {
-            outcome.name: outcome.worst_points for outcome in outcomes
-        }
-        runs.write_parameters(folder, parameters)
-        runs.write_json(folder, entries)
+        record()
         if outcomes:
             runs.write_results(folder, outcomes)
-    _plot_curves(folder, example, scaling, parameters)
     print(report.markdown(entries["results"]), end="")
     print(f"\nviolations are in standard deviations of {target} per whole range of an")
-    print(f"input (of its square, for curvatures); everything is in {folder}")
+    print("input (of its square, for curvatures; of --lipschitz, for that);")
+    print(f"everything is in {folder}")
+    _plot_curves(folder, example, scaling, parameters)
 
 
 def _plot_curves(
@@ -277,7 +287,7 @@ def _command(
     if data is None and name != "engel":
         words = ["jaxcon", "example", name]
     else:
-        words = ["jaxcon", "fit", *([] if data is None else [str(data)])]
+        words = ["jaxcon", "fit", *([] if data is None else [str(data.resolve())])]
         words += ["--target", example.target, "--inputs"]
         words += [column for column in example.table.names if column != example.target]
         words += ["--compare"] if only is None else ["--method", only]

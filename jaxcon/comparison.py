@@ -84,7 +84,10 @@ def standard_ways(
     the penalty is :math:`\rho = c / n` and the dual rate :math:`\eta = c / n`, so that the
     quadratic term is :math:`\tfrac{c}{2} \operatorname{mean}(g_+^2)`. A fixed penalty is
     also shown a thousand times lighter and a hundred times heavier, because its weight is
-    what one has to guess.
+    what one has to guess. What one step may add to a multiplier is bounded by clipping
+    the residual the dual sees to [-1, 1]. Every way, the unconstrained one too, evaluates
+    the constraints at every step, so that their histories can be compared; its seconds
+    hold that.
 
     Args:
         primal: an optax transform for the parameters.

@@ -145,7 +145,8 @@ def multiplier_estimates(
         Estimates, shaped like `residuals`.
 
     References:
-        Nocedal and Wright, Numerical Optimization (2006), eqs. 17.39 and 17.64.
+        Nocedal and Wright, Numerical Optimization (2006), eq. 17.39 and section
+        17.4.
     """
     check_match(residuals, multipliers)
     if penalty is None:
@@ -170,9 +171,12 @@ def check_penalty(penalty: Any) -> None:
 
     Raises:
         ValueError: at zero (the quadratic term divides by it), negative or NaN.
+        TypeError: it is a function.
     """
     if penalty is None or isinstance(penalty, Tracer):
         return
+    if callable(penalty):
+        raise TypeError(f"penalty must be one number, got {type(penalty).__name__}")
     if not penalty > 0:
         raise ValueError(
             f"penalty must be > 0, got {penalty}; for a plain Lagrangian use penalty=None"

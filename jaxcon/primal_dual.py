@@ -73,9 +73,10 @@ class Info(NamedTuple):
         violation: the largest of each constraint, each of shape (); NaN where a
             residual was not finite.
         multiplier: the largest abs multiplier of each constraint, each of shape ().
-        finite: whether loss, residuals and gradient all were, boolean of shape ();
-            where it is False neither parameters nor multipliers moved.
-        aux: what the loss returned beside its value, or None.
+        finite: whether loss, residuals, gradient and the moves all were, boolean of
+            shape (); where it is False neither parameters nor multipliers moved.
+        aux: what the loss returned beside its value, or None. `fit` keeps it for every
+            step: return a few numbers, not the predictions.
     """
 
     loss: jax.Array
@@ -341,7 +342,7 @@ def extragradient(
     References:
         Korpelevich, The Extragradient Method for Finding Saddle Points and Other
         Problems (1976); Gidel et al., A Variational Inequality Perspective on GANs
-        (2019), algorithm 3, for stateful optimizers.
+        (2019), whose ExtraAdam advances its moments at both looks, not at one.
 
     Example:
         >>> import jaxcon as jc
@@ -449,7 +450,7 @@ def _float_leaf(path: Any, leaf: Any) -> jax.Array:
         dtype = jnp.result_type(leaf)
     except TypeError:
         dtype = type(leaf).__name__
-    if not (isinstance(dtype, jnp.dtype) and jnp.issubdtype(dtype, jnp.inexact)):
+    if not (isinstance(dtype, jnp.dtype) and jnp.issubdtype(dtype, jnp.floating)):
         raise TypeError(
             f"{name} is {dtype}; params must hold floating-point arrays only: split the "
             "rest off first (flax.nnx.split, equinox.partition)"
@@ -464,12 +465,16 @@ def _finish(
     seen: Any,
     move: Callable[[], tuple[Any, Constraints, Any, Any]],
 ) -> tuple[PrimalDualState, Info]:
-    """Moves if all that was `seen` is finite, else touches neither side; says which."""
-    finite = _all_finite((point.loss, seen))
-    params, multipliers, primal, dual = jax.lax.cond(
-        finite,
-        move,
-        lambda: (state.params, state.multipliers, state.primal, state.dual),
+    """Moves if all that was `seen` and comes of it is finite, else touches nothing."""
+    moved = move()
+    # A finite gradient can still overflow the parameters.
+    finite = _all_finite((point.loss, seen, moved[:2]))
+    # Selecting fuses with the update; a conditional would copy every buffer, and an
+    # accelerator would wait for the host to read its predicate.
+    params, multipliers, primal, dual = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        moved,
+        (state.params, state.multipliers, state.primal, state.dual),
     )
     # -inf satisfies g <= 0, but nothing can follow from it: as NaN it is seen.
     residuals = jax.tree.map(

@@ -63,7 +63,11 @@ def write_json(folder: Path, entries: dict[str, Any]) -> None:
     packages = ("jaxcon", "jax", "jaxlib", "optax", "numpy", "scipy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     versions["python"] = platform.python_version()
-    whole = entries | {"versions": versions, "backend": jax.default_backend()}
+    whole = entries | {
+        "versions": versions,
+        "device": jax.devices()[0].device_kind,
+        "x64": jax.config.jax_enable_x64,  # pyright: ignore[reportAttributeAccessIssue]
+    }
     text = json.dumps(whole, indent=2, default=_plain) + "\n"
     _write(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
 

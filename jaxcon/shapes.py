@@ -151,6 +151,12 @@ def bounded(
     """
     if lower is None and upper is None:
         raise ValueError("bounded needs lower=, upper= or both")
+    for bound in (lower, upper):
+        if bound is not None and jnp.ndim(bound) != 0:
+            raise ValueError(
+                f"bounded needs bounds of shape (), got {jnp.shape(bound)}; write one "
+                "constraint for each output"
+            )
     if lower is not None and upper is not None and not lower < upper:
         raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}")
 
@@ -342,7 +348,9 @@ def _many(points: Any) -> jax.Array:
 
 def _minus(y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
     value: Any = target(x) if callable(target) else target
-    if callable(target) and jnp.shape(value) != jnp.shape(y):
+    # A constant of any other shape would broadcast: (n,) targets to (n, n) residuals.
+    allowed = (jnp.shape(y),) if callable(target) else (jnp.shape(y), ())
+    if jnp.shape(value) not in allowed:
         raise ValueError(
             f"the target has shape {jnp.shape(value)} but the output {jnp.shape(y)}; "
             "both are of one example"

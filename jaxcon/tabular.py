@@ -3,7 +3,8 @@
 Inputs are scaled to [0, 1] over the table's box and the target to mean 0 and standard
 deviation 1, so that slopes and curvatures of different columns are comparable and one
 set of settings serves most tables. Violations are in these units: standard deviations
-of the target per whole range of the input (squared range, for curvatures).
+of the target (bounds), per whole range of the input (slopes) or per its square
+(curvatures); of a Lipschitz constant, fractions of it.
 """
 
 import csv
@@ -65,10 +66,6 @@ class Rules:
     lower: float | None = None
     upper: float | None = None
     lipschitz: float | None = None
-
-    def any(self) -> bool:
-        """Whether anything is asked at all."""
-        return self != Rules()
 
 
 @dataclass(frozen=True)

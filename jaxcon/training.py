@@ -9,7 +9,8 @@ import importlib.util
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from contextlib import nullcontext
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,7 +148,7 @@ def fit(
                 "elsewhere"
             )
         source.skip(ahead)
-        run = _Run(method, source, tolerance, min(chunk, steps), callbacks, saved)
+        run = _Run(method, source, tolerance, chunk, callbacks, saved)
         return run.to(end, reached, progress)
 
 
@@ -165,14 +166,8 @@ class _Run:
     ):
         self.source, self.chunk = source, chunk
         self.callbacks, self.saved = callbacks, saved
-        self.advance = partial(
-            _advance,
-            step=method.step,
-            draw=source.draw,
-            streamed=source.streamed,
-            length=chunk,
-            tolerance=tolerance,
-        )
+        compiled = _compiled(method.step, source.draw, source.streamed, chunk)
+        self.advance = partial(compiled, tolerance=tolerance)
         self.infos: list[Info] = []
         self.seconds = self.compile_seconds = 0.0
         self.warned = False
@@ -193,7 +188,7 @@ class _Run:
                     self._report(bar, info)
                     self.saved.save(reached)
                     self._look_for_trouble(reached, info)
-                    if any([call(reached[0], info) is True for call in self.callbacks]):
+                    if any([_stops(call(reached[0], info)) for call in self.callbacks]):
                         break
         except KeyboardInterrupt:
             taken = int(reached[0].step)
@@ -253,6 +248,11 @@ class _Run:
             self.warned = True
 
 
+def _stops(answer: Any) -> bool:
+    """Whether a callback said True, in Python's word or NumPy's."""
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+
 def _warn(message: str, frames: int) -> None:
     """Warns at the line that called `fit`, which is `frames` frames above this one."""
     warnings.warn(message, RuntimeWarning, stacklevel=frames + 1)
@@ -275,7 +275,16 @@ def _not_finite(info: Info, row: int) -> str:
     return "the gradient, or the point looked ahead to, was not finite"
 
 
-@partial(jax.jit, static_argnames=("step", "draw", "streamed", "length"))
+# A second fit of the same method runs the same program; an old method's is let go.
+@lru_cache(maxsize=16)
+def _compiled(
+    step: Callable[..., Any], draw: Any, streamed: bool, length: int
+) -> Callable[..., Any]:
+    return jax.jit(
+        partial(_advance, step=step, draw=draw, streamed=streamed, length=length)
+    )
+
+
 def _advance(
     reached: tuple[PrimalDualState, Iterate],
     data: Any,
@@ -338,7 +347,9 @@ def _better(best: Iterate, state: PrimalDualState, info: Info, tolerance: Any):
         feasible=feasible,
         step=state.step,
     )
-    return jax.lax.cond(improves & info.finite, lambda: seen, lambda: best)
+    return jax.tree.map(
+        lambda new, old: jnp.where(improves & info.finite, new, old), seen, best
+    )
 
 
 class _Source:
@@ -363,6 +374,14 @@ class _Source:
                         "an iterator of batches (e.g. iter(loader)) or a function (key) "
                         "-> batch"
                     )
+
+            # Once to the device, not once a chunk.
+            self.batches = jax.tree.map(
+                lambda leaf: (
+                    jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
+                ),
+                batches,
+            )
 
     def skip(self, count: int) -> None:
         if self.streamed:
@@ -397,23 +416,15 @@ def _stack(path: Any, *leaves: Any) -> np.ndarray:
 def _bar(progress: bool | None, total: int) -> Any:
     """A tqdm bar, or a context that yields None."""
     if progress is False:
-        return _Nothing()
+        return nullcontext()
     if progress is None and importlib.util.find_spec("tqdm") is None:
-        return _Nothing()
+        return nullcontext()
     try:
         from tqdm.auto import tqdm
     except ImportError:
         raise ImportError("a progress bar needs tqdm: pip install tqdm") from None
     # disable=None: silent where the output is no terminal.
     return tqdm(total=total, unit=" steps", disable=None if progress is None else False)
-
-
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: Any) -> None:
-        return None
 
 
 class _Checkpoint:

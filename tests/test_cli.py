@@ -479,3 +479,20 @@ def listen(terminal, until, seconds):
             break
         heard += piece
     return heard
+
+
+def test_a_closed_pipe_is_no_error(fitted, tmp_path):
+    rows = tmp_path / "rows.csv"
+    with open(fitted / "run.json") as file:
+        names = json.load(file)["scaling"]["inputs"]
+    row = ",".join("1" for _ in names)
+    rows.write_text("\n".join([",".join(names), *[row] * 60_000]))
+    words = shlex.join(
+        [sys.executable, "-m", "jaxcon", "predict", str(fitted), str(rows)]
+    )
+    done = subprocess.run(
+        f"{words} | head -n 1", shell=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(names[0])
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr

@@ -484,3 +484,31 @@ def test_the_penalty_is_kept_in_the_loss_s_dtype(dtype, order):
     assert state.penalty.dtype == dtype
     assert state.multipliers.equality["h"].dtype == dtype
     assert jax.eval_shape(method.step, state)[0].params.dtype == dtype
+
+
+@pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
+def test_a_move_that_overflows_is_not_made(order):
+    constraints = jc.Constraints(inequality={"cap": lambda p, _: p["x"] - 3.0})
+    method = order(
+        lambda p, _: 1e38 * p["x"],
+        constraints,
+        optax.sgd(10.0),
+        jc.dual_ascent(optax.sgd(1.0)),
+    )
+    state = method.init({"x": 4.0})
+    after, info = jax.jit(method.step)(state)
+    assert not info.finite
+    assert int(after.skipped) == 1
+    assert float(after.params["x"]) == 4.0
+    assert float(after.multipliers.inequality["cap"]) == 0.0
+
+
+def test_complex_params_are_refused():
+    method = jc.alternating(
+        lambda p, _: jnp.abs(p) ** 2,
+        jc.Constraints(),
+        optax.sgd(0.1),
+        jc.dual_ascent(optax.sgd(0.1)),
+    )
+    with pytest.raises(TypeError, match="complex64"):
+        method.init(jnp.array(1 + 1j))

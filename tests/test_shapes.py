@@ -1,5 +1,7 @@
 """The residuals everybody writes: values, signs, places and refusals."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -254,3 +256,15 @@ def test_an_increasing_cubic_is_the_quadratic_programs_answer(x64):
     )
     # What is left of the slowest direction after so many steps, well below 1e-4.
     np.testing.assert_allclose(result.state.params, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (3, 1)])
+def test_a_constant_target_of_many_numbers_is_refused(shape):
+    same = shapes.equals(lambda p, x: p * x[0], np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
+        same(1.0, jnp.ones((3, 1)))
+
+
+def test_bounds_of_many_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"got \(3,\)"):
+        shapes.bounded(lambda p, x: p * x[0], np.zeros(3))

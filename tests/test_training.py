@@ -197,8 +197,9 @@ def test_callbacks_see_every_chunk():
     assert [row[2] for row in seen] == result.history.loss[[9, 19, 29, 36]].tolist()
 
 
-@pytest.mark.parametrize("says", [True, None, False, 1])
+@pytest.mark.parametrize("says", [True, np.True_, None, np.False_, 1])
 def test_a_callback_that_returns_true_ends_the_run_and_nothing_else_does(says):
+    stops = says is True or says is np.True_
     also = []
     result = fit(
         callbacks=[
@@ -206,8 +207,8 @@ def test_a_callback_that_returns_true_ends_the_run_and_nothing_else_does(says):
             lambda state, _: also.append(int(state.step)),
         ]
     )
-    assert int(result.state.step) == (20 if says is True else 37)
-    assert also == ([10, 20] if says is True else [10, 20, 30, 37])
+    assert int(result.state.step) == (20 if stops else 37)
+    assert also == ([10, 20] if stops else [10, 20, 30, 37])
     assert len(result.history.loss) == also[-1]
 
 

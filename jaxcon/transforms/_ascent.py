@@ -28,7 +28,7 @@ def dual_ascent(
 
     References:
         Arrow, Hurwicz and Uzawa, Studies in Linear and Non-linear Programming (1958);
-        Nocedal and Wright, Numerical Optimization (2006), eqs. 17.39 and 17.64.
+        Nocedal and Wright, Numerical Optimization (2006), eq. 17.39 and section 17.4.
 
     Example:
         >>> import jax.numpy as jnp, jaxcon as jc
