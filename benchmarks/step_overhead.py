@@ -1,15 +1,32 @@
 """What does a constrained step cost against one written out by hand?
 
-Question     FLOPs (as the compiled program reports them) and time of jaxcon's step over a
-             step written out for the same problem and the same method, its Lagrangian and
-             its multiplier update spelled out, reporting loss and worst violation.
-Conditions   A tanh network 2-w-w-w-1, n data and n constraint points, f increasing in x0
-             by its exact derivative, Adam, SGD on one multiplier a point, float32. Both
-             programs compiled first (compile time apart), then run in turns in one process;
-             ratio of the times of each round, median over the rounds.
+Question     FLOPs (as the compiled program reports them) and time of jaxcon's step over
+             a step written out for the same problem and the same method, its Lagrangian
+             and its multiplier update spelled out, reporting loss and worst violation.
+Conditions   A tanh network 2-w-w-w-1, n data and n constraint points, f increasing in
+             x0 by its exact derivative, Adam, SGD on one multiplier a point, float32.
+             Both programs compiled first (compile time apart), each twenty steps in one
+             scan, as `fit` runs them; run in random turns in one process; median over 41
+             rounds of each round's ratio. "noise" is the hand-written program's ratio to
+             a second compilation of itself.
 Run          python -m benchmarks.step_overhead
-Last         RESULTS
-Conclusion   CONCLUSION
+Last         2026-11-21, jax 0.12.0, two CPU cores; no accelerator was measured.
+
+             w 128 n 512 simultaneous  no penalty  FLOPs 1.0010  time 0.95  noise 0.99
+             w 128 n 512 simultaneous  penalty     FLOPs 1.0010  time 1.16  noise 0.99
+             w 128 n 512 alternating   no penalty  FLOPs 1.0010  time 0.98  noise 0.97
+             w 128 n 512 alternating   penalty     FLOPs 1.0010  time 1.13  noise 0.96
+             w  32 n  64 simultaneous  no penalty  FLOPs 1.0082  time 1.18  noise 1.01
+             w  32 n  64 simultaneous  penalty     FLOPs 1.0081  time 1.15  noise 0.98
+             w  32 n  64 alternating   no penalty  FLOPs 1.0080  time 1.09  noise 1.01
+             w  32 n  64 alternating   penalty     FLOPs 1.0079  time 1.14  noise 1.02
+
+Conclusion   The excess FLOPs are the guard that keeps parameters, multipliers and both
+             optimizers' states to the bit when something is not finite (one select a
+             number; XLA counts it as a FLOP): without it the ratio is 1.0000. In time
+             the guard costs 10 to 15 % of a step of 0.15 ms; at width 128 rows differ by
+             -5 to +16 % and by about 10 % between runs. A conditional instead of the
+             selects brings the FLOPs to 1.0000 and the small steps to 1.3.
 """
 
 import random
