@@ -5,6 +5,7 @@ Bad input ends in one line and exit code 2, Ctrl-C in what was reached, saved, a
 
 import csv
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -269,15 +270,19 @@ def _plot_curves(
             tabular.places(scaling, column),
             curves,
             (column, scaling.target),
-            folder / f"curve-{_file_name(column)}.png",
+            folder / f"curve-{_file_name(column, scaling.inputs)}.png",
             # Rows that differ in other inputs too do not lie along the curve.
             data=data if len(scaling.inputs) == 1 else None,
             truth=tabular.true_curve(scaling, truth, column) if truth else None,
         )
 
 
-def _file_name(column: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in column)
+def _file_name(column: str, columns: Sequence[str]) -> str:
+    """The column's name as a file's; numbered where "a b" and "a-b" would share one."""
+    plain = [re.sub(r"\W", "-", name) for name in columns]
+    place = columns.index(column)
+    shared = plain.count(plain[place]) > 1
+    return f"{plain[place]}-{place}" if shared else plain[place]
 
 
 def _command(

@@ -317,7 +317,15 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
 
 
 def held_out_rows(rows: int, settings: Settings) -> int:
-    """How many rows are kept for the score."""
+    """How many rows are kept for the score.
+
+    Args:
+        rows: in the table.
+        settings: how to fit.
+
+    Returns:
+        `settings.held_out` of them, rounded.
+    """
     return round(settings.held_out * rows)
 
 

@@ -496,3 +496,12 @@ def test_a_closed_pipe_is_no_error(fitted, tmp_path):
     assert done.stdout.startswith(names[0])
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
+
+
+def test_columns_of_like_names_have_figures_of_their_own(tmp_path):
+    rows = "\n".join(f"{i},{i % 3},{i % 5 + i}" for i in range(20))
+    (tmp_path / "like.csv").write_text(f"a b,a-b,y\n{rows}")
+    flags = ["--target", "y", "--increasing", "a b", "a-b", *SMALL]
+    assert command("fit", tmp_path / "like.csv", *flags, "--out", tmp_path / "run") == 0
+    drawn = sorted(path.name for path in (tmp_path / "run").glob("curve-*.png"))
+    assert drawn == ["curve-a-b-0.png", "curve-a-b-1.png"]
