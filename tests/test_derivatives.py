@@ -1,5 +1,8 @@
 """The operators against closed forms, finite differences and nested jax.grad."""
 
+import itertools
+import warnings
+from functools import partial
 from typing import Any
 
 import chex
@@ -20,9 +23,13 @@ from jaxcon.derivatives import (
     Laplacian,
     Partial,
     Value,
+    _passes,
+    _plan,
     derivatives,
 )
 
+# Half of what these tests take is machine code whose speed does not matter.
+COMPILER = {"xla_backend_optimization_level": 0}
 # A few roundings of second derivatives of order one.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
 
@@ -180,25 +187,54 @@ def test_curl_of_a_rotation_is_twice_its_axis_and_of_a_gradient_zero(d, x64):
     np.testing.assert_allclose(nothing, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("order", [1, 2, 3, 6])
 def test_derivative_of_every_order(order, dtype):
     x = jnp.asarray(0.4, dtype)
-    # d^k/dx^k of (sin 2x, x^4) is (2^k sin(2x + k pi/2), 4!/(4-k)! x^(4-k)).
-    result = dv.derivative(lambda x: jnp.stack([jnp.sin(2 * x), x**4]), order)(x)
-    power = {1: 4 * 0.4**3, 2: 12 * 0.4**2, 3: 24 * 0.4, 5: 0.0}[order]
-    expected = [2**order * np.sin(0.8 + order * np.pi / 2), power]
+
+    def f(x):
+        return jnp.stack([jnp.sin(2 * x), x**4, jnp.exp(-x)])
+
+    # Of sin 2x it is 2^k sin(2x + k pi/2), of x^4 it is 4!/(4-k)! x^(4-k).
+    result = jax.jit(dv.derivative(f, order), compiler_options=COMPILER)(x)
+    power = {1: 4 * 0.4**3, 2: 12 * 0.4**2, 3: 24 * 0.4, 6: 0.0}[order]
+    waves = 2**order * np.sin(0.8 + order * np.pi / 2)
     tolerance = 2**order * TOLERANCE[dtype]
+    expected = [waves, power, (-1) ** order * np.exp(-0.4)]
     np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("inputs", [(0,), (2,), (0, 1), (1, 1), (2, 0, 1), (1, 0, 1)])
+def by_scan(x):
+    return jax.lax.scan(lambda y, _: (y * x, None), 1.0, length=5)[0]
+
+
+def by_cond(x):
+    return jax.lax.cond(x > 0, lambda x: x**5, lambda x: 0.0, x)
+
+
+def by_while(x):
+    return jax.lax.while_loop(
+        lambda c: c[0] < 5, lambda c: (c[0] + 1, c[1] * x), (0, 1.0)
+    )[1]
+
+
+@pytest.mark.parametrize("f", [by_scan, by_cond, by_while])
+def test_high_orders_of_control_flow(f, x64):
+    found = [dv.derivative(f, order)(1.5) for order in (1, 4, 6)]
+    np.testing.assert_allclose(found, [5 * 1.5**4, 120 * 1.5, 0.0], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [(0,), (2,), (0, 1), (1, 1), (2, 0, 1), (1, 0, 1), (2, 2, 2, 0), (0, 2, 1, 0, 2)],
+)
 def test_partial_derivative_equals_nested_grad(inputs, x64):
     oracle = scalar
     for i in inputs:
         oracle = entry_of_gradient(oracle, i)
     x = jnp.asarray(example(3))
     result = jax.jit(dv.partial_derivative(scalar, *inputs))(x)
-    np.testing.assert_allclose(result, jax.jit(oracle)(x), rtol=1e-12)
+    expected = jax.jit(oracle, compiler_options=COMPILER)(x)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 def entry_of_gradient(f, i):
@@ -315,9 +351,114 @@ def test_python_and_numpy_numbers_are_examples():
     assert dv.gradient(jnp.sum)(np.ones(2, np.float32)).shape == (2,)
 
 
-def test_custom_vjp_has_a_gradient():
-    """A function without a forward mode, as many kernels are."""
+# Pairs
 
+
+VALUE_AND = {
+    "gradient": (net, ()),
+    "hessian": (net, ()),
+    "hessian_diagonal": (net, ()),
+    "laplacian": (net, ()),
+    "hessian_vector_product": (net, (np.ones(3),)),
+    "jacobian": (field, ()),
+    "jacobian_norm_squared": (field, ()),
+    "divergence": (field, ()),
+    "curl": (field, ()),
+    "directional_derivative": (field, (np.ones(3),)),
+    "partial_derivative": (field, (0, 2)),
+}
+
+
+def test_value_and_gives_the_value_and_what_the_operator_gives(key, x64):
+    params = network(key)
+
+    def pairs(x):
+        found = {}
+        for name, (f, args) in VALUE_AND.items():
+            g = partial(f, params)
+            both = getattr(dv, f"value_and_{name}")(g, *args)(x)
+            found[name] = both, (g(x), getattr(dv, name)(g, *args)(x))
+        number = jnp.sum(x)
+        both = dv.value_and_derivative(jnp.sin, 2)(number)
+        found["derivative"] = both, (jnp.sin(number), -jnp.sin(number))
+        return found
+
+    found = jax.jit(pairs, compiler_options=COMPILER)(jnp.asarray(example(3)))
+    named = {name for name in dv.__all__ if name.startswith("value_and_")}
+    assert named == {f"value_and_{name}" for name in (*found, "grad")}
+    for name, (both, apart) in found.items():
+        assert type(both) is tuple, name
+        chex.assert_trees_all_close(both, apart, rtol=1e-12, atol=1e-12)
+
+
+# Functions with a backward rule only, as many kernels are
+
+
+@jax.custom_vjp
+def wave(x):
+    return jnp.sin(x)
+
+
+wave.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.cos(x) * g,))
+
+
+def waves(sin, x):
+    """A scalar function of x (3,), of wave or of the sine that it is."""
+    turned, _ = jax.lax.scan(lambda c, y: (sin(c) * y, None), x[0], x)
+    return jnp.sum(sin(x * x) * x) + sin(x[0] * x[1]) + turned
+
+
+def many_waves(sin, x):
+    return sin(jnp.ravel(x[:, None] * x[None]))
+
+
+ONLY_BACKWARDS = {
+    "gradient": (dv.gradient, jax.grad, waves),
+    "tall jacobian": (dv.jacobian, jax.jacrev, many_waves),
+    "directional": (
+        lambda f: dv.directional_derivative(f, np.arange(3.0)),
+        lambda f: lambda x: jax.grad(f)(x) @ jnp.arange(3.0),
+        waves,
+    ),
+    "partial": (
+        lambda f: dv.partial_derivative(f, 2),
+        lambda f: lambda x: jax.grad(f)(x)[2],
+        waves,
+    ),
+    "second partial": (
+        lambda f: dv.partial_derivative(f, 1, 0),
+        lambda f: lambda x: jax.hessian(f)(x)[..., 0, 1],
+        many_waves,
+    ),
+    "laplacian": (
+        dv.laplacian,
+        lambda f: lambda x: jnp.trace(jax.hessian(f)(x)),
+        waves,
+    ),
+    "hessian": (dv.hessian, jax.hessian, waves),
+    "hessian_vector_product": (
+        lambda f: dv.hessian_vector_product(f, np.arange(3.0)),
+        lambda f: lambda x: jax.hessian(f)(x) @ jnp.arange(3.0),
+        waves,
+    ),
+}
+
+
+def test_a_custom_vjp_is_differentiated_backwards(x64):
+    def every(x):
+        return {
+            name: (make(partial(f, wave))(x), oracle(partial(f, jnp.sin))(x))
+            for name, (make, oracle, f) in ONLY_BACKWARDS.items()
+        }
+
+    found = jax.jit(every, compiler_options=COMPILER)(jnp.asarray(example(3)))
+    for name, (result, expected) in found.items():
+        np.testing.assert_allclose(
+            result, expected, rtol=1e-12, atol=1e-12, err_msg=name
+        )
+
+
+def test_the_rule_of_a_custom_vjp_is_what_is_differentiated():
     @jax.custom_vjp
     def clipped(x):
         return jnp.sum(x**2)
@@ -325,11 +466,27 @@ def test_custom_vjp_has_a_gradient():
     clipped.defvjp(
         lambda x: (clipped(x), x), lambda x, g: (jnp.clip(2 * x, -1, 1) * g,)
     )
-    np.testing.assert_array_equal(
-        dv.gradient(clipped)(jnp.array([3.0, 0.25])), [1, 0.5]
-    )
+    x = jnp.array([3.0, 0.25])
+    np.testing.assert_array_equal(dv.gradient(clipped)(x), [1, 0.5])
+    np.testing.assert_array_equal(dv.hessian_diagonal(clipped)(x), [0, 2])
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: dv.derivative(wave, order=3)(x[0]),
+        lambda x: dv.partial_derivative(partial(waves, wave), 0, 0, 0)(x),
+        lambda x: derivatives(partial(waves, wave), Gradient(), Partial((0, 0, 0)))(x),
+        lambda x: dv.laplacian(partial(waves, wave), mode="forward")(x),
+        lambda x: dv.jacobian(partial(many_waves, wave), mode="forward")(x),
+    ],
+)
+def test_what_a_custom_vjp_has_no_way_to_is_refused(call):
+    with pytest.raises(TypeError, match=r"cannot be .* forwards: .* jax\.custom_vjp"):
+        call(jnp.ones(3))
+
+
+# Several at once
 # Several at once
 
 
@@ -448,6 +605,22 @@ def flops(f, *args):
     return (costs[0] if isinstance(costs, list) else costs)["flops"]
 
 
+def deep(d, width, layers=3):
+    """Returns a network of some hidden layers and the FLOPs of one evaluation."""
+    sizes = [d, *[width] * layers]
+    keys = jax.random.split(jax.random.key(0), layers)
+    ws = [
+        jax.random.normal(k, (n, m)) / m**0.5 for k, m, n in zip(keys, sizes, sizes[1:])
+    ]
+
+    def f(x):
+        for w in ws:
+            x = jnp.tanh(w @ x)
+        return jnp.sum(x)
+
+    return f, 2 * sum(w.size for w in ws)
+
+
 @pytest.mark.parametrize(
     ("together", "apart"),
     [
@@ -456,12 +629,43 @@ def flops(f, *args):
         ([Hessian(), HessianDiagonal(), Laplacian()], [dv.hessian]),
     ],
 )
-def test_sharing_costs_what_the_dearest_costs(together, apart, key):
-    params, x = network(key, d=6, width=64), jnp.ones(6)
-    shared = flops(derivatives(lambda x: net(params, x), *together), x)
-    alone = sum(flops(make(lambda x: net(params, x)), x) for make in apart)
+def test_sharing_costs_what_the_dearest_costs(together, apart):
+    f, _ = deep(6, 64)
+    shared = flops(derivatives(f, *together), jnp.ones(6))
+    alone = sum(flops(make(f), jnp.ones(6)) for make in apart)
     # What is read from a pass (sums, a trace) is small beside its matrix products.
-    assert shared <= 1.15 * alone
+    assert shared <= 1.05 * alone
+
+
+@pytest.mark.parametrize("d", [4, 12])
+def test_a_laplacian_costs_a_value_a_stream_and_the_tangents(d):
+    f, one = deep(d, 128)
+    ours = flops(dv.laplacian(f), jnp.ones(d))
+    assert ours <= 1.05 * (d + 2) * one
+    assert ours < 0.75 * flops(lambda x: jnp.trace(jax.hessian(f)(x)), jnp.ones(d))
+
+
+TRACES = {
+    "gradient": (dv.gradient, 2),  # once for the shape of its value
+    "laplacian": (dv.laplacian, 2),
+    "several": (lambda f: derivatives(f, Value(), Gradient(), Hessian()), 2),
+    # And once to look for a narrow layer.
+    "stacked laplacian": (lambda f: dv.laplacian(f, directions=np.ones((20, 3))), 3),
+    "fourth order": (lambda f: dv.partial_derivative(f, 0, 0, 1, 1), 4),
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_f_is_traced_a_few_times(name):
+    make, most = TRACES[name]
+    traces = []
+
+    def counted(x):
+        traces.append(None)
+        return jnp.prod(jnp.sin(x))
+
+    jax.eval_shape(make(counted), jnp.ones(3))
+    assert len(traces) <= most
 
 
 @pytest.mark.parametrize(("d", "m"), [(64, 2), (2, 64)])
@@ -481,32 +685,62 @@ EXPLAINED = {
     "gradient": (jnp.prod, [Gradient()], ["reverse, 1 cotangent"]),
     "wide": (
         lambda x: x[:2],
-        [Value(), Jacobian()],
-        ["shared", "reverse, 2 cotangents"],
+        [Value(), Jacobian(), Partial(0)],
+        ["shared", "reverse, 2 cotangents: fewer outputs (2)", "read from the whole"],
     ),
     "tall": (
         lambda x: jnp.concatenate([x, x]),
         [Jacobian(), Partial(0)],
-        ["forward, 3 tangents", "read from the whole"],
+        ["forward, 3 tangents: no more inputs than outputs (6)", "forward, 1 tangent"],
     ),
     "partial": (jnp.prod, [Partial(1), Value()], ["forward, 1 tangent", "shared"]),
     "mixed": (
         jnp.prod,
         [Value(), Partial((0, 1))],
-        ["plain", "nested forward, 2 tang"],
+        ["shared", "forward, 2 tangents, 1 stream: one entry"],
     ),
     "second": (
         jnp.prod,
         [Value(), Gradient(), Laplacian(), Partial((0, 0))],
         [
             "shared",
-            "shared",
-            "forward-over-reverse, 3 tangents",
-            "entry of the Hessian",
+            "forward, 3 tangents",
+            "forward, 3 unrolled tangents, collapsed: 1 stream",
+            "forward, 1 tangent, 1 stream: one entry",
         ],
     ),
-    "own": (jnp.prod, [Laplacian(None, rows(3))], ["forward-over-reverse, 2 tangents"]),
+    "hessian": (
+        jnp.prod,
+        [Hessian(), Gradient(), Laplacian(), Partial((0, 1))],
+        [
+            "forward-over-reverse, 3 tangents",
+            "read from the gradient inside",
+            "from its rows",
+            "an entry of the Hessian",
+        ],
+    ),
+    "own": (
+        jnp.prod,
+        [Laplacian(None, rows(3))],
+        ["forward, 2 unrolled tangents, collapsed: 1 stream"],
+    ),
+    "stacked": (
+        jnp.prod,
+        [Laplacian(None, np.ones((17, 3)))],
+        ["forward, 17 stacked tangents, collapsed: 1 stream"],
+    ),
+    "narrow": (
+        lambda x: jnp.sin(jnp.sum(x)),
+        [Laplacian(None, np.ones((17, 3)))],
+        ["collapsed from the first layer's width"],
+    ),
+    "third": (jnp.prod, [Partial((0, 0, 1))], ["Taylor series, 6 coefficients"]),
     "field": (jnp.sin, [Divergence()], ["forward, 3 tangents"]),
+    "backwards only": (
+        partial(waves, wave),
+        [Gradient(), Laplacian()],
+        ["from the gradient inside", "-over-reverse: from its rows"],
+    ),
 }
 
 
@@ -523,9 +757,14 @@ def test_explain_tells_mode_count_and_cost(name):
     assert together.startswith("together")
 
 
-def test_explain_says_forward_over_forward_for_one_input():
+def test_explain_says_forward_for_one_input():
     text = dv.explain(lambda x: jnp.sin(x[0]), jnp.ones(1), Hessian())
-    assert "forward-over-forward, 1 tangent" in text
+    assert "forward, 1 tangent, 1 stream" in text
+
+
+def test_explain_never_claims_what_is_not_so():
+    text = dv.explain(jnp.prod, jnp.ones(3), Gradient(), Laplacian())
+    assert "no more inputs than outputs" not in text  # three inputs, one output
 
 
 @pytest.mark.parametrize("costs", [None, [], [{"flops": 7.0}], {}])
@@ -537,6 +776,615 @@ def test_explain_survives_what_backends_report(costs, monkeypatch):
         "7 FLOPs" if costs and costs == [{"flops": 7.0}] else "FLOPs not rep"
     ) in text
     assert "temporaries not reported" in text
+
+
+# Which passes
+
+
+def laplacian_of(d, **more):
+    return _plan.Need(d, 1, sums=(tuple(range(d)),), **more)
+
+
+def diagonal_of(d):
+    return _plan.Need(d, 1, pairs=tuple((i, i) for i in range(d)))
+
+
+# What is needed, with what overrides, and what is made of it: the number of tangents
+# and the fields that differ from those of no pass at all.
+PLANS = {
+    "gradient": (_plan.Need(5, 1, True), {}, 0, {"backward": True}),
+    "gradient of one input": (_plan.Need(1, 1, True), {}, 0, {"backward": True}),
+    "gradient forwards": (_plan.Need(5, 1, True), {"mode": "forward"}, 5, {}),
+    "gradient, many": (_plan.Need(99, 1, True), {}, 0, {"backward": True}),
+    "wide jacobian": (_plan.Need(5, 4, True), {}, 0, {"backward": True}),
+    "square jacobian": (_plan.Need(5, 5, True), {}, 5, {}),
+    "tall jacobian": (_plan.Need(5, 6, True), {}, 5, {}),
+    "large jacobian": (_plan.Need(17, 99, True), {}, 17, {"unroll": False}),
+    "partial": (_plan.Need(5, 1, singles=(2,)), {}, 1, {}),
+    "partial and gradient": (
+        _plan.Need(5, 1, True, singles=(2,)),
+        {},
+        0,
+        {"backward": True},
+    ),
+    "two partials": (_plan.Need(5, 1, singles=(2, 3)), {}, 0, {"backward": True}),
+    "two of two": (_plan.Need(5, 2, singles=(2, 3)), {}, 2, {}),
+    "laplacian": (laplacian_of(16), {}, 16, {}),
+    "large laplacian": (laplacian_of(17), {}, 17, {"unroll": False}),
+    "unrolled": (laplacian_of(17), {"unroll": True}, 17, {}),
+    "stacked": (laplacian_of(3), {"unroll": False}, 3, {"unroll": False}),
+    "narrow": (
+        laplacian_of(40),
+        {"width": 39},
+        40,
+        {"unroll": False, "narrow": True},
+    ),
+    "narrow with gradient": (
+        laplacian_of(40, whole=True),
+        {"width": 38},
+        40,
+        {"unroll": False, "narrow": True, "backward": True},
+    ),
+    "too wide with gradient": (
+        laplacian_of(40, whole=True),
+        {"width": 39},
+        40,
+        {"unroll": False},
+    ),
+    "narrow forwards": (
+        laplacian_of(40),
+        {"width": 8, "mode": "forward"},
+        40,
+        {"unroll": False},
+    ),
+    "laplacian backwards": (
+        laplacian_of(4),
+        {"mode": "reverse"},
+        0,
+        {"hessian": "backward"},
+    ),
+    "gradient and laplacian": (laplacian_of(9, whole=True), {}, 9, {}),
+    "gradient and one entry": (
+        _plan.Need(100, 1, True, pairs=((0, 0),)),
+        {},
+        1,
+        {"backward": True},
+    ),
+    "gradient and nearly all": (_plan.Need(2, 1, True, pairs=((0, 0),)), {}, 2, {}),
+    "entry": (_plan.Need(100, 1, pairs=((0, 1),)), {}, 2, {}),
+    "hessian of two": (_plan.Need(2, 1, hessian=True), {}, 2, {}),
+    "hessian": (_plan.Need(3, 1, hessian=True), {}, 0, {"hessian": "forward"}),
+    "large hessian": (
+        _plan.Need(17, 1, hessian=True),
+        {},
+        0,
+        {"hessian": "forward", "unroll": False},
+    ),
+    "hessians": (_plan.Need(3, 5, hessian=True), {}, 3, {}),
+    "hessian forwards": (_plan.Need(5, 1, hessian=True), {"mode": "forward"}, 5, {}),
+    "large hessian forwards": (
+        _plan.Need(6, 1, hessian=True),
+        {"mode": "forward"},
+        0,
+        {"separate": True},
+    ),
+    "hessian stacked": (
+        _plan.Need(2, 1, hessian=True),
+        {"unroll": False},
+        0,
+        {"separate": True, "unroll": False},
+    ),
+    "hessian backwards": (
+        _plan.Need(3, 1, hessian=True),
+        {"mode": "reverse"},
+        0,
+        {"hessian": "backward"},
+    ),
+    "diagonal": (diagonal_of(16), {}, 16, {}),
+    "large diagonal": (diagonal_of(17), {}, 0, {"separate": True}),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_passes_chosen(name):
+    need, given, tangents, made = PLANS[name]
+    plan = _plan.choose(need, **{"mode": None, "unroll": None, **given})
+    assert len(plan.tangents) == tangents
+    fields = ("backward", "hessian", "separate", "unroll", "narrow")
+    expected = {
+        name: made.get(name, _plan.Plan._field_defaults[name]) for name in fields
+    }
+    assert {name: getattr(plan, name) for name in fields} == expected
+    if plan.tangents:
+        seconds = len(plan.sums) + (0 if plan.separate else len(plan.pairs))
+        assert len(plan.forms) == seconds
+
+
+OVERRIDES = list(itertools.product((None, "forward", "reverse"), (None, True, False)))
+FIRST, SECOND = (
+    [Value(), Partial(1), Directional(rows(3)[0])],
+    [
+        Hessian(),
+        HessianDiagonal(),
+        Laplacian(np.array([1.0, 0.0, 2.0])),
+        Laplacian(WEIGHTS, rows(3)),
+        Partial((2, 0)),
+    ],
+)
+OVERRIDDEN = {
+    "jacobian": (vector(2)[0], [Jacobian()]),
+    "tall jacobian": (vector(4)[0], [Jacobian()]),
+    "hessian": (scalar, [Hessian()]),
+    "hessian_diagonal": (scalar, [HessianDiagonal()]),
+    "laplacian": (scalar, [Laplacian()]),
+    "first of a scalar": (scalar, [*FIRST, Gradient()]),
+    "all of a scalar": (scalar, [*FIRST, Gradient(), *SECOND]),
+    "all of a vector": (vector(2)[0], [*FIRST, Jacobian(), *SECOND]),
+    "all of a field": (vector(3)[0], [*FIRST, Divergence(), *SECOND]),
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_every_override_gives_the_same_numbers(name, x64):
+    f, wanted = OVERRIDDEN[name]
+    x = jnp.asarray(example(3))
+
+    def every(x):
+        return [
+            tuple(derivatives(f, *wanted, mode=mode, unroll=unroll)(x))
+            for mode, unroll in OVERRIDES
+        ]
+
+    found = jax.jit(every, compiler_options=COMPILER)(x)
+    expected = tuple(by_hand(f, spec, x) for spec in wanted)
+    for result in found:
+        chex.assert_trees_all_close(result, expected, rtol=1e-12, atol=1e-12)
+
+
+def by_hand(f, spec, x):
+    """One quantity from jax.jacfwd, that of each output in front."""
+    j, h = jax.jacfwd(f)(x), jax.jacfwd(jax.jacfwd(f))(x)
+    match spec:
+        case Value():
+            return f(x)
+        case Gradient() | Jacobian():
+            return j
+        case Divergence():
+            return jnp.trace(j)
+        case Partial((i, k)):
+            return h[..., i, k]
+        case Partial(i):
+            return j[..., i]
+        case Directional(v):
+            return j @ v
+        case Hessian():
+            return h
+        case HessianDiagonal():
+            return jnp.diagonal(h, axis1=-2, axis2=-1)
+        case Laplacian(weights, directions):
+            v = np.eye(x.size) if directions is None else directions
+            c = np.ones(len(v)) if weights is None else weights
+            return jnp.einsum("k,ki,...ij,kj->...", c, v, h, v)
+    raise AssertionError(spec)
+
+
+# More directions than the first layer is wide
+
+
+D, WIDTH = 24, 5
+LAYER = np.cos(np.arange(1.0 * WIDTH * D)).reshape(WIDTH, D)
+AT = np.sin(np.arange(1.0 * D))
+
+
+def two_layers(w, u, x):
+    return jnp.arange(1, WIDTH + 1, dtype=x.dtype) @ jnp.tanh(u @ jnp.tanh(w @ x))
+
+
+def trace(f, weights=None, directions=None):
+    return lambda x: by_hand(f, Laplacian(weights, directions), x)
+
+
+def replaced(rows, new):
+    w = LAYER.copy()
+    w[rows] = new
+    return w
+
+
+def test_a_narrow_first_layer_and_layers_of_lower_rank(x64):
+    layers = {
+        "any": LAYER,
+        "two units alike": replaced(1, LAYER[0]),
+        "an idle unit": replaced(3, 0.0),
+        "all idle": replaced(slice(None), 0.0),
+        "one input": LAYER * (np.arange(D) == D - 1),
+        "rank one": np.outer(np.arange(1.0, WIDTH + 1), LAYER[0]),
+    }
+    u, x = jnp.asarray(LAYER[:, :WIDTH]), jnp.asarray(AT)
+    assert _passes.width(partial(two_layers, jnp.asarray(LAYER), u), x, D) == WIDTH
+
+    def losses(operator):
+        def loss(w, u, x):
+            return operator(partial(two_layers, w, u))(x) ** 2
+
+        step = jax.value_and_grad(loss, (0, 1, 2))
+        return jax.jit(jax.vmap(step, (0, None, None)), compiler_options=COMPILER)
+
+    stacked = jnp.asarray(np.stack(list(layers.values())))
+    result = losses(dv.laplacian)(stacked, u, x)
+    chex.assert_tree_all_finite(result)
+    chex.assert_trees_all_close(
+        result, losses(trace)(stacked, u, x), rtol=1e-10, atol=1e-10
+    )
+
+
+def some_weights(least):
+    return np.linspace(least, 1.0, D)
+
+
+NARROW = {
+    "weights": {"weights": some_weights(0.0)},
+    "weights of jax": {"weights": some_weights(0.0), "as_jax": True},
+    "negative weights": {"weights": some_weights(-0.5)},
+    "directions": {"directions": np.cos(np.arange(30.0 * D)).reshape(30, D)},
+    "weighted directions": {
+        "weights": np.linspace(0.0, 2.0, 30),
+        "directions": np.cos(np.arange(30.0 * D)).reshape(30, D),
+    },
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_narrow_with_weights_and_directions(name, x64):
+    given = dict(NARROW[name])
+    if given.pop("as_jax", False):
+        given = jax.tree.map(jnp.asarray, given)
+    w, u, x = jnp.asarray(LAYER), jnp.asarray(LAYER[:, :WIDTH]), jnp.asarray(AT)
+
+    def both(w):
+        f = partial(two_layers, w, u)
+        return dv.laplacian(f, **given)(x), trace(f, **given)(x)
+
+    result = jax.jit(both)(w)
+    slopes = jax.jit(jax.jacrev(both), compiler_options=COMPILER)(w)
+    np.testing.assert_allclose(*result, rtol=1e-10)
+    np.testing.assert_allclose(*slopes, rtol=1e-10, atol=1e-10)
+
+
+def test_narrow_with_weights_that_are_traced(x64):
+    u, x = jnp.asarray(LAYER[:, :WIDTH]), jnp.asarray(AT)
+    f = partial(two_layers, jnp.asarray(LAYER), u)
+    step = jax.jit(jax.value_and_grad(lambda c: dv.laplacian(f, weights=c)(x)))
+    c = jnp.asarray(some_weights(0.0))
+    seconds = jnp.diagonal(jax.hessian(f)(x))
+    chex.assert_trees_all_close(step(c), (c @ seconds, seconds), rtol=1e-10)
+
+
+FIRST_LAYERS = {
+    "x @ W": lambda w, x: x @ w.T,
+    "bias": lambda w, x: w @ x + w[:, 0],
+    "normalised input": lambda w, x: w @ ((x - AT) / (2 + AT)) - w[:, 0],
+    "inside jit": lambda w, x: jax.jit(jnp.matmul)(w, x),
+    "all in jit": lambda w, x: jax.jit(lambda x: jnp.sin(w @ x))(x),
+    "convolution": lambda w, x: jnp.convolve(x, w[0], "valid"),
+    "half of the input": lambda w, x: w[:, :12] @ x[12:],
+    "other ways past it": lambda w, x: w @ x + x[0] ** 2,
+    "stopped": lambda w, x: jax.lax.stop_gradient(w @ x) + 0 * x[0],
+    "stopped as a whole": lambda w, x: jax.lax.stop_gradient(w @ x),
+    "integers": lambda w, x: (10 * x).astype(int)[:WIDTH].astype(float),
+    "one number": lambda w, x: jnp.sum(x),
+    "constant": lambda w, x: w[0],
+}
+
+
+def test_narrow_finds_its_layer_or_does_without(x64):
+    def every(operator):
+        def at(x):
+            w = jnp.asarray(LAYER)
+            return {
+                name: operator(lambda x, z=z: jnp.sum(jnp.tanh(z(w, x)) ** 2))(x)
+                for name, z in FIRST_LAYERS.items()
+            }
+
+        return jax.jit(at, compiler_options=COMPILER)(jnp.asarray(AT))
+
+    chex.assert_trees_all_close(
+        every(dv.laplacian), every(trace), rtol=1e-10, atol=1e-10
+    )
+
+
+def test_narrow_has_first_parameter_derivatives_only(x64):
+    def loss(w, mode=None):
+        f = partial(two_layers, w, jnp.asarray(LAYER[:, :WIDTH]))
+        return dv.laplacian(f, mode=mode)(jnp.asarray(AT))
+
+    def second(mode):
+        w = jnp.asarray(LAYER)
+        return jax.eval_shape(
+            lambda w: jax.jvp(jax.grad(partial(loss, mode=mode)), (w,), (w,))[1], w
+        )
+
+    assert second("forward").shape == LAYER.shape
+    with pytest.raises(NotImplementedError, match='pass mode="forward"'):
+        second(None)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_narrow_in_low_precision(dtype):
+    w = np.array(LAYER / D**0.5, dtype)
+
+    def loss(w, x):
+        f = partial(two_layers, w, w[:, :WIDTH])
+        return dv.laplacian(f)(x)
+
+    step = jax.jit(jax.value_and_grad(loss))
+    value, slope = step(jnp.asarray(w), jnp.asarray(AT, dtype))
+    assert value.dtype == slope.dtype == dtype
+    exact = step(w.astype("float32"), AT.astype("float32"))
+    # A few dozen roundings, of 2^-8 in a bfloat16.
+    tolerance = 30 * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(value, exact[0], rtol=tolerance)
+    error = np.linalg.norm(slope - exact[1]) / np.linalg.norm(exact[1])
+    assert error < tolerance
+
+
+def test_narrow_loses_nothing_in_float32(x64):
+    d, width = 400, 64
+    random = np.random.default_rng(0)
+    w = random.normal(size=(width, d)) / d**0.5
+    u = random.normal(size=(width, width)) / width**0.5
+    x = random.normal(size=d)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(w, u, x):
+        return dv.laplacian(lambda x: jnp.sum(jnp.tanh(u @ jnp.tanh(w @ x))))(x)
+
+    value, slope = loss(*(jnp.asarray(a, "float32") for a in (w, u, x)))
+    exact, exact_slope = loss(w, u, x)
+    assert abs(value - exact) < 1e-6 * abs(exact)
+    assert jnp.linalg.norm(slope - exact_slope) < 2e-6 * jnp.linalg.norm(exact_slope)
+
+
+# Estimates
+
+
+SAMPLES = 4096
+
+
+def assert_mean(samples, expected):
+    """Within five standard errors of its expectation, and not so by being vague."""
+    error = jnp.std(samples) / len(samples) ** 0.5
+    assert error < 0.1 * abs(expected)
+    assert abs(jnp.mean(samples) - expected) < 5 * error
+
+
+def over_keys(estimate, key):
+    return jax.jit(jax.vmap(estimate))(jax.random.split(key, SAMPLES))
+
+
+def quadratic(x):
+    """Its Hessian is not diagonal."""
+    h = rows(3).T @ rows(3) + np.diag([1.0, 2.0, 3.0])
+    return x @ jnp.asarray(h, x.dtype) @ x + jnp.sum(x**3)
+
+
+PROBED = {
+    "plain": {},
+    "two probes": {"probes": 2},
+    "weights": {"weights": np.array([1.0, -0.5, 3.0])},
+    "directions": {"directions": rows(3)},
+    "weighted directions": {"weights": WEIGHTS, "directions": rows(3)},
+}
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_probes_have_the_laplacian_as_their_mean(name, key, x64):
+    given = {"probes": 1, **PROBED[name]}
+    terms = {k: v for k, v in given.items() if k != "probes"}
+    x = jnp.asarray(example(3))
+    samples = over_keys(lambda key: dv.laplacian(quadratic, key=key, **given)(x), key)
+    assert jnp.std(samples) > 0
+    assert_mean(samples, trace(quadratic, **terms)(x))
+
+
+def test_probes_are_exact_for_a_diagonal_hessian(key, x64):
+    x = jnp.asarray(example(4))
+    estimate = dv.value_and_laplacian(lambda x: jnp.sum(x**4), probes=1, key=key)
+    value, result = estimate(x)
+    np.testing.assert_allclose(value, jnp.sum(x**4), rtol=1e-13)
+    np.testing.assert_allclose(result, 12 * jnp.sum(x**2), rtol=1e-13)
+
+
+def test_all_signs_together_are_the_laplacian(x64):
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
+    x = jnp.asarray(example(3))
+    mean = dv.laplacian(scalar, weights=np.full(8, 1 / 8), directions=signs)(x)
+    np.testing.assert_allclose(mean, np.trace(scalar_hessian(example(3))), rtol=1e-12)
+
+
+@pytest.mark.parametrize("projections", [1, 3])
+def test_projections_have_the_squared_norm_as_their_mean(projections, key, x64):
+    f, jacobian = vector(4)
+    x = example(3)
+    samples = over_keys(
+        lambda key: dv.jacobian_norm_squared(f, projections=projections, key=key)(x),
+        key,
+    )
+    assert_mean(samples, np.sum(jacobian(x) ** 2))
+    same = dv.jacobian_norm_squared(lambda x: 3 * x, projections=projections, key=key)
+    np.testing.assert_allclose(same(x), 27.0, rtol=1e-13)
+
+
+def test_the_product_of_two_estimates_is_unbiased(key, x64):
+    x = jnp.asarray(example(3))
+    exact = trace(quadratic)(x) - 5.0
+
+    def residual(key):
+        return dv.laplacian(quadratic, probes=1, key=key)(x) - 5.0
+
+    squares = over_keys(lambda key: dv.unbiased_square(residual, key), key)
+    assert_mean(squares, exact**2)
+    naive = over_keys(residual, key) ** 2
+    bias, error = jnp.mean(naive) - exact**2, jnp.std(naive) / SAMPLES**0.5
+    assert bias > 5 * error
+
+
+# Kinks
+
+
+def pooled(x):
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (2,), (1,), "VALID")
+
+
+# Between kinks linear, and the word by which the warning names them.
+KINKED = {
+    "relu": (jax.nn.relu, "relu"),
+    "leaky_relu": (jax.nn.leaky_relu, "leaky_relu"),
+    "hard_tanh": (jax.nn.hard_tanh, "hard_tanh"),
+    "abs": (jnp.abs, "abs"),
+    "maximum": (lambda x: jnp.maximum(x, 0.1), "max"),
+    "clip": (lambda x: jnp.clip(x, -0.3, 0.5), "clip"),
+    "sort": (jnp.sort, "sort"),
+    "max": (jnp.max, "reduce_max"),
+    "pooling": (pooled, "reduce_window_max"),
+}
+SMOOTH = {
+    "softmax": jax.nn.softmax,
+    "log_softmax": jax.nn.log_softmax,
+    "logsumexp": jax.nn.logsumexp,
+    "softplus": jax.nn.softplus,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "mish": jax.nn.mish,
+    "mask": lambda x: jnp.where(np.array([True, False, True]), x**2, x),
+    "norm": jnp.linalg.norm,
+}
+
+
+def at_a_number(operator):
+    """An operator of functions of one number, on a line through x."""
+    return lambda f: lambda x: operator(lambda t: f(t * x))(jnp.ones((), x.dtype))
+
+
+SECOND_ORDER = {
+    "laplacian": dv.laplacian,
+    "stacked": lambda f: dv.laplacian(f, unroll=False),
+    "hessian_diagonal": dv.hessian_diagonal,
+    "partial": lambda f: dv.partial_derivative(f, 1, 1),
+    "derivative": at_a_number(lambda f: dv.derivative(f, 2)),
+}
+FIRST_ORDER = {
+    "gradient": dv.gradient,
+    "partial": lambda f: dv.partial_derivative(f, 1),
+    "forward": lambda f: lambda x: derivatives(f, Gradient(), mode="forward")(x),
+    "derivative": at_a_number(dv.derivative),
+}
+
+
+def warned(f, *args):
+    """The warnings of one call."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        f(*args)
+    return [str(w.message) for w in caught if w.category is UserWarning]
+
+
+def traced(operator, f):
+    return warned(lambda x: jax.eval_shape(operator(f), x), jnp.asarray(example(3)))
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_a_kink_is_warned_of_once(name):
+    g, word = KINKED[name]
+
+    def f(x):
+        return jnp.sum(g(g(2.0 * x)))
+
+    for operator in SECOND_ORDER.values():
+        [message] = traced(operator, f)
+        assert f"second derivative of {word} is zero" in message
+    assert not any(traced(operator, f) for operator in FIRST_ORDER.values())
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_nothing_is_warned_of_where_nothing_is_lost(name):
+    def f(x):
+        return jnp.sum(SMOOTH[name](2.0 * x))
+
+    every = {**FIRST_ORDER, **{f"second {n}": o for n, o in SECOND_ORDER.items()}}
+    assert not {key: said for key, o in every.items() if (said := traced(o, f))}
+
+
+@pytest.mark.filterwarnings("ignore:the second derivative")
+def test_between_kinks_the_second_derivative_is_zero():
+    def every(x):
+        return [
+            operator(lambda x, g=g: jnp.sum(g(2.0 * x)))(x)
+            for g, _ in KINKED.values()
+            for operator in SECOND_ORDER.values()
+        ]
+
+    found = jax.jit(every, compiler_options=COMPILER)(jnp.asarray(example(3)))
+    assert not any(jnp.any(result) for result in found)
+
+
+def test_the_compiled_program_does_not_warn_again():
+    step, x = jax.jit(dv.laplacian(lambda x: jnp.sum(jax.nn.relu(x)))), jnp.ones(3)
+    assert len(warned(step, x)) == 1
+    assert warned(step, 2 * x) == []
+
+
+# Derivatives of derivatives
+
+
+def test_operators_nest_and_live_inside_transforms(x64):
+    x, d = jnp.asarray(example(3)), 3
+    slope, hessian = jax.grad(scalar), jax.hessian(scalar)
+    laplacian = dv.laplacian(scalar)
+
+    def inside_a_scan(x):
+        def turn(x, _):
+            return x + 0.1 * laplacian(x), laplacian(x)
+
+        return jax.lax.scan(turn, x, length=2)[1]
+
+    def found(x):
+        return {
+            "biharmonic": dv.laplacian(laplacian)(x),
+            "slope of it": jax.grad(laplacian)(x),
+            "along": jax.jvp(laplacian, (x,), (jnp.ones(d),))[1],
+            "gradient of it": dv.gradient(dv.partial_derivative(scalar, 0, 1))(x),
+            "the same for all": jax.vmap(laplacian, in_axes=None, axis_size=2)(x),
+            "recomputed": jax.grad(jax.checkpoint(laplacian))(x),
+            "scan": inside_a_scan(x),
+            "of a slope": dv.laplacian(lambda x: slope(x)[0])(x),
+        }
+
+    def expected(x):
+        a, b = (jnp.asarray(c) for c in coefficients(d))
+
+        def exact(x):
+            return jnp.trace(hessian(x))
+
+        third = jax.grad(exact)(x)
+        waves = (a @ a) ** 2 * jnp.sin(a @ x) + (b @ b) ** 2 * jnp.exp(b @ x)
+        return {
+            "biharmonic": waves + 8 * d * (d + 2),
+            "slope of it": third,
+            "along": jnp.sum(third),
+            "gradient of it": jax.grad(lambda x: hessian(x)[0, 1])(x),
+            "the same for all": jnp.stack([exact(x)] * 2),
+            "recomputed": third,
+            "scan": jnp.stack([exact(x), exact(x + 0.1 * exact(x))]),
+            "of a slope": third[0],
+        }
+
+    chex.assert_trees_all_close(
+        jax.jit(found, compiler_options=COMPILER)(x),
+        jax.jit(expected, compiler_options=COMPILER)(x),
+        rtol=1e-11,
+    )
 
 
 # Refusals
@@ -658,10 +1506,35 @@ REFUSED = {
         TypeError,
         "got 'value'; pass",
     ),
-    "mixed kinds": (
-        lambda: loose.derivatives(lambda x: x, Jacobian(), Laplacian())(X),
+    "probes without a key": (
+        lambda: loose.laplacian(jnp.sum, probes=4),
         ValueError,
-        "Laplacian: f returned shape (3,)",
+        "laplacian got only one of probes= and key=; pass both",
+    ),
+    "key without probes": (
+        lambda: loose.value_and_laplacian(jnp.sum, key=jax.random.key(0)),
+        ValueError,
+        "value_and_laplacian got only one of probes= and key=",
+    ),
+    "no probes": (
+        lambda: loose.laplacian(jnp.sum, probes=0, key=jax.random.key(0)),
+        ValueError,
+        "probes=0; pass 1 or more",
+    ),
+    "projections without a key": (
+        lambda: loose.jacobian_norm_squared(jnp.sin, projections=4),
+        ValueError,
+        "only one of projections= and key=",
+    ),
+    "mode": (
+        lambda: loose.hessian(jnp.sum, mode="backward"),
+        ValueError,
+        'hessian got mode \'backward\'; pass "forward", "reverse" or None',
+    ),
+    "mode of several": (
+        lambda: loose.derivatives(jnp.sum, Value(), mode="both"),
+        ValueError,
+        "derivatives got mode 'both'",
     ),
     "far partial": (
         lambda: loose.derivatives(jnp.sum, Partial((0, 5)))(X),

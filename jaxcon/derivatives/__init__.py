@@ -7,32 +7,47 @@ function of one example; batch with ``jax.vmap``. A constraint on a slope is the
         slope = partial_derivative(partial(price, params), 0)
         return jax.vmap(slope)(batch["points"])
 
-The operators choose the mode with fewer directions from the shapes: a gradient is one
-reverse pass, one direction is one jvp, a Jacobian is whichever has fewer, and second
-derivatives are forward over reverse. ``derivatives`` computes several in one pass and
-``explain`` tells the choice and its cost. All compose with ``jax.jit``, ``jax.vmap``
-and ``jax.grad``. A function with a ``jax.custom_vjp`` inside has no forward mode in
-JAX, so that only its gradient, and its Jacobian when m < d, can be had.
+``derivatives`` computes several in one pass, and ``explain`` tells which passes and what
+they cost. A gradient is one reverse pass; directions are carried forwards with the
+value, and every sum of second derivatives as one stream more, by interpreting f's jaxpr;
+orders above the second are Taylor series. All compose with ``jax.jit``, ``jax.vmap`` and
+``jax.grad``. A function with a ``jax.custom_vjp`` inside has no forward mode in JAX: its
+derivatives up to the second are then taken backwards.
+
+``value_and_grad`` is the other derivative, that of a batch's loss by the parameters,
+taken a cacheful of examples at a time.
 """
 
-from jaxcon.derivatives._operators import (
+from jaxcon.derivatives._first_order import (
     curl,
-    derivative,
     directional_derivative,
     divergence,
     gradient,
+    jacobian,
+    jacobian_norm_squared,
+    value_and_curl,
+    value_and_directional_derivative,
+    value_and_divergence,
+    value_and_gradient,
+    value_and_jacobian,
+    value_and_jacobian_norm_squared,
+)
+from jaxcon.derivatives._higher_order import (
+    derivative,
     hessian,
     hessian_diagonal,
     hessian_vector_product,
-    jacobian,
-    jacobian_norm_squared,
     laplacian,
     partial_derivative,
-    value_and_gradient,
-    value_and_jacobian,
+    unbiased_square,
+    value_and_derivative,
+    value_and_hessian,
+    value_and_hessian_diagonal,
+    value_and_hessian_vector_product,
     value_and_laplacian,
+    value_and_partial_derivative,
 )
-from jaxcon.derivatives._several import (
+from jaxcon.derivatives._quantities import (
     Directional,
     Divergence,
     Gradient,
@@ -42,9 +57,9 @@ from jaxcon.derivatives._several import (
     Laplacian,
     Partial,
     Value,
-    derivatives,
-    explain,
 )
+from jaxcon.derivatives._several import derivatives, explain
+from jaxcon.derivatives._tiling import tiled_vmap, value_and_grad
 
 __all__ = [
     "Directional",
@@ -70,7 +85,19 @@ __all__ = [
     "jacobian_norm_squared",
     "laplacian",
     "partial_derivative",
+    "tiled_vmap",
+    "unbiased_square",
+    "value_and_curl",
+    "value_and_derivative",
+    "value_and_directional_derivative",
+    "value_and_divergence",
+    "value_and_grad",
     "value_and_gradient",
+    "value_and_hessian",
+    "value_and_hessian_diagonal",
+    "value_and_hessian_vector_product",
     "value_and_jacobian",
+    "value_and_jacobian_norm_squared",
     "value_and_laplacian",
+    "value_and_partial_derivative",
 ]

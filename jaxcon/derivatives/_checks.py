@@ -20,6 +20,8 @@ def vector(x: ArrayLike, operator: str) -> jax.Array:
             "derivatives.derivative"
         )
     _one_example(x, 1, operator)
+    if x.size == 0:
+        raise ValueError(f"{operator} got x of shape (0,); pass at least one input")
     return x
 
 
@@ -74,7 +76,7 @@ def require_scalar(shape: tuple[int, ...], operator: str) -> None:
 
 def require_vector(shape: tuple[int, ...], operator: str) -> None:
     """Refuses an output that is not a vector of m numbers."""
-    if len(shape) != 1:
+    if len(shape) != 1 or shape == (0,):
         hint = "or use derivatives.gradient" if shape == () else "e.g. f(x).ravel()"
         raise ValueError(
             f"{operator}: f returned shape {shape}; return shape (m,), {hint}"
@@ -100,6 +102,32 @@ def require_inputs(inputs: tuple[int, ...], d: int, operator: str) -> None:
             )
 
 
+def require_mode(mode: str | None, operator: str) -> None:
+    """Refuses a mode that is neither of the two."""
+    if mode not in (None, "forward", "reverse"):
+        raise ValueError(
+            f'{operator} got mode {mode!r}; pass "forward", "reverse" or None'
+        )
+
+
+def require_samples(samples: int | None, key: object, operator: str, name: str) -> None:
+    """Refuses a number of random samples without a key, or a key without a number."""
+    if (samples is None) != (key is None):
+        raise ValueError(
+            f"{operator} got only one of {name}= and key=; pass both, e.g. {name}=16, "
+            "key=jax.random.key(0), or neither"
+        )
+    if samples is not None and samples < 1:
+        raise ValueError(f"{operator} got {name}={samples}; pass 1 or more")
+
+
+def no_forward_mode(error: Exception) -> TypeError:
+    """Returns what to raise where a function can only be differentiated backwards."""
+    return TypeError(
+        f"f cannot be differentiated forwards: {error}; write it with jax.custom_jvp"
+    )
+
+
 def terms(
     weights: ArrayLike | None, directions: ArrayLike | None, x: jax.Array, operator: str
 ) -> tuple[jax.Array | None, jax.Array | None]:
@@ -107,7 +135,7 @@ def terms(
     k = x.size
     if directions is not None:
         directions = jnp.asarray(directions, x.dtype)
-        if directions.ndim != 2 or directions.shape[1] != x.size:
+        if directions.shape[1:] != x.shape or not directions.size:
             raise ValueError(
                 f"{operator} got directions of shape {directions.shape} for x of shape "
                 f"{x.shape}; pass shape (k, {x.size}), one direction per row"

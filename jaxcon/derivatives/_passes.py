@@ -1,120 +1,226 @@
-"""The three passes through a function from which every operator reads.
+"""The passes through a function from which every operator reads.
 
 Each returns the value with the derivatives, because XLA merges a separately written
-value with a forward derivative but not with a backward one. Tangents and cotangents
-are batched with ``jax.vmap``, so that the value is computed once for all of them. The
-functions passed in have been checked to return one real array.
+value with a forward derivative but not with a backward one. The functions passed in
+have been checked to return one real array.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxcon.derivatives import _taylor
+from jaxcon.derivatives._interpreter import (
+    Cut,
+    interpret,
+    may_have_kinks,
+    narrowest,
+)
+from jaxcon.derivatives._streams import Form, Series, Stacked, Streams, Unrolled
 
 Function = Callable[[jax.Array], jax.Array]
 
 
-def units(x: jax.Array) -> jax.Array:
-    """Returns the d unit vectors as rows (d, d)."""
-    return jnp.eye(x.size, dtype=x.dtype)
+class Along(NamedTuple):
+    """What a forward pass found."""
+
+    value: jax.Array
+    first: Any  # one of f's shape for each direction: a tuple or stacked in front
+    second: list[jax.Array]  # one of f's shape for each form
 
 
-def reverse(f: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def beside(first: Any, axis: int) -> jax.Array:
+    """Returns the derivatives along all directions in a new axis, counted from last."""
+    if isinstance(first, tuple):
+        return jnp.stack(first, axis)
+    return jnp.moveaxis(first, 0, axis)
+
+
+def reverse(
+    f: Function, x: jax.Array, *, unroll: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Returns f(x) and its gradient (d,) or Jacobian (m, d), one cotangent per row."""
     value, pull = jax.vjp(f, x)
     if value.ndim == 0:
         return value, pull(jnp.ones_like(value))[0]
-    return value, jax.vmap(pull)(jnp.eye(value.size, dtype=value.dtype))[0]
-
-
-def forward(f: Function, x: jax.Array, tangents: jax.Array):
-    """Returns f(x) and its derivatives along k tangents, in a new last axis."""
-    # out_axes=None: the value does not depend on the tangent and is not repeated.
-    along = jax.vmap(lambda v: jax.jvp(f, (x,), (v,)), out_axes=(None, -1))
-    return along(tangents)
-
-
-def jacobian(f: Function, x: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
-    """Returns f(x) and its Jacobian (m, d) by the cheaper of the two modes."""
-    return reverse(f, x) if reverse_is_cheaper(m, x.size) else forward(f, x, units(x))
-
-
-def reverse_is_cheaper(m: int, k: int) -> bool:
-    """Says whether m cotangents cost less than k tangents."""
-    # At a tie forward wins: it keeps no intermediate values for a backward pass.
-    return m < k
-
-
-def curvature(
-    f: Function, x: jax.Array, directions: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns f(x), its gradient (d,) and H v for each of k directions, (k, d)."""
-    if x.size == 1:
-        # With one input a backward pass has nothing to share: nested jvp is cheaper.
-        value, slope, second = _twice_forward(f, x)
-        return value, slope[None], directions * second
-    value_and_gradient = jax.value_and_grad(f)
-
-    def along(v: jax.Array):
-        (value, gradient), (_, product) = jax.jvp(value_and_gradient, (x,), (v,))
-        return value, gradient, product
-
-    # Rows in front, not in the last axis where jax.hessian puts them: with equal
-    # FLOPs the copies of the latter make it three times slower on a CPU.
-    return jax.vmap(along, out_axes=(None, None, 0))(directions)
-
-
-def _twice_forward(f: Function, x: jax.Array):
-    one = jnp.ones_like(x)
-
-    def slope(x: jax.Array):
-        return jax.jvp(f, (x,), (one,))
-
-    (value, first), (_, second) = jax.jvp(slope, (x,), (one,))
-    return value, first, second
-
-
-def weighted_sum(
-    products: jax.Array, weights: jax.Array | None, directions: jax.Array | None
-) -> jax.Array:
-    r"""Returns :math:`\sum_k c_k v_k^\top H v_k` from the products H v_k (k, d)."""
-    # Products and sums, not a matrix product: accelerators round the latter's
-    # operands to fewer bits by default.
-    if directions is None:
-        seconds = jnp.diagonal(products)
+    units = jnp.eye(value.size, dtype=value.dtype).reshape(-1, *value.shape)
+    if unroll:
+        rows = jnp.stack([pull(unit)[0] for unit in units])
     else:
-        seconds = jnp.sum(products * directions, axis=1)
-    return jnp.sum(seconds if weights is None else weights * seconds)
+        rows = jax.vmap(pull)(units)[0]
+    return value, rows.reshape(*value.shape, *x.shape)
 
 
-def times(hessian: jax.Array, directions: jax.Array) -> jax.Array:
-    """Returns H v for each row v of directions, (k, d), from the whole Hessian."""
-    return jnp.matmul(directions, hessian, precision=jax.lax.Precision.HIGHEST)
-
-
-def laplacian(
+def forward(
     f: Function,
     x: jax.Array,
-    weights: jax.Array | None,
-    directions: jax.Array | None,
+    directions: Sequence[jax.Array],
+    forms: Sequence[Form] = (),
+    *,
+    unroll: bool,
+) -> Along:
+    """Returns f(x), its derivatives along directions and sums of second ones."""
+    closed = jax.make_jaxpr(f)(x)
+    k = len(directions)
+    algebra = Streams(k, tuple(forms), Unrolled() if unroll else Stacked())
+    start = Series(x, _laid_out(directions, unroll), (None,) * len(forms))
+    [out] = interpret(closed, [start], algebra)
+    if forms:
+        flat = not isinstance(out, Series) or all(s is None for s in out.second)
+        _warn_of_kinks(algebra, flat)
+    return _written(out, algebra)
+
+
+def collapsed(
+    f: Function, x: jax.Array, directions: Sequence[jax.Array], weights: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns f(x) and its weighted Laplacian, from at most d products H v."""
-    if directions is None or directions.shape[0] <= x.size:
-        seeds = units(x) if directions is None else directions
-        value, _, products = curvature(f, x, seeds)
-    else:
-        # More directions than inputs: the whole Hessian costs fewer tangents.
-        value, _, hessian = curvature(f, x, units(x))
-        products = times(hessian, directions)
-    return value, weighted_sum(products, weights, directions)
+    r"""Returns f(x) and Σ c D²f[v, v], at the cost of the first layer's width.
+
+    Through a first layer z = W x the sum depends on the directions only by
+    :math:`\sum c\, W v v^\top W^\top = R^\top R`, so that the rows of R, as many as z
+    has entries, serve in the place of the W v. The weights must not be negative.
+    """
+    closed = jax.make_jaxpr(f)(x)
+    found = narrowest(closed, len(directions))
+    assert found is not None
+    width = found[1].aval.size
+    pairs = tuple(range(width))
+    algebra = Streams(width, (Form(pairs, pairs),), Stacked())
+
+    def replace(z: Any) -> Any:
+        if not isinstance(z, Series) or z.first is None:  # under a stop_gradient
+            return z
+        tangents = z.first.reshape(len(directions), width)
+        if weights is not None:
+            tangents = jnp.sqrt(weights)[:, None] * tangents
+        # Half precision has no QR, nor would a factor in it be worth having.
+        exact = tangents.astype(jnp.promote_types(tangents.dtype, jnp.float32))
+        r = _triangle(exact).astype(tangents.dtype)
+        return z._replace(first=r.reshape(width, *z.value.shape))
+
+    start = Series(x, _laid_out(directions, unroll=False), (None,))
+    [out] = interpret(closed, [start], algebra, Cut(*found, replace))
+    _warn_of_kinks(algebra, not isinstance(out, Series) or out.second[0] is None)
+    along = _written(out, algebra)
+    return along.value, along.second[0]
 
 
-def nested(f: Function, x: jax.Array, tangents: tuple[jax.Array, ...]) -> jax.Array:
-    """Returns the mixed derivative of f along each tangent in turn, by nested jvp."""
-    for v in tangents:
-        f = _along(f, v)
-    return f(x)
+@jax.custom_jvp
+def _triangle(z: jax.Array) -> jax.Array:
+    """Returns R of z = Q R, for functions of R'R = z'z alone."""
+    return jnp.linalg.qr(z, mode="r")
 
 
-def _along(f: Function, v: jax.Array) -> Function:
-    return lambda x: jax.jvp(f, (x,), (v,))[1]
+@_triangle.defjvp
+def _triangle_jvp(z: Any, dz: Any) -> tuple[jax.Array, jax.Array]:
+    # R'dR + dR'R = z'dz + dz'z for dR = Q'dz, which is all that a function of R'R sees
+    # of R, and needs no inverse: R's own derivative fails where two units are alike.
+    q, r = jnp.linalg.qr(z[0])
+    dr = jnp.matmul(_once(q).T, dz[0], precision=jax.lax.Precision.HIGHEST)
+    return r, dr
+
+
+@jax.custom_jvp
+def _once(q: jax.Array) -> jax.Array:
+    return q
+
+
+@_once.defjvp
+def _once_jvp(q: Any, dq: Any) -> Any:
+    raise NotImplementedError(
+        "a Laplacian along more directions than the first layer is wide has first "
+        'derivatives by the parameters only; for second ones pass mode="forward"'
+    )
+
+
+def width(f: Function, x: jax.Array, k: int) -> int | None:
+    """Returns the first layer's width, if it is narrower than k."""
+    found = narrowest(jax.make_jaxpr(f)(x), k)
+    return None if found is None else found[1].aval.size
+
+
+def each_pair(f: Function, x: jax.Array, left: jax.Array, right: jax.Array):
+    """Returns f(x) and D²f[u, v] for each row of left and right, in a first axis."""
+
+    def one(u: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = forward(f, x, [u, v], [Form((0,), (1,))], unroll=True)
+        return found.value, found.second[0]
+
+    return jax.vmap(one, out_axes=(None, 0))(left, right)
+
+
+def rows(
+    f: Function, x: jax.Array, directions: Sequence[jax.Array], *, unroll: bool
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Returns f(x), its gradient or Jacobian, and that one's derivative along each."""
+    if may_have_kinks(jax.make_jaxpr(f)(x).jaxpr):
+        # Backwards a kink is a selection like any other: it is looked for forwards.
+        along = [Form((0,), (0,))]
+        jax.eval_shape(lambda x: forward(f, x, [x], along, unroll=True), x)
+    closed = jax.make_jaxpr(lambda x: reverse(f, x, unroll=unroll))(x)
+    algebra = Streams(len(directions), (), Unrolled() if unroll else Stacked())
+    start = Series(x, _laid_out(directions, unroll), ())
+    value, slope = interpret(closed, [start], algebra)
+    found = _written(slope, algebra)
+    return _written(value, algebra).value, found.value, found.first
+
+
+def backward_rows(f: Function, x: jax.Array):
+    """Returns f(x), gradient or Jacobian, and second derivatives, all backwards."""
+    value, slope = reverse(f, x)
+
+    def entries(x: jax.Array) -> jax.Array:
+        return reverse(f, x)[1].reshape(-1)
+
+    seconds = reverse(entries, x)[1]  # (entries, d)
+    return value, slope, seconds.reshape(*value.shape, x.size, x.size)
+
+
+def taylor(f: Function, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
+    """Returns the derivative of one order along v, as n! times a coefficient."""
+    closed = jax.make_jaxpr(f)(x)
+    algebra = _taylor.Taylor(order)
+    start = _taylor.Series((x, v, *[None] * (order - 1)))
+    [out] = interpret(closed, [start], algebra)
+    if order > 1:
+        _warn_of_kinks(algebra, _taylor.is_straight(out))
+    return _taylor.derivative(out, order)
+
+
+def _warn_of_kinks(algebra: Streams | _taylor.Taylor, flat: bool) -> None:
+    """Warns, once for each function traced, that second derivatives see no kinks.
+
+    A corner such as abs may lie out of reach (a norm's, a logarithm of a sum's), so it
+    is told of only where all second derivatives are known to be zero.
+    """
+    kinks = algebra.kinks or (algebra.corners if flat else [])
+    if kinks:
+        warnings.warn(
+            f"the second derivative of {kinks[0]} is zero wherever it exists, so that a "
+            "constraint on it does not see the kinks; use a smooth activation, e.g. "
+            "jax.nn.softplus or jnp.tanh",
+            stacklevel=2,
+        )
+
+
+def _laid_out(directions: Sequence[jax.Array], unroll: bool) -> Any:
+    if unroll:
+        return tuple(map(jnp.asarray, directions))
+    # Unit vectors are constants, stacked once and not by the program.
+    constant = all(isinstance(v, np.ndarray) for v in directions)
+    return jnp.asarray(np.stack(directions)) if constant else jnp.stack(directions)
+
+
+def _written(out: Any, algebra: Streams) -> Along:
+    """Writes symbolic zeros out; an array is an output that does not depend on x."""
+    if not isinstance(out, Series):
+        out = Series(jnp.asarray(out), None, (None,) * len(algebra.forms))
+    zero = jnp.zeros_like(out.value)
+    first = (None,) * algebra.k if out.first is None else out.first
+    if isinstance(first, tuple):
+        first = tuple(zero if t is None else t for t in first)
+    return Along(out.value, first, [zero if s is None else s for s in out.second])

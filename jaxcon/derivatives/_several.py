@@ -6,112 +6,56 @@ out and ``explain`` tells it, so the account cannot depart from what is computed
 """
 
 import functools
-from collections import Counter, namedtuple
+import math
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxcon.derivatives import _checks, _operators, _passes
-
-
-class Value(NamedTuple):
-    """Asks for f(x); the field is ``value``."""
-
-
-class Gradient(NamedTuple):
-    """Asks for the gradient (d,) of a scalar f; the field is ``gradient``."""
-
-
-class Jacobian(NamedTuple):
-    """Asks for the Jacobian (m, d) of a vector f; the field is ``jacobian``."""
-
-
-class Partial(NamedTuple):
-    """Asks for one partial derivative; ``Partial((0, 1))`` is field ``partial_0_1``."""
-
-    inputs: tuple[int, ...] | int
-
-
-class Directional(NamedTuple):
-    """Asks for the derivative along direction (d,); the field is ``directional``."""
-
-    direction: ArrayLike
-
-
-class Hessian(NamedTuple):
-    """Asks for the Hessian (d, d) of a scalar f; the field is ``hessian``."""
-
-
-class HessianDiagonal(NamedTuple):
-    """Asks for the Hessian's diagonal (d,); the field is ``hessian_diagonal``."""
-
-
-class Laplacian(NamedTuple):
-    """Asks for a weighted sum of second derivatives; the field is ``laplacian``."""
-
-    weights: ArrayLike | None = None
-    directions: ArrayLike | None = None
-
-
-class Divergence(NamedTuple):
-    """Asks for the divergence () of a field (d,); the field is ``divergence``."""
-
-
-Spec = (
-    Value
-    | Gradient
-    | Jacobian
-    | Partial
-    | Directional
-    | Hessian
-    | HessianDiagonal
-    | Laplacian
-    | Divergence
-)
-_NAMES = {
-    Value: "value",
-    Gradient: "gradient",
-    Jacobian: "jacobian",
-    Directional: "directional",
-    Hessian: "hessian",
-    HessianDiagonal: "hessian_diagonal",
-    Laplacian: "laplacian",
-    Divergence: "divergence",
-}
-_SCALAR = (Gradient, Hessian, HessianDiagonal, Laplacian)
+from jaxcon.derivatives import _checks, _passes, _plan
+from jaxcon.derivatives import _quantities as q
+from jaxcon.derivatives._interpreter import NoForwardMode
 
 
 def derivatives(
-    f: Callable[..., jax.Array], *wanted: Spec
+    f: Callable[..., jax.Array],
+    *wanted: q.Spec,
+    mode: str | None = None,
+    unroll: bool | None = None,
 ) -> Callable[[ArrayLike], Any]:
-    r"""Returns several derivatives of f at one x, sharing the passes they can share.
+    r"""Returns several derivatives of f at one x, in as few passes as they allow.
 
     .. math:: x \mapsto (f(x), \nabla f(x), \operatorname{tr} H(x), \dots)
 
-    The value comes with the first pass made, the gradient with the second derivatives,
-    and one Hessian serves all that is read from it. The results come in the order
+    One evaluation of f carries its value, the tangents needed, and one stream for each
+    sum of second derivatives; `explain` tells which. The results come in the order
     asked for, as a named tuple whose type depends on the field names alone. A second
     ``Laplacian`` is ``laplacian_1``, a third ``laplacian_2``, and so for
-    ``Directional``; any other quantity asked for twice is refused.
+    ``Directional``; any other quantity asked for twice is refused. Second derivatives
+    of a vector (m,) are those of each output: ``Laplacian()`` is then (m,).
 
     Args:
       f: one example x (d,) to a scalar () or a vector (m,), as the quantities need.
       *wanted: ``Value()``, ``Gradient()``, ``Jacobian()``, ``Partial((0, 1))``,
         ``Directional(v)``, ``Hessian()``, ``HessianDiagonal()``,
         ``Laplacian(weights, directions)`` or ``Divergence()``; at least one.
+      mode: "forward" or "reverse" for everything; None for the cheaper one.
+      unroll: whether the tangents are a program each, or one array; None for the
+        faster one.
 
     Returns:
       A function of x (d,) that returns the named tuple.
 
     Raises:
-      ValueError: if nothing is asked for, or something twice; when called, if x, f(x)
-        or an argument of a quantity has the wrong shape.
+      ValueError: if nothing is asked for, or something twice, or the mode is unknown;
+        when called, if x, f(x) or an argument of a quantity has the wrong shape.
       TypeError: if a quantity is not one of the above; when called, if x or f(x) is
-        not one real floating-point array.
+        not one real floating-point array, or f has no derivative in the mode.
 
     Example:
       >>> import jax.numpy as jnp
@@ -121,31 +65,233 @@ def derivatives(
       >>> float(result.value), result.gradient.tolist(), float(result.laplacian)
       (6.0, [3.0, 2.0], 0.0)
     """
-    result = _result_type(_fields(wanted))
+    result = _result_type(q.fields(wanted))
+    _checks.require_mode(mode, "derivatives")
     f = _checks.real_valued(f, "derivatives")
 
     def at(x: ArrayLike) -> tuple:
-        x = _checks.vector(x, "derivatives")
-        terms, plan = _plan(f, x, wanted)
-        known = _known(f, x, terms, plan)
-        return result(*(_read(f, x, i, t, known) for i, t in enumerate(terms)))
+        return result(
+            *compute(f, _checks.vector(x, "derivatives"), wanted, mode, unroll)
+        )
 
     return at
 
 
-def explain(f: Callable[..., jax.Array], x: ArrayLike, *wanted: Spec) -> str:
+def compute(
+    f: Callable,
+    x: jax.Array,
+    wanted: tuple[q.Spec, ...],
+    mode: str | None = None,
+    unroll: bool | None = None,
+) -> list[jax.Array]:
+    """Returns the quantities wanted of a checked f at a checked x, as a list."""
+    shape = jax.eval_shape(f, x).shape
+    terms = q.terms(wanted, x, shape)
+    try:
+        known = _known(f, x, terms, _planned(f, x, terms, shape, mode, unroll))
+        return [_read(f, x, t, terms, known) for t in range(len(terms))]
+    except NoForwardMode as error:
+        if mode == "forward" or any(len(term.inputs) > 2 for term in terms):
+            raise _checks.no_forward_mode(error) from None
+    known = _known(f, x, terms, _planned(f, x, terms, shape, "reverse", unroll))
+    return [_read(f, x, t, terms, known) for t in range(len(terms))]
+
+
+@functools.cache
+def _result_type(fields: tuple[str, ...]):
+    # Cached because two types of the same name are two pytree structures, and a loop
+    # carrying the one would refuse the other.
+    return namedtuple("Derivatives", fields)
+
+
+class _Known(NamedTuple):
+    """What the passes returned; second derivatives have f's shape in front."""
+
+    value: jax.Array | None = None
+    whole: jax.Array | None = None  # the gradient or Jacobian, (…, d)
+    hessian: jax.Array | None = None  # (…, d, d)
+    tangents: Any = ()  # along the directions of `place`
+    place: dict[_plan.Key, int] = {}
+    sums: dict[int, jax.Array] = {}  # by the number of the Laplacian
+    pairs: dict[tuple[int, int], jax.Array] = {}
+
+
+def _planned(
+    f: Callable,
+    x: jax.Array,
+    terms: tuple[q.Term, ...],
+    shape: tuple[int, ...],
+    mode: str | None,
+    unroll: bool | None,
+) -> _plan.Plan:
+    need = q.need(terms, x.size, shape)
+    width = None
+    if len(need.sums) == 1 and len(need.sums[0]) > _plan.UNROLLED and not unroll:
+        [(_, term)] = q.laplacians(terms)
+        assert isinstance(term.spec, q.Laplacian)
+        if _is_nonnegative(term.spec.weights):
+            width = _passes.width(f, x, len(need.sums[0]))
+    return _plan.choose(need, mode, unroll, width)
+
+
+def _is_nonnegative(weights: Any) -> bool:
+    # As they were given: inside jit even a constant's copy has no known value.
+    return not isinstance(weights, Tracer) and (
+        weights is None or bool(np.all(np.asarray(weights) >= 0))
+    )
+
+
+def _known(
+    f: Callable, x: jax.Array, terms: tuple[q.Term, ...], plan: _plan.Plan
+) -> _Known:
+    known = _Known()
+    if plan.hessian == "backward":
+        return _Known(*_passes.backward_rows(f, x))
+    if plan.hessian == "forward":
+        units = [q.direction(i, terms, x) for i in range(x.size)]
+        value, whole, rows = _passes.rows(f, x, units, unroll=plan.unroll)
+        return _Known(value, whole, _passes.beside(rows, -2))
+    if plan.backward:
+        value, whole = _passes.reverse(f, x, unroll=plan.unroll_reverse)
+        known = known._replace(value=value, whole=whole)
+    laplacians = q.laplacians(terms)
+    if plan.separate:
+        left, right = (
+            jnp.asarray(
+                np.eye(x.size, dtype=x.dtype)[[pair[side] for pair in plan.pairs]]
+            )
+            for side in (0, 1)
+        )
+        value, each = _passes.each_pair(f, x, left, right)
+        known = known._replace(value=value, pairs=dict(zip(plan.pairs, each)))
+    if plan.narrow:
+        [(t, term)] = laplacians
+        directions = [q.direction(key, terms, x) for key in plan.tangents]
+        value, total = _passes.collapsed(f, x, directions, term.weights)
+        return known._replace(value=value, sums={t: total})
+    if plan.tangents:
+        weights = [term.weights for _, term in laplacians]
+        forms = [
+            form if n >= len(weights) else form._replace(weights=weights[n])
+            for n, form in enumerate(plan.forms)
+        ]
+        directions = [q.direction(key, terms, x) for key in plan.tangents]
+        along = _passes.forward(f, x, directions, forms, unroll=plan.unroll)
+        known = known._replace(
+            value=along.value,
+            tangents=along.first,
+            place={key: n for n, key in enumerate(plan.tangents)},
+            sums={t: s for (t, _), s in zip(laplacians, along.second)},
+        )
+        if not plan.separate:
+            pairs = dict(zip(plan.pairs, along.second[len(laplacians) :]))
+            known = known._replace(pairs=pairs)
+    return known
+
+
+def _read(
+    f: Callable, x: jax.Array, t: int, terms: tuple[q.Term, ...], known: _Known
+) -> jax.Array:
+    """Returns one quantity: read from the passes, or by Taylor series above order 2."""
+    term, d = terms[t], x.size
+    match term.spec:
+        case q.Value():
+            # XLA merges this with the forward pass of whatever else is computed.
+            return f(x) if known.value is None else known.value
+        case q.Gradient() | q.Jacobian():
+            return _whole(known, d)
+        case q.Divergence():
+            return jnp.trace(_whole(known, d))
+        case q.Hessian():
+            if known.hessian is not None:
+                return known.hessian
+            rows = [[_entry(known, i, j) for j in range(d)] for i in range(d)]
+            return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+        case q.HessianDiagonal():
+            return jnp.stack([_entry(known, i, i) for i in range(d)], axis=-1)
+        case q.Laplacian():
+            return _sum(known, t, term)
+        case q.Directional():
+            return _along(known, (t, 0), q.direction((t, 0), terms, x))
+    if len(term.inputs) == 1:
+        [i] = term.inputs
+        return _along(known, i, q.direction(i, terms, x))
+    if len(term.inputs) == 2:
+        return _entry(known, *term.inputs)
+    return _mixed(f, x, term.inputs)
+
+
+def _whole(known: _Known, d: int) -> jax.Array:
+    if known.whole is not None:
+        return known.whole
+    if [known.place[i] for i in range(d)] == list(range(len(known.tangents))):
+        return _passes.beside(known.tangents, -1)
+    return jnp.stack([known.tangents[known.place[i]] for i in range(d)], axis=-1)
+
+
+def _along(known: _Known, key: _plan.Key, v: jax.Array) -> jax.Array:
+    if key in known.place:
+        return known.tangents[known.place[key]]
+    if known.whole is not None and isinstance(key, int):
+        return known.whole[..., key]
+    return _times(known.whole, v)
+
+
+def _entry(known: _Known, i: int, j: int) -> jax.Array:
+    if known.hessian is not None:
+        return known.hessian[..., i, j]
+    return known.pairs[q.ordered(i, j)]
+
+
+def _sum(known: _Known, t: int, term: q.Term) -> jax.Array:
+    if known.hessian is None:
+        return known.sums[t]
+    if term.directions is None:
+        seconds = jnp.diagonal(known.hessian, axis1=-2, axis2=-1)
+    else:
+        seconds = jnp.stack(
+            [_times(_times(known.hessian, v), v) for v in term.directions], axis=-1
+        )
+    if term.weights is None:
+        return jnp.sum(seconds, axis=-1)
+    return _times(seconds, term.weights)
+
+
+def _times(a: Any, v: jax.Array) -> jax.Array:
+    # Full precision, because accelerators round a product's operands by default.
+    return jnp.matmul(a, v, precision=jax.lax.Precision.HIGHEST)
+
+
+def _mixed(f: Callable, x: jax.Array, inputs: tuple[int, ...]) -> jax.Array:
+    """Returns a partial derivative of any order: a Taylor series for each input."""
+    for i in dict.fromkeys(inputs):
+        unit = jnp.zeros_like(x).at[i].set(1)
+        f = functools.partial(_passes.taylor, f, v=unit, order=inputs.count(i))
+    return f(x)
+
+
+def explain(
+    f: Callable[..., jax.Array],
+    x: ArrayLike,
+    *wanted: q.Spec,
+    mode: str | None = None,
+    unroll: bool | None = None,
+) -> str:
     """Tells, as text, how ``derivatives`` computes each quantity and what it costs.
 
     One line per quantity: the mode, the number of tangents or cotangents, why, and
     the FLOPs and temporary memory of the compiled program that computes it alone for
-    this one x. The last line is the program that computes them all. FLOPs are the
-    compiler's count, which leaves out transcendental functions; a number that the
-    backend does not report is said to be so. Compiles one program per line.
+    this one x. The last line is the program that computes them all, with its tangents
+    and streams. FLOPs are the compiler's count, which leaves out transcendental
+    functions; a number that the backend does not report is said to be so. Compiles one
+    program per line.
 
     Args:
       f: one example x (d,) to a scalar () or a vector (m,).
       x: one example (d,); only its shape and dtype matter.
       *wanted: as for ``derivatives``.
+      mode: as for ``derivatives``.
+      unroll: as for ``derivatives``.
 
     Returns:
       The text, lines separated by newlines.
@@ -161,283 +307,62 @@ def explain(f: Callable[..., jax.Array], x: ArrayLike, *wanted: Spec) -> str:
       >>> "reverse, 1 cotangent" in account
       True
     """
-    fields = _fields(wanted)
+    fields = q.fields(wanted)
+    _checks.require_mode(mode, "explain")
     f = _checks.real_valued(f, "explain")
     x = _checks.vector(x, "explain")
-    terms, plan = _plan(f, x, wanted)
-    width = max(map(len, (*fields, "together"))) + 2
-    header = f"f: {x.shape} -> {plan.shape}, {x.dtype}, on {jax.default_backend()}"
-    lines = [
-        f"{field:<{width}}{_account(t, plan, x.size)}; alone {_cost(f, x, t.spec)}"
-        for field, t in zip(fields, terms)
-    ]
-    return "\n".join([header, *lines, f"{'together':<{width}}{_cost(f, x, *wanted)}"])
-
-
-def _fields(wanted: tuple[Spec, ...]) -> tuple[str, ...]:
-    if not wanted:
-        raise ValueError("derivatives got nothing to compute; pass e.g. Gradient()")
-    fields, seen = [], Counter()
-    for spec in wanted:
-        name = _name(spec)
-        if seen[name] and not isinstance(spec, Laplacian | Directional):
-            raise ValueError(f"derivatives got {name} twice; ask for it once")
-        fields.append(f"{name}_{seen[name]}" if seen[name] else name)
-        seen[name] += 1
-    return tuple(fields)
-
-
-def _name(spec: Spec) -> str:
-    if isinstance(spec, Partial):
-        return "_".join(["partial", *map(str, _inputs(spec))])
-    if type(spec) not in _NAMES:
-        kind = spec.__name__ if isinstance(spec, type) else repr(spec)
-        raise TypeError(f"derivatives got {kind}; pass quantities, e.g. Gradient()")
-    return _NAMES[type(spec)]
-
-
-def _inputs(spec: Partial) -> tuple[int, ...]:
-    inputs = spec.inputs if isinstance(spec.inputs, tuple) else (spec.inputs,)
-    return _operators.input_indices(inputs, "Partial")
-
-
-@functools.cache
-def _result_type(fields: tuple[str, ...]):
-    # Cached because two types of the same name are two pytree structures, and a loop
-    # carrying the one would refuse the other.
-    return namedtuple("Derivatives", fields)
-
-
-class _Term(NamedTuple):
-    """One quantity, with its arguments in x's dtype."""
-
-    spec: Spec
-    weights: jax.Array | None = None
-    directions: jax.Array | None = None  # (k, d): those of a Laplacian, or the one
-
-
-class _Plan(NamedTuple):
-    """Which passes are made: at most one of second order, else one of first."""
-
-    shape: tuple[int, ...]  # of f(x)
-    second: str | None  # "units": H v over all unit vectors; "own": over directions
-    first: str | None  # "given" (by the second), "reverse", "forward" or "tangents"
-
-
-class _Known(NamedTuple):
-    """What the passes returned."""
-
-    own: dict[int, jax.Array]  # by position: H v (k, d) or J v (..., 1)
-    value: jax.Array | None = None
-    jacobian: jax.Array | None = None  # or the gradient
-    hessian: jax.Array | None = None
-
-
-def _plan(
-    f: Callable, x: jax.Array, wanted: tuple[Spec, ...]
-) -> tuple[tuple[_Term, ...], _Plan]:
     shape = jax.eval_shape(f, x).shape
-    for spec in wanted:
-        _require_shape(spec, shape, x.size)
-    terms = tuple(_term(spec, x) for spec in wanted)
-    second = _second(terms, x.size)
-    return terms, _Plan(shape, second, _first(terms, shape, x.size, second))
+    terms = q.terms(wanted, x, shape)
+    plan = _planned(f, x, terms, shape, mode, unroll)
+    try:
+        jax.eval_shape(functools.partial(_known, f, terms=terms, plan=plan), x)
+    except NoForwardMode:
+        plan = _planned(f, x, terms, shape, "reverse", unroll)
+    need = q.need(terms, x.size, shape)
+    size = max(map(len, (*fields, "together"))) + 2
+    cost = functools.partial(_cost, f, x, mode, unroll)
+    header = f"f: {x.shape} -> {shape}, {x.dtype}, on {jax.default_backend()}"
+    lines = [
+        f"{field:<{size}}{_account(t, term, need, plan)}; alone {cost(term.spec)}"
+        for t, (field, term) in enumerate(zip(fields, terms))
+    ]
+    together = f"{'together':<{size}}{_plan.summary(plan)}{cost(*wanted)}"
+    return "\n".join([header, *lines, together])
 
 
-def _require_shape(spec: Spec, shape: tuple[int, ...], d: int) -> None:
-    name = f"derivatives, {type(spec).__name__}"
-    if isinstance(spec, _SCALAR):
-        _checks.require_scalar(shape, name)
-    elif isinstance(spec, Jacobian):
-        _checks.require_vector(shape, name)
-    elif isinstance(spec, Divergence):
-        _checks.require_field(shape, d, name)
+def _account(t: int, term: q.Term, need: _plan.Need, plan: _plan.Plan) -> str:
+    """Returns the mode of one quantity, its tangents or cotangents and why."""
+    match term.spec:
+        case q.Value():
+            return "shared: comes with the first pass made"
+        case q.Gradient() | q.Jacobian() | q.Divergence():
+            return _plan.why_first(need, plan, None)
+        case q.Directional():
+            return _plan.why_first(need, plan, (t, 0))
+        case q.Hessian():
+            if plan.hessian:
+                why = "a tangent for each input over one reverse pass"
+                return f"{plan.hessian}-over-reverse, {need.inputs} tangents: {why}"
+            return _plan.why_second(plan, need.inputs, True)
+        case q.HessianDiagonal():
+            return _plan.why_second(plan, 1, True)
+        case q.Laplacian():
+            return _plan.why_second(plan, len(q.keys(t, term, need.inputs)), False)
+    if len(term.inputs) == 1:
+        return _plan.why_first(need, plan, term.inputs[0])
+    if len(term.inputs) == 2:
+        return _plan.why_second(plan, len(set(term.inputs)), True)
+    streams = math.prod(term.inputs.count(i) + 1 for i in set(term.inputs))
+    return f"Taylor series, {streams} coefficients: order {len(term.inputs)}"
 
 
-def _term(spec: Spec, x: jax.Array) -> _Term:
-    if isinstance(spec, Laplacian):
-        return _Term(spec, *_checks.terms(*spec, x, "Laplacian"))
-    if isinstance(spec, Directional):
-        direction = _checks.like(spec.direction, x, "Directional", "direction")
-        return _Term(spec, directions=direction[None])
-    if isinstance(spec, Partial):
-        inputs = _inputs(spec)
-        _checks.require_inputs(inputs, x.size, "Partial")
-        return _Term(spec, directions=_passes.units(x)[jnp.array(inputs)])
-    return _Term(spec)
-
-
-def _second(terms: tuple[_Term, ...], d: int) -> str | None:
-    asked = [t for t in terms if isinstance(t.spec, Laplacian)]
-    own = [t.directions.shape[0] for t in asked if t.directions is not None]
-    whole = any(isinstance(t.spec, Hessian | HessianDiagonal) for t in terms)
-    # As many directions as inputs: the whole Hessian serves them all.
-    if whole or len(own) < len(asked) or sum(own) > d:
-        return "units"
-    return "own" if asked else None
-
-
-def _first(
-    terms: tuple[_Term, ...], shape: tuple[int, ...], d: int, second: str | None
-) -> str | None:
-    if second:
-        return "given"
-    singles = sum(map(_is_single, terms))
-    whole = any(isinstance(t.spec, Gradient | Jacobian | Divergence) for t in terms)
-    if not whole and not singles:
-        return None
-    m = shape[0] if shape else 1
-    if len(shape) <= 1 and _passes.reverse_is_cheaper(m, d if whole else singles):
-        return "reverse"
-    # The reverse pass also wins its tie for a gradient: it is one cotangent, no basis.
-    if whole:
-        return "forward" if shape else "reverse"
-    return "tangents"
-
-
-def _is_single(term: _Term) -> bool:
-    """Says whether the quantity is one derivative of first order."""
-    single = isinstance(term.spec, Partial | Directional)
-    return single and term.directions is not None and len(term.directions) == 1
-
-
-def _known(f: Callable, x: jax.Array, terms: tuple[_Term, ...], plan: _Plan) -> _Known:
-    if plan.second == "units":
-        return _Known({}, *_passes.curvature(f, x, _passes.units(x)))
-    if plan.second == "own":
-        seeds, split = _stack(terms, lambda t: isinstance(t.spec, Laplacian))
-        value, gradient, products = _passes.curvature(f, x, seeds)
-        return _Known(split(products, 0), value, gradient)
-    if plan.first == "reverse":
-        return _Known({}, *_passes.reverse(f, x))
-    if plan.first == "forward":
-        return _Known({}, *_passes.forward(f, x, _passes.units(x)))
-    if plan.first == "tangents":
-        tangents, split = _stack(terms, _is_single)
-        value, along = _passes.forward(f, x, tangents)
-        return _Known(split(along, -1), value)
-    return _Known({})
-
-
-def _stack(terms: tuple[_Term, ...], chosen: Callable[[_Term], bool]):
-    """Returns the chosen terms' directions as rows, and how to undo the stacking."""
-    picked = {
-        i: t.directions
-        for i, t in enumerate(terms)
-        if chosen(t) and t.directions is not None
-    }
-    ends = np.cumsum([len(v) for v in picked.values()])[:-1].tolist()
-
-    def split(stacked: jax.Array, axis: int) -> dict[int, jax.Array]:
-        return dict(zip(picked, jnp.split(stacked, ends, axis)))
-
-    return jnp.concatenate(list(picked.values())), split
-
-
-def _read(
-    f: Callable, x: jax.Array, i: int, term: _Term, known: _Known
-) -> jax.Array | None:
-    """Returns one quantity: read from the passes, or by nested jvp if none has it."""
-    spec, weights, directions = term
-    if isinstance(spec, Value):
-        # XLA merges this forward pass with those of a nested jvp.
-        return f(x) if known.value is None else known.value
-    if isinstance(spec, Gradient | Jacobian):
-        return known.jacobian
-    if isinstance(spec, Divergence):
-        assert known.jacobian is not None
-        return jnp.trace(known.jacobian)
-    if isinstance(spec, Hessian):
-        return known.hessian
-    if isinstance(spec, HessianDiagonal):
-        assert known.hessian is not None
-        return jnp.diagonal(known.hessian)
-    if isinstance(spec, Laplacian):
-        return _passes.weighted_sum(_products(i, term, known), weights, directions)
-    return _read_tangent(f, x, i, term, known)
-
-
-def _products(i: int, term: _Term, known: _Known) -> jax.Array:
-    if known.hessian is None:
-        return known.own[i]
-    if term.directions is None:
-        return known.hessian
-    return _passes.times(known.hessian, term.directions)
-
-
-def _read_tangent(
-    f: Callable, x: jax.Array, i: int, term: _Term, known: _Known
-) -> jax.Array:
-    assert term.directions is not None
-    if _is_single(term):
-        if known.jacobian is None:
-            return known.own[i][..., 0]
-        return _passes.times(known.jacobian.T, term.directions)[0]
-    inputs = _inputs(term.spec) if isinstance(term.spec, Partial) else ()
-    if known.hessian is not None and len(inputs) == 2:
-        return known.hessian[inputs]
-    return _passes.nested(f, x, tuple(term.directions))
-
-
-def _account(term: _Term, plan: _Plan, d: int) -> str:
-    """Returns the mode of one quantity, its count and why, as one phrase."""
-    spec = term.spec
-    inputs = _inputs(spec) if isinstance(spec, Partial) else ()
-    if len(inputs) == 2 and plan.second == "units":
-        return f"{_of_second(d)}, {_count(d, 'tangent')}: an entry of the Hessian"
-    if len(inputs) > 1:
-        nested = f"nested forward, {_count(len(inputs), 'tangent')}"
-        return f"{nested}: one jvp per order"
-    if isinstance(spec, Value):
-        shared = plan.first is not None
-        return "shared: comes with the pass" if shared else "plain: no derivative"
-    if plan.second:
-        return _account_second(term, plan, d)
-    return _account_first(term, plan, d)
-
-
-def _account_second(term: _Term, plan: _Plan, d: int) -> str:
-    spec, mode = term.spec, _of_second(d)
-    if not isinstance(spec, Hessian | HessianDiagonal | Laplacian):
-        return "shared: read from the gradient inside the second-order pass"
-    if plan.second == "own" and term.directions is not None:
-        k = len(term.directions)
-        why = "one Hessian-vector product per direction"
-    else:
-        k = d
-        why = "one row of the Hessian per input"
-    if d == 1:
-        why = "one input, so a backward pass would have nothing to share"
-    return f"{mode}, {_count(k, 'tangent')}: {why}"
-
-
-def _of_second(d: int) -> str:
-    return "forward-over-forward" if d == 1 else "forward-over-reverse"
-
-
-def _account_first(term: _Term, plan: _Plan, d: int) -> str:
-    m = plan.shape[0] if plan.shape else 1
-    if plan.first == "tangents":
-        return "forward, 1 tangent: a single direction is one jvp"
-    if plan.first == "reverse":
-        why = f"fewer outputs ({m}) than directions wanted"
-        if not plan.shape:
-            why = "one output, so one backward pass gives every input"
-        text = f"reverse, {_count(m, 'cotangent')}: {why}"
-    else:
-        text = f"forward, {_count(d, 'tangent')}: no more inputs ({d}) than outputs"
-        text = f"{text} ({m})"
-    return text + (", read from the whole" if _is_single(term) else "")
-
-
-def _count(k: int, noun: str) -> str:
-    return f"{k} {noun}" + ("" if k == 1 else "s")
-
-
-def _cost(f: Callable, x: jax.Array, *wanted: Spec) -> str:
+def _cost(
+    f: Callable, x: jax.Array, mode: str | None, unroll: bool | None, *wanted: q.Spec
+) -> str:
     """Returns the FLOPs and temporary bytes that the compiler reports."""
     shaped = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    compiled = jax.jit(derivatives(f, *wanted)).lower(shaped).compile()
+    several = derivatives(f, *wanted, mode=mode, unroll=unroll)
+    compiled = jax.jit(several).lower(shaped).compile()
     costs = compiled.cost_analysis()
     # Some backends report nothing, and some versions of jax one dict per computation.
     if isinstance(costs, list | tuple):

@@ -1,0 +1,498 @@
+"""Operators of second and higher order: f goes in, a function of one example comes out.
+
+Every operator takes a pure function of ONE example and returns a pure function of one
+example; batch with ``jax.vmap``, compile with ``jax.jit``, differentiate with
+``jax.grad``.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxcon.derivatives import _checks, _passes, _quantities, _shared
+from jaxcon.derivatives._interpreter import NoForwardMode
+from jaxcon.derivatives._quantities import Hessian, HessianDiagonal, Laplacian, Partial
+from jaxcon.derivatives._shared import Function, ValueAnd
+
+
+def partial_derivative(f: Function, *inputs: int) -> Function:
+    r"""Returns a partial derivative of any order, one order per input named.
+
+    .. math:: \partial^k f / \partial x_{i_1} \dots \partial x_{i_k}
+
+    ``partial_derivative(f, 0)`` is ∂f/∂x0, ``partial_derivative(f, 0, 1)`` is
+    ∂²f/∂x0∂x1. An input named n times costs n + 1 evaluations of f; different inputs
+    multiply.
+
+    Args:
+      f: one example x (d,) to an array of any shape.
+      *inputs: the indices i1, …, ik, each from 0 to d - 1; at least one.
+
+    Returns:
+      A function of x (d,) that returns the derivative, of f's shape.
+
+    Raises:
+      ValueError: if no input is named; when called, if x is not (d,) or has no such
+        input.
+      TypeError: if an index is not an integer; when called, if x or f(x) is not one
+        real floating-point array.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxcon import derivatives
+      >>> f = lambda x: x[0] ** 2 * x[1]
+      >>> float(derivatives.partial_derivative(f, 0, 1)(jnp.array([2.0, 3.0])))
+      4.0
+    """
+    return _shared.second(_partial(f, inputs, "partial_derivative"))
+
+
+def value_and_partial_derivative(f: Function, *inputs: int) -> ValueAnd:
+    r"""Returns f(x) and a partial derivative, from one pass.
+
+    .. math:: x \mapsto (f(x), \partial^k f / \partial x_{i_1} \dots \partial x_{i_k})
+
+    Args:
+      f: one example x (d,) to an array of any shape.
+      *inputs: the indices i1, …, ik, each from 0 to d - 1; at least one.
+
+    Returns:
+      A function of x (d,) that returns the value and the derivative, of f's shape.
+
+    Raises:
+      ValueError: as `partial_derivative` does.
+      TypeError: as `partial_derivative` does.
+    """
+    return _partial(f, inputs, "value_and_partial_derivative")
+
+
+def _partial(f: Function, inputs: tuple[int, ...], name: str) -> ValueAnd:
+    indices = _quantities.input_indices(inputs, name)
+
+    def quantity(x: jax.Array) -> Partial:
+        _checks.require_inputs(indices, x.size, name)
+        return Partial(indices)
+
+    return _shared.value_and(f, name, quantity)
+
+
+def derivative(f: Function, order: int = 1) -> Function:
+    r"""Returns the derivative of a function of one number, of any order.
+
+    .. math:: \mathrm{d}^k f / \mathrm{d} x^k
+
+    By Taylor series: order k costs k + 1 evaluations of f, where nested jvp would cost
+    2^k. Orders above the first are exact for every function that jax can differentiate
+    as often.
+
+    Args:
+      f: one number x () to an array of any shape.
+      order: k, 1 or more.
+
+    Returns:
+      A function of x () that returns the derivative, of f's shape.
+
+    Raises:
+      ValueError: if order < 1; when called, if x is not ().
+      TypeError: if order is not an integer; when called, if x or f(x) is not one real
+        floating-point array.
+
+    References:
+      Griewank and Walther, "Evaluating Derivatives" (2008), chapter 13.
+
+    Example:
+      >>> from jaxcon import derivatives
+      >>> float(derivatives.derivative(lambda x: x**3, order=2)(2.0))
+      12.0
+    """
+    return _shared.second(_derivative(f, order, "derivative"))
+
+
+def value_and_derivative(f: Function, order: int = 1) -> ValueAnd:
+    r"""Returns f(x) and its derivative of one order, from one pass.
+
+    .. math:: x \mapsto (f(x), \mathrm{d}^k f / \mathrm{d} x^k)
+
+    Args:
+      f: one number x () to an array of any shape.
+      order: k, 1 or more.
+
+    Returns:
+      A function of x () that returns the value and the derivative, of f's shape.
+
+    Raises:
+      ValueError: as `derivative` does.
+      TypeError: as `derivative` does.
+    """
+    return _derivative(f, order, "value_and_derivative")
+
+
+def _derivative(f: Function, order: int, name: str) -> ValueAnd:
+    try:
+        order = operator.index(order)
+    except TypeError:
+        raise TypeError(f"{name} got order {order!r}; pass an integer") from None
+    if order < 1:
+        raise ValueError(f"{name} got order {order}; pass 1 or more")
+    f = _checks.real_valued(f, name)
+
+    def at(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        x = _checks.scalar(x, name)
+        try:
+            return f(x), _passes.taylor(f, x, jnp.ones_like(x), order)
+        except NoForwardMode as error:
+            raise _checks.no_forward_mode(error) from None
+
+    return at
+
+
+def hessian(
+    f: Function, *, mode: str | None = None, unroll: bool | None = None
+) -> Function:
+    r"""Returns the Hessian of a scalar function.
+
+    .. math:: H_{ij}(x) = \partial^2 f / \partial x_i \partial x_j
+
+    By a tangent for each input over one reverse pass; with one or two inputs, by all
+    entries forwards.
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      mode: "forward" or "reverse" (over reverse); None for the cheaper one.
+      unroll: whether the tangents are a program each, or one array; None for the
+        faster one.
+
+    Returns:
+      A function of x (d,) that returns the Hessian (d, d), symmetric up to rounding.
+
+    Raises:
+      ValueError: when called, if x is not (d,) or f(x) not (); if the mode is unknown.
+      TypeError: when called, if x or f(x) is not one real floating-point array.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxcon import derivatives
+      >>> f = lambda x: x[0] ** 2 * x[1]
+      >>> derivatives.hessian(f)(jnp.array([2.0, 3.0])).tolist()
+      [[6.0, 4.0], [4.0, 0.0]]
+    """
+    return _shared.second(_of_scalar(f, "hessian", Hessian(), mode, unroll))
+
+
+def value_and_hessian(
+    f: Function, *, mode: str | None = None, unroll: bool | None = None
+) -> ValueAnd:
+    r"""Returns f(x) and its Hessian, from one pass.
+
+    .. math:: x \mapsto (f(x), H(x))
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      mode: as for `hessian`.
+      unroll: as for `hessian`.
+
+    Returns:
+      A function of x (d,) that returns the value () and the Hessian (d, d).
+
+    Raises:
+      ValueError: as `hessian` does.
+      TypeError: as `hessian` does.
+    """
+    return _of_scalar(f, "value_and_hessian", Hessian(), mode, unroll)
+
+
+def hessian_diagonal(
+    f: Function, *, mode: str | None = None, unroll: bool | None = None
+) -> Function:
+    r"""Returns the pure second derivatives of a scalar function, forwards.
+
+    .. math:: h_i(x) = \partial^2 f / \partial x_i^2
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      mode: as for `hessian`.
+      unroll: as for `hessian`.
+
+    Returns:
+      A function of x (d,) that returns the diagonal of the Hessian (d,).
+
+    Raises:
+      ValueError: as `hessian` does.
+      TypeError: as `hessian` does.
+    """
+    both = _of_scalar(f, "hessian_diagonal", HessianDiagonal(), mode, unroll)
+    return _shared.second(both)
+
+
+def value_and_hessian_diagonal(
+    f: Function, *, mode: str | None = None, unroll: bool | None = None
+) -> ValueAnd:
+    r"""Returns f(x) and its pure second derivatives, from one pass.
+
+    .. math:: x \mapsto (f(x), \operatorname{diag} H(x))
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      mode: as for `hessian`.
+      unroll: as for `hessian`.
+
+    Returns:
+      A function of x (d,) that returns the value () and the diagonal (d,).
+
+    Raises:
+      ValueError: as `hessian` does.
+      TypeError: as `hessian` does.
+    """
+    name = "value_and_hessian_diagonal"
+    return _of_scalar(f, name, HessianDiagonal(), mode, unroll)
+
+
+def hessian_vector_product(f: Function, vector: ArrayLike) -> Function:
+    r"""Returns the Hessian times one vector, by one tangent of the gradient.
+
+    .. math:: H(x)\, v = \nabla (\nabla f(x) \cdot v)
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      vector: v (d,).
+
+    Returns:
+      A function of x (d,) that returns H v (d,).
+
+    Raises:
+      ValueError: when called, if x is not (d,), the vector has another shape, or f(x)
+        is not ().
+      TypeError: when called, if x or f(x) is not one real floating-point array.
+
+    References:
+      Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6,
+      1994.
+    """
+    return _shared.second(_hessian_vector(f, vector, "hessian_vector_product"))
+
+
+def value_and_hessian_vector_product(f: Function, vector: ArrayLike) -> ValueAnd:
+    r"""Returns f(x) and its Hessian times one vector, from one pass.
+
+    .. math:: x \mapsto (f(x), H(x)\, v)
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      vector: v (d,).
+
+    Returns:
+      A function of x (d,) that returns the value () and H v (d,).
+
+    Raises:
+      ValueError: as `hessian_vector_product` does.
+      TypeError: as `hessian_vector_product` does.
+    """
+    return _hessian_vector(f, vector, "value_and_hessian_vector_product")
+
+
+def _hessian_vector(f: Function, vector: ArrayLike, name: str) -> ValueAnd:
+    f = _checks.scalar_valued(f, name)
+
+    def at(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        x = _checks.vector(x, name)
+        v = _checks.like(vector, x, name, "vector")
+        try:
+            value, _, [product] = _passes.rows(f, x, [v], unroll=True)
+        except NoForwardMode:
+            value, _, hessian = _passes.backward_rows(f, x)
+            product = jnp.matmul(hessian, v, precision=jax.lax.Precision.HIGHEST)
+        return value, product
+
+    return at
+
+
+def laplacian(
+    f: Function,
+    *,
+    weights: ArrayLike | None = None,
+    directions: ArrayLike | None = None,
+    probes: int | None = None,
+    key: jax.Array | None = None,
+    mode: str | None = None,
+    unroll: bool | None = None,
+) -> Function:
+    r"""Returns the weighted sum of pure second derivatives of a scalar function.
+
+    .. math:: \sum_k c_k\, v_k^\top H(x)\, v_k
+
+    Weights and directions cover anisotropic diffusion, the wave operator (a negative
+    weight) and a Laplacian in space alone (directions that leave time out). It costs
+    about two evaluations of f and one more for every direction. With more directions
+    than f's first layer is wide, as many as it is wide serve (unless a weight is
+    negative, or unknown under jit); the sum is then exact up to the rounding of a
+    Cholesky factor.
+
+    With ``probes`` it is the mean over that many random sums of the directions
+    (Hutchinson's estimate with Rademacher signs): unbiased, and worth it only with
+    far fewer probes than directions. One key gives the same probes at every x;
+    ``jax.vmap`` over keys gives each its own. A loss that squares it wants
+    `unbiased_square`.
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      weights: c (k,); ones by default.
+      directions: v (k, d), one per row, not normalised; the unit vectors by default.
+      probes: how many random probes; None for the exact sum.
+      key: a `jax.random.key`, needed with probes.
+      mode: "forward" or "reverse" (over reverse); None for forward.
+      unroll: whether the tangents are a program each, or one array; None for the
+        faster one.
+
+    Returns:
+      A function of x (d,) that returns the sum ().
+
+    Raises:
+      ValueError: if only one of probes and key is given, or probes < 1, or the mode is
+        unknown; when called, if x is not (d,), f(x) not (), or the weights or
+        directions do not fit.
+      TypeError: when called, if x or f(x) is not one real floating-point array.
+
+    References:
+      Li et al., "A computational framework for neural network-based variational Monte
+      Carlo with Forward Laplacian" (2024); Hutchinson, "A stochastic estimator of the
+      trace of the influence matrix" (1990).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxcon import derivatives
+      >>> f = lambda x: x[0] ** 2 + 3 * x[1] ** 2
+      >>> x = jnp.array([2.0, 3.0])
+      >>> float(derivatives.laplacian(f)(x))
+      8.0
+      >>> float(derivatives.laplacian(f, weights=jnp.array([1.0, -1.0]))(x))
+      -4.0
+    """
+    terms = (weights, directions, probes, key)
+    return _shared.second(_laplacian(f, terms, mode, unroll, "laplacian"))
+
+
+def value_and_laplacian(
+    f: Function,
+    *,
+    weights: ArrayLike | None = None,
+    directions: ArrayLike | None = None,
+    probes: int | None = None,
+    key: jax.Array | None = None,
+    mode: str | None = None,
+    unroll: bool | None = None,
+) -> ValueAnd:
+    r"""Returns f(x) and its weighted Laplacian, from one pass.
+
+    .. math:: x \mapsto (f(x), \textstyle\sum_k c_k v_k^\top H(x) v_k)
+
+    Args:
+      f: one example x (d,) to a scalar ().
+      weights: as for `laplacian`.
+      directions: as for `laplacian`.
+      probes: as for `laplacian`.
+      key: as for `laplacian`.
+      mode: as for `laplacian`.
+      unroll: as for `laplacian`.
+
+    Returns:
+      A function of x (d,) that returns the value () and the sum ().
+
+    Raises:
+      ValueError: as `laplacian` does.
+      TypeError: as `laplacian` does.
+    """
+    terms = (weights, directions, probes, key)
+    return _laplacian(f, terms, mode, unroll, "value_and_laplacian")
+
+
+def _laplacian(
+    f: Function, terms: tuple, mode: str | None, unroll: bool | None, name: str
+) -> ValueAnd:
+    weights, directions, probes, key = terms
+    _checks.require_samples(probes, key, name, "probes")
+
+    def quantity(x: jax.Array) -> Laplacian:
+        asked = _checks.terms(weights, directions, x, name)
+        return Laplacian(
+            *(asked if probes is None else _probes(*asked, probes, key, x))
+        )
+
+    require = _shared.scalar(name)
+    return _shared.value_and(f, name, quantity, require, mode=mode, unroll=unroll)
+
+
+def _probes(
+    weights: jax.Array | None,
+    directions: jax.Array | None,
+    probes: int,
+    key: Any,
+    x: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns random directions whose Laplacian has that of the given as its mean."""
+    k = x.size if directions is None else len(directions)
+    signs = jax.random.rademacher(key, (probes, k), x.dtype)
+
+    def across(signs: jax.Array) -> jax.Array:
+        if directions is None:
+            return signs
+        return jnp.matmul(signs, directions, precision=jax.lax.Precision.HIGHEST)
+
+    mean = jnp.full(probes, 1 / probes, x.dtype)
+    if weights is None:
+        return mean, across(signs)
+    # Weights may be negative, so that their roots cannot be shared out: with z the
+    # signs, E (Σ z_k v_k)ᵀ H (Σ c_k z_k v_k) is the sum, and p'Hq is a difference of
+    # squares of p + q and p - q.
+    p, q = across(signs), across(signs * weights[None])
+    return (
+        jnp.concatenate([mean / 4, -mean / 4]),
+        jnp.concatenate([p + q, p - q]),
+    )
+
+
+def _of_scalar(
+    f: Function,
+    name: str,
+    quantity: _quantities.Spec,
+    mode: str | None,
+    unroll: bool | None,
+) -> ValueAnd:
+    require = _shared.scalar(name)
+    return _shared.value_and(f, name, quantity, require, mode=mode, unroll=unroll)
+
+
+def unbiased_square(estimate: Callable[[jax.Array], Any], key: jax.Array) -> Any:
+    r"""Returns the product of two independent estimates: unbiased for the square.
+
+    .. math:: \mathbb{E}[\hat r_1 \hat r_2] = r^2, \qquad
+              \mathbb{E}[\hat r^2] = r^2 + \operatorname{Var} \hat r
+
+    A loss that squares a randomly estimated residual is too large by its variance, and
+    its minimum is elsewhere. Two estimates with their own keys have no such bias.
+
+    Args:
+      estimate: key -> an estimate of the residual r, an array of any shape.
+      key: a `jax.random.key`, split in two.
+
+    Returns:
+      The product, of the estimate's shape; it may be negative.
+
+    References:
+      Hu et al., "Hutchinson trace estimation for high-dimensional and high-order
+      physics-informed neural networks" (2024), section 3.3.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxcon import derivatives
+      >>> f = lambda x: jnp.sum(x**2)                # its Laplacian is 6 in 3 inputs
+      >>> def residual(key):
+      ...     return derivatives.laplacian(f, probes=1, key=key)(jnp.ones(3)) - 6.0
+      >>> print(derivatives.unbiased_square(residual, jax.random.key(0)))
+      0.0
+    """
+    first, second = jax.random.split(key)
+    return estimate(first) * estimate(second)

@@ -1,0 +1,473 @@
+"""Evaluates a jaxpr on series instead of numbers.
+
+A series is whatever an algebra propagates in the place of a number that depends on x:
+`Streams` a value with tangents and sums of second derivatives, `Taylor` a value with
+the higher coefficients of a curve. The interpreter knows what is common to them: what
+depends on x at all (everything else is evaluated as it stands), calls, loops and
+branches, and which rule a primitive falls under.
+
+Only jax's public interface is used: `jax.make_jaxpr` and the equations it returns.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import (
+    ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]
+    Literal,
+    jaxpr_as_fun,
+)
+
+from jaxcon.derivatives import _rules
+
+Bind = Callable[..., list[Any]]  # the operands that vary -> the outputs
+
+
+class NoForwardMode(TypeError):
+    """A function that jax can only differentiate backwards was met going forwards."""
+
+
+class Algebra(Protocol):
+    """What a kind of series must be able to do.
+
+    ``xs`` are the series among the operands of one equation, ``bind`` evaluates it on
+    arrays put in their places.
+    """
+
+    Series: type
+
+    def value(self, x: Any) -> jax.Array:
+        """The number itself."""
+        ...
+
+    def linear(self, bind: Bind, apply: Bind, xs: list[Any]) -> list[Any]:
+        """A primitive jointly linear in xs; ``apply`` is its linear part."""
+        ...
+
+    def bilinear(self, bind: Bind, x: Any, y: Any) -> Any:
+        """A product of two series."""
+        ...
+
+    def quotient(self, x: Any, y: Any) -> Any:
+        """X / y, both series."""
+        ...
+
+    def unary(self, name: str, bind: Bind, x: Any, kink: str | None) -> Any:
+        """A function of each entry of x alone; ``kink`` is its name if it may have any.
+
+        ``name`` is the primitive's; a call has "jit" or the like.
+        """
+        ...
+
+    def kinked(self, name: str, bind: Bind, xs: list[Any]) -> list[Any]:
+        """A primitive that is linear between its kinks."""
+        ...
+
+    def general(self, bind: Bind, xs: list[Any]) -> list[Any]:
+        """Any primitive, by jax's own rules."""
+        ...
+
+    def fill(self, x: Any, like: Any) -> Any:
+        """x, with zeros written out wherever ``like`` has more than a symbolic zero."""
+        ...
+
+    def scanned(self, x: Any) -> Any:
+        """X with its leading axis in front of every part, as a scan wants it."""
+        ...
+
+    def unscanned(self, x: Any) -> Any:
+        """Undoes `scanned`."""
+        ...
+
+
+class Cut(NamedTuple):
+    """An intermediate that alone carries what follows, and what to put in its place."""
+
+    after: int  # the number of the equation that makes it
+    variable: Any
+    replace: Callable[[Any], Any]
+
+
+def interpret(
+    closed: ClosedJaxpr,
+    args: Sequence[Any],
+    algebra: Algebra,
+    cut: Cut | None = None,
+) -> list[Any]:
+    """Returns the outputs of a jaxpr at args, each an array or a series."""
+    known: dict[Any, Any] = {}
+
+    def read(atom: Any) -> Any:
+        if isinstance(atom, Literal):
+            return np.asarray(atom.val, atom.aval.dtype)  # pyright: ignore
+        return known[atom]
+
+    jaxpr = closed.jaxpr
+    known.update(zip(jaxpr.constvars, closed.consts))
+    known.update(zip(jaxpr.invars, args))
+    needed = _differentiated(jaxpr)
+    for i, eqn in enumerate(jaxpr.eqns):
+        inputs = [read(atom) for atom in eqn.invars]
+        if needed.isdisjoint(eqn.outvars):
+            inputs = _values(inputs, algebra)
+        outputs = _evaluate(_Equation(eqn, jaxpr), inputs, algebra)
+        known.update(zip(eqn.outvars, outputs))
+        if cut is not None and cut.after == i:
+            known[cut.variable] = cut.replace(known[cut.variable])
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def narrowest(closed: ClosedJaxpr, size: int) -> tuple[int, Any] | None:
+    """Finds the first intermediate, affine in x, that all else depends on x through.
+
+    That is a network's first layer before its activation. Returns the number of the
+    equation that makes it and its variable, or None if none has fewer entries than
+    ``size``.
+    """
+    jaxpr = closed.jaxpr
+    dependent, affine = set(jaxpr.invars), set(jaxpr.invars)
+    last = {
+        v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if _is_variable(v)
+    }
+    last.update((v, len(jaxpr.eqns)) for v in jaxpr.outvars if _is_variable(v))
+    for i, eqn in enumerate(jaxpr.eqns):
+        active = [
+            n for n, v in enumerate(eqn.invars) if _is_variable(v) and v in dependent
+        ]
+        if not active:
+            continue
+        dependent.update(eqn.outvars)
+        held = _held(eqn.primitive.name, len(eqn.invars), active)
+        if held is not None and all(eqn.invars[n] in affine for n in active):
+            affine.update(eqn.outvars)
+        frontier = [v for v in dependent if last.get(v, -1) > i]
+        if len(frontier) == 1 and frontier[0] in affine and frontier[0] in eqn.outvars:
+            if math.prod(frontier[0].aval.shape) < size:  # pyright: ignore
+                return i, frontier[0]
+    return None
+
+
+def _differentiated(jaxpr: Any) -> set[Any]:
+    """The variables that some output depends on by other ways than a constant.
+
+    The maximum that a softmax subtracts, under a stop_gradient, is not among them.
+    """
+    needed = {v for v in jaxpr.outvars if _is_variable(v)}
+    for eqn in reversed(jaxpr.eqns):
+        if not (_is_constant(eqn) or needed.isdisjoint(eqn.outvars)):
+            needed.update(v for v in eqn.invars if _is_variable(v))
+    return needed
+
+
+def _values(xs: list[Any], algebra: Algebra) -> list[Any]:
+    return [algebra.value(x) if isinstance(x, algebra.Series) else x for x in xs]
+
+
+class _Equation:
+    """One equation of a jaxpr, that can be evaluated again with other operands."""
+
+    def __init__(self, eqn: Any, jaxpr: Any):
+        self.primitive, self.params = eqn.primitive, eqn.params
+        self.name = eqn.primitive.name
+        self.invars, self.outvars = eqn.invars, eqn.outvars
+        self.inner = _inner(eqn)
+        if self.inner is not None:
+            # How a call is bound has changed from version to version of jax; a jaxpr
+            # of this one equation is evaluated alike by all of them.
+            self._given = {v: i for i, v in enumerate(eqn.invars) if _is_variable(v)}
+            alone = jaxpr.replace(
+                constvars=[],
+                invars=list(self._given),
+                outvars=eqn.outvars,
+                eqns=[eqn],
+            )
+            self._alone = jaxpr_as_fun(ClosedJaxpr(alone, []))
+
+    def __call__(self, values: Sequence[Any]) -> list[Any]:
+        """The outputs for one value per operand, the same for the same variable."""
+        if self.inner is not None:
+            return list(self._alone(*(values[i] for i in self._given.values())))
+        outputs = self.primitive.bind(*values, **self.params)
+        return list(outputs) if self.primitive.multiple_results else [outputs]
+
+    def at(self, values: Sequence[Any], places: Sequence[tuple[int, ...]]) -> Bind:
+        """The equation as a function of what stands in some places, others held."""
+
+        def bind(*xs: Any) -> list[Any]:
+            put = {i: x for x, place in zip(xs, places) for i in place}
+            return self([put.get(i, value) for i, value in enumerate(values)])
+
+        return bind
+
+
+def _evaluate(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
+    active = [i for i, x in enumerate(inputs) if isinstance(x, algebra.Series)]
+    if not active:
+        return eqn(inputs)
+    values = _values(inputs, algebra)
+    floating = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
+    if _is_constant(eqn) or not any(floating):
+        return eqn(values)
+    if eqn.name in _STRUCTURED:
+        return _STRUCTURED[eqn.name](eqn, inputs, algebra)
+    if len(active) == 2 and active == [0, 1]:
+        separate = eqn.at(values, [(0,), (1,)])
+        if eqn.name == "mul" and inputs[0] is inputs[1]:
+            return [algebra.unary("square", lambda x: [x * x], inputs[0], None)]
+        if eqn.name in _rules.BILINEAR:
+            return [algebra.bilinear(separate, *inputs[:2])]
+        if eqn.name == "div":
+            return [algebra.quotient(*inputs)]
+    # A series that stands in two places is one variable of the equation.
+    xs = list({id(inputs[i]): inputs[i] for i in active}.values())
+    places = [tuple(i for i in active if inputs[i] is x) for x in xs]
+    bind = eqn.at(values, places)
+    if len(xs) == 1 and _is_unary(eqn, bind, active):
+        kinked = eqn.inner is not None and may_have_kinks(eqn.inner.jaxpr)
+        kink = _called(eqn) if kinked else None
+        return [algebra.unary(eqn.name, bind, xs[0], kink)]
+    if eqn.name in _rules.CALLS:
+        return interpret(eqn.inner, inputs, algebra)
+    if eqn.name.startswith("custom_vjp_call"):
+        raise NoForwardMode("it holds a jax.custom_vjp, which has a backward rule only")
+    if eqn.name in _rules.KINKED and not _is_complex(eqn):
+        return algebra.kinked(eqn.name, bind, xs)
+    held = _held(eqn.name, len(inputs), active)
+    if held is not None:
+        return algebra.linear(bind, _linear_part(eqn, values, places, held), xs)
+    return algebra.general(bind, xs)
+
+
+def _held(name: str, operands: int, active: list[int]) -> set[int] | None:
+    """The operands that parametrise a map linear in the active ones; None: it is not."""
+    every = set(range(operands))
+    if name in _rules.BILINEAR:
+        held = every - set(active) if len(active) == 1 and active[0] < 2 else None
+    elif name == "select_n":
+        held = {0}
+    elif name in _rules.LINEAR:
+        varying = _rules.LINEAR[name]
+        held = set() if varying is None else every - set(varying)
+    else:
+        held = None
+    return None if held is None or held & set(active) else held
+
+
+def _linear_part(
+    eqn: _Equation, values: list[Any], places: list[tuple[int, ...]], held: set[int]
+) -> Bind:
+    """The equation with zeros for what is neither active nor held: added constants."""
+    active = [i for place in places for i in place]
+    if eqn.name in ("add", "add_any", "sub") and len(active) == 1:
+        sign = -1 if eqn.name == "sub" and active == [1] else 1
+        shape = eqn.outvars[0].aval.shape  # a scalar operand is broadcast to it
+        return lambda x: [jnp.broadcast_to(x if sign == 1 else -x, shape)]
+    zeroed = [
+        value if i in held or i in active else jnp.zeros_like(value)
+        for i, value in enumerate(values)
+    ]
+    return eqn.at(zeroed, places)
+
+
+def _is_constant(eqn: Any) -> bool:
+    """Whether the derivative is zero; the sign of a complex number has another."""
+    name = eqn.primitive.name
+    return name in _rules.CONSTANT and (name == "stop_gradient" or not _is_complex(eqn))
+
+
+def _is_complex(eqn: Any) -> bool:
+    return any(
+        jnp.issubdtype(v.aval.dtype, jnp.complexfloating)
+        for v in (*eqn.invars, *eqn.outvars)
+    )
+
+
+def _is_variable(atom: Any) -> bool:
+    return not isinstance(atom, Literal)
+
+
+def _inner(eqn: Any) -> Any:
+    """The jaxpr that the equation calls, if it calls one."""
+    for key in ("jaxpr", "call_jaxpr"):
+        inner = eqn.params.get(key)
+        if isinstance(inner, ClosedJaxpr):
+            return inner
+    return None
+
+
+def _called(eqn: Any) -> str:
+    """The name that a user knows a call by."""
+    if "name" in eqn.params or _inner(eqn) is None:
+        return eqn.params.get("name", eqn.primitive.name)
+    return _called(_inner(eqn).jaxpr.eqns[0])
+
+
+def _is_unary(eqn: _Equation, bind: Bind, active: list[int]) -> bool:
+    """Whether each entry of the one output depends on like entries of one series only.
+
+    A call counts if all inside is elementwise: jax.nn.gelu is then one function with
+    one slope, not ten equations for every tangent, and a jax.custom_jvp such as
+    jax.nn.softplus is differentiated by its own rule.
+    """
+    shapes = {eqn.invars[i].aval.shape for i in active}
+    if [v.aval.shape for v in eqn.outvars] != list(shapes):
+        return False
+    if eqn.inner is not None:
+        called = eqn.name in _rules.CALLS or eqn.name == "custom_jvp_call"
+        if not (called and _is_elementwise(eqn.inner.jaxpr)):
+            return False
+        # A rule of its own may mix what the function itself does not.
+        x = eqn.invars[active[0]].aval
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        rule = jax.make_jaxpr(lambda x, t: jax.jvp(bind, (x,), (t,)))(like, like)
+        return _is_elementwise(rule.jaxpr)
+    cheaper = {*_rules.LINEAR, *_rules.BILINEAR, *_rules.KINKED, "select_n"}
+    return eqn.name in _rules.ELEMENTWISE and eqn.name not in cheaper
+
+
+def _is_elementwise(jaxpr: Any) -> bool:
+    shapes = {v.aval.shape for v in (*jaxpr.invars, *jaxpr.outvars)}
+    shape = max(shapes, key=len, default=())
+    if shapes - {shape, ()}:
+        return False
+    for eqn in jaxpr.eqns:
+        if {v.aval.shape for v in (*eqn.invars, *eqn.outvars)} - {shape, ()}:
+            return False
+        if _is_complex(eqn):
+            return False
+        name, inner = eqn.primitive.name, _inner(eqn)
+        if inner is not None:
+            called = name in _rules.CALLS or name == "custom_jvp_call"
+            if not (called and _is_elementwise(inner.jaxpr)):
+                return False
+        elif name not in {*_rules.ELEMENTWISE, *_rules.CONSTANT, "broadcast_in_dim"}:
+            return False
+    return True
+
+
+def may_have_kinks(jaxpr: Any, given: set[Any] | None = None) -> bool:
+    """Whether a function is pieced together by comparisons made in it."""
+    # A selection by what was given, e.g. by a mask, has no kink.
+    given = {*(jaxpr.invars if given is None else given), *jaxpr.constvars}
+
+    def is_given(atom: Any) -> bool:
+        return isinstance(atom, Literal) or atom in given
+
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in _rules.KINKED:
+            return True
+        if eqn.primitive.name == "select_n" and not is_given(eqn.invars[0]):
+            return True
+        inner = _inner(eqn)
+        if inner is not None:
+            pairs = zip(inner.jaxpr.invars, eqn.invars)
+            if may_have_kinks(inner.jaxpr, {v for v, atom in pairs if is_given(atom)}):
+                return True
+    return False
+
+
+def _checkpoint(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
+    """Keeps `jax.checkpoint`'s promise: recompute inside instead of storing."""
+    jaxpr = eqn.params["jaxpr"]
+    closed = jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
+
+    def inside(inputs: list[Any]) -> list[Any]:
+        return interpret(closed, inputs, algebra)
+
+    kept = {key: eqn.params[key] for key in ("prevent_cse", "policy")}
+    return jax.checkpoint(inside, **kept)(inputs)
+
+
+def _cond(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
+    index, *operands = inputs
+    branches = [
+        functools.partial(interpret, branch, algebra=algebra)
+        for branch in eqn.params["branches"]
+    ]
+    # The branches must return like series: each is filled up with what any other has.
+    shapes = [jax.eval_shape(branch, operands) for branch in branches]
+    like = functools.reduce(functools.partial(_fill_all, algebra), shapes)
+
+    def filled(branch: Callable, operands: list[Any]) -> list[Any]:
+        return _fill_all(algebra, branch(operands), like)
+
+    return jax.lax.switch(
+        index, [functools.partial(filled, b) for b in branches], operands
+    )
+
+
+def _while(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
+    p = eqn.params
+    of_cond, of_body = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    asked, held, carry = inputs[:of_cond], inputs[of_cond:of_body], inputs[of_body:]
+
+    def body(carry: list[Any]) -> list[Any]:
+        return interpret(p["body_jaxpr"], [*held, *carry], algebra)
+
+    def proceed(carry: list[Any]) -> Any:
+        values = _values([*asked, *carry], algebra)
+        return interpret(p["cond_jaxpr"], values, algebra)[0]
+
+    carry = _steady(body, carry, algebra)
+    return jax.lax.while_loop(
+        proceed, lambda carry: _fill_all(algebra, body(carry), carry), carry
+    )
+
+
+def _scan(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
+    body_jaxpr = eqn.params["jaxpr"]
+    # What is scanned has an axis more outside than inside: jax's own record of which
+    # operand is what has changed from version to version.
+    scanned = _deeper(eqn.invars, body_jaxpr.jaxpr.invars)
+    of_carry = len(eqn.outvars) - _deeper(eqn.outvars, body_jaxpr.jaxpr.outvars)
+    of_const = len(inputs) - scanned - of_carry
+    held, carry = inputs[:of_const], inputs[of_const : of_const + of_carry]
+    xs = [algebra.scanned(x) for x in inputs[of_const + of_carry :]]
+
+    def body(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+        outputs = interpret(body_jaxpr, [*held, *carry, *x], algebra)
+        return outputs[:of_carry], outputs[of_carry:]
+
+    def filled(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+        new, y = body(carry, x)
+        return _fill_all(algebra, new, carry), y
+
+    first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
+    carry = _steady(lambda carry, x: body(carry, x)[0], carry, algebra, first)
+    kept = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}
+    carry, ys = jax.lax.scan(filled, carry, xs, **kept)
+    return [*carry, *(algebra.unscanned(y) for y in ys)]
+
+
+def _deeper(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many variables have more dimensions outside than inside."""
+    return sum(a.aval.ndim > b.aval.ndim for a, b in zip(outside, inside))
+
+
+def _steady(
+    body: Callable[..., list[Any]], carry: list[Any], algebra: Algebra, *rest: Any
+) -> list[Any]:
+    """Returns the carry with zeros written out until the body keeps its structure."""
+    while True:
+        new = _fill_all(algebra, carry, jax.eval_shape(body, carry, *rest))
+        if jax.tree.structure(new) == jax.tree.structure(carry):
+            return new
+        carry = new
+
+
+def _fill_all(algebra: Algebra, xs: list[Any], likes: list[Any]) -> list[Any]:
+    return [algebra.fill(x, like) for x, like in zip(xs, likes)]
+
+
+_STRUCTURED = {
+    "checkpoint": _checkpoint,
+    "remat2": _checkpoint,
+    "cond": _cond,
+    "scan": _scan,
+    "while": _while,
+}

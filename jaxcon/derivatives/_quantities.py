@@ -1,0 +1,206 @@
+"""What can be asked of a function at a point: small specifications, and their checks."""
+
+import math
+import operator
+from collections import Counter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxcon.derivatives import _checks
+from jaxcon.derivatives._plan import Key, Need
+
+
+class Value(NamedTuple):
+    """Asks for f(x); the field is ``value``."""
+
+
+class Gradient(NamedTuple):
+    """Asks for the gradient (d,) of a scalar f; the field is ``gradient``."""
+
+
+class Jacobian(NamedTuple):
+    """Asks for the Jacobian (m, d) of a vector f; the field is ``jacobian``."""
+
+
+class Partial(NamedTuple):
+    """Asks for one partial derivative; ``Partial((0, 1))`` is field ``partial_0_1``."""
+
+    inputs: tuple[int, ...] | int
+
+
+class Directional(NamedTuple):
+    """Asks for the derivative along direction (d,); the field is ``directional``."""
+
+    direction: ArrayLike
+
+
+class Hessian(NamedTuple):
+    """Asks for the Hessian (d, d), or one for each output; the field is ``hessian``."""
+
+
+class HessianDiagonal(NamedTuple):
+    """Asks for the Hessian's diagonal (d,); the field is ``hessian_diagonal``."""
+
+
+class Laplacian(NamedTuple):
+    """Asks for a weighted sum of second derivatives; the field is ``laplacian``."""
+
+    weights: ArrayLike | None = None
+    directions: ArrayLike | None = None
+
+
+class Divergence(NamedTuple):
+    """Asks for the divergence () of a field (d,); the field is ``divergence``."""
+
+
+Spec = (
+    Value
+    | Gradient
+    | Jacobian
+    | Partial
+    | Directional
+    | Hessian
+    | HessianDiagonal
+    | Laplacian
+    | Divergence
+)
+_NAMES = {
+    Value: "value",
+    Gradient: "gradient",
+    Jacobian: "jacobian",
+    Directional: "directional",
+    Hessian: "hessian",
+    HessianDiagonal: "hessian_diagonal",
+    Laplacian: "laplacian",
+    Divergence: "divergence",
+}
+
+
+class Term(NamedTuple):
+    """One quantity asked for, its arguments in x's dtype."""
+
+    spec: Spec
+    inputs: tuple[int, ...] = ()  # of a Partial
+    weights: jax.Array | None = None  # of a Laplacian
+    directions: jax.Array | None = None  # (k, d): those of a Laplacian, or the one
+
+
+def fields(wanted: tuple[Spec, ...]) -> tuple[str, ...]:
+    """Returns the name of each quantity in the result, or refuses what is asked."""
+    if not wanted:
+        raise ValueError("derivatives got nothing to compute; pass e.g. Gradient()")
+    found, seen = [], Counter()
+    for spec in wanted:
+        name = _name(spec)
+        if seen[name] and not isinstance(spec, Laplacian | Directional):
+            raise ValueError(f"derivatives got {name} twice; ask for it once")
+        found.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return tuple(found)
+
+
+def _name(spec: Spec) -> str:
+    if isinstance(spec, Partial):
+        return "_".join(["partial", *map(str, _inputs(spec))])
+    if type(spec) not in _NAMES:
+        kind = spec.__name__ if isinstance(spec, type) else repr(spec)
+        raise TypeError(f"derivatives got {kind}; pass quantities, e.g. Gradient()")
+    return _NAMES[type(spec)]
+
+
+def _inputs(spec: Partial) -> tuple[int, ...]:
+    inputs = spec.inputs if isinstance(spec.inputs, tuple) else (spec.inputs,)
+    return input_indices(inputs, "Partial")
+
+
+def input_indices(inputs: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Returns the inputs as plain integers, or says what is wrong with them."""
+    if not inputs:
+        raise ValueError(f"{name} got no inputs; name at least one, e.g. 0")
+    try:
+        return tuple(operator.index(i) for i in inputs)
+    except TypeError:
+        raise TypeError(
+            f"{name} got inputs {inputs!r}; pass integers, e.g. 0, 1"
+        ) from None
+
+
+def terms(
+    wanted: tuple[Spec, ...], x: jax.Array, shape: tuple[int, ...]
+) -> tuple[Term, ...]:
+    """Returns the quantities with their arguments, checked against x and f(x)."""
+    return tuple(_term(spec, x, shape) for spec in wanted)
+
+
+def _term(spec: Spec, x: jax.Array, shape: tuple[int, ...]) -> Term:
+    name = f"derivatives, {type(spec).__name__}"
+    if isinstance(spec, Gradient):
+        _checks.require_scalar(shape, name)
+    elif isinstance(spec, Jacobian):
+        _checks.require_vector(shape, name)
+    elif isinstance(spec, Divergence):
+        _checks.require_field(shape, x.size, name)
+    elif isinstance(spec, Laplacian):
+        weights, directions = _checks.terms(*spec, x, "Laplacian")
+        return Term(spec, weights=weights, directions=directions)
+    elif isinstance(spec, Directional):
+        direction = _checks.like(spec.direction, x, "Directional", "direction")
+        return Term(spec, directions=direction[None])
+    elif isinstance(spec, Partial):
+        inputs = _inputs(spec)
+        _checks.require_inputs(inputs, x.size, "Partial")
+        return Term(spec, inputs=inputs)
+    return Term(spec)
+
+
+def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:
+    """Returns what passes are needed for; partial derivatives above two are not."""
+    singles: list[Key] = []
+    pairs: list[tuple[int, int]] = []
+    for t, term in enumerate(terms):
+        if isinstance(term.spec, Directional):
+            singles.append((t, 0))
+        elif len(term.inputs) == 1:
+            singles.append(term.inputs[0])
+        elif len(term.inputs) == 2:
+            pairs.append(ordered(*term.inputs))
+        elif isinstance(term.spec, HessianDiagonal):
+            pairs.extend((i, i) for i in range(d))
+    return Need(
+        inputs=d,
+        outputs=math.prod(shape),
+        whole=any(isinstance(t.spec, Gradient | Jacobian | Divergence) for t in terms),
+        singles=tuple(singles),
+        pairs=tuple(dict.fromkeys(pairs)),
+        sums=tuple(keys(t, term, d) for t, term in laplacians(terms)),
+        hessian=any(isinstance(t.spec, Hessian) for t in terms),
+    )
+
+
+def laplacians(terms: tuple[Term, ...]) -> list[tuple[int, Term]]:
+    """Returns the Laplacians among the terms, with their numbers."""
+    return [(t, e) for t, e in enumerate(terms) if isinstance(e.spec, Laplacian)]
+
+
+def keys(t: int, term: Term, d: int) -> tuple[Key, ...]:
+    """Returns the directions of the Laplacian that is term number t."""
+    if term.directions is None:
+        return tuple(range(d))
+    return tuple((t, row) for row in range(len(term.directions)))
+
+
+def ordered(i: int, j: int) -> tuple[int, int]:
+    """Returns the pair by which an entry of the symmetric Hessian is known."""
+    return (i, j) if i <= j else (j, i)
+
+
+def direction(key: Key, terms: tuple[Term, ...], x: jax.Array) -> Any:
+    """Returns the vector (d,) that a key stands for."""
+    if isinstance(key, int):
+        return np.eye(1, x.size, key, dtype=x.dtype)[0]
+    rows = terms[key[0]].directions
+    assert rows is not None
+    return rows[key[1]]

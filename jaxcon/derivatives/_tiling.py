@@ -1,0 +1,357 @@
+"""Tiles of a batch: exact sums and maps in the memory of a few examples at a time.
+
+The k tangents of one example times a whole batch leave every cache; those of a tile
+stay. Tiling changes the order of a sum and nothing else: it is no approximation.
+
+optax.microbatching is not used for this: the oldest supported optax (0.2.6) does not
+have it, it refuses a batch that the micro-batch does not divide, and nothing here needs
+more than jax.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+Tile = int | Literal["auto"] | None
+
+# What one tile may keep alive, in bytes: most of a core's own (L2) cache of 2 MiB. A
+# batch of up to so many times as much is left whole, since it has little to gain; where
+# tiling costs a second forward pass it has to gain more. Both were measured.
+BUDGET = 3 * 2**19
+SLACK = 2
+SLACK_TWICE = 12
+SMALLEST = 8  # examples; below this a vector unit has too little to do
+
+
+def value_and_grad(
+    loss: Callable[[Any, Any], jax.Array],
+    *,
+    tile: Tile = "auto",
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Callable[[Any, Any], tuple[jax.Array, Any]]:
+    r"""Returns the mean loss of a batch and its parameter gradient, tile by tile.
+
+    .. math:: (\theta, z) \mapsto (L, \nabla_\theta L), \quad
+              L = \frac{1}{n} \sum_{i=1}^n \ell(\theta, z_i)
+
+    Only a tile's intermediates exist at once, forwards and backwards, and the result is
+    that of the whole batch up to rounding. A remainder is one more, smaller tile.
+
+    Args:
+      loss: params and ONE example to its loss (). Close over what all examples share.
+      tile: examples at a time; None for the whole batch; "auto" for what fits a CPU's
+        cache and, on accelerators, where tiling has not been measured, None.
+      reduction: "mean", or "sum" for n times as much.
+
+    Returns:
+      A function of params, any pytree of floats, and a batch, any pytree whose leaves
+      (n, ...) share the leading axis. It returns the value () and the gradient, like
+      params. Its one example has the structure of the batch and leaves (...).
+
+    Raises:
+      ValueError: if the reduction is another or tile < 1; when called, if the leading
+        axes differ or have no entry, a leaf of the batch has none, or loss is not ().
+      TypeError: if tile is not an integer, "auto" or None; when called, if the loss or
+        a leaf of params is not real floating point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxcon import derivatives
+      >>> loss = lambda w, example: (w * example["x"] - example["y"]) ** 2
+      >>> step = derivatives.value_and_grad(loss, tile=2)
+      >>> value, gradient = step(1.0, {"x": jnp.arange(3.0), "y": jnp.ones(3)})
+      >>> round(float(value), 4), round(float(gradient), 4)
+      (0.6667, 1.3333)
+    """
+    name = "value_and_grad"
+    if reduction not in ("mean", "sum"):
+        raise ValueError(
+            f"{name} got reduction {reduction!r}; pass 'mean' or 'sum': a maximum or a "
+            "quantile of the batch is not a sum of terms of single examples, so its "
+            "tiles cannot be added up"
+        )
+    tile = _tile(tile, name)
+
+    def checked(params: Any, example: Any) -> jax.Array:
+        value = _real(loss(params, example), f"{name}: loss returned a value")
+        if value.shape != ():
+            raise ValueError(
+                f"{name}: loss returned shape {value.shape}; return the loss of one "
+                "example, shape ()"
+            )
+        return value
+
+    def at(params: Any, batch: Any) -> tuple[jax.Array, Any]:
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: _real(leaf, f"{name} got {_at('params', path)}"), params
+        )
+        batch, n = _batch(batch, name, "batch")
+        one = _example(batch)
+        size = _size(tile, n, lambda: working_set(checked, params, one, argnums=(1,)))
+
+        def total(params: Any, examples: Any) -> jax.Array:
+            losses = jax.vmap(checked, (None, 0))(params, examples)
+            if reduction == "sum":
+                return jnp.sum(losses)
+            # Not sum / n, which overflows in half precision where a mean does not.
+            return jnp.mean(losses) * (losses.size / n)
+
+        part = jax.value_and_grad(total)
+        if size is None:
+            return part(params, batch)
+
+        def add(gradients: Any, examples: Any) -> tuple[Any, jax.Array]:
+            value, more = part(params, examples)
+            return jax.tree.map(jnp.add, gradients, more), value
+
+        tiles, rest = _split(batch, n, size)
+        # Many small terms added up in half precision would soon be rounded away.
+        zeros = jax.tree.map(
+            lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)),
+            params,
+        )
+        gradients, values = jax.lax.scan(add, zeros, tiles)
+        if rest is not None:
+            gradients, value = add(gradients, rest)
+            values = jnp.append(values, value)
+        gradients = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, params)
+        return jnp.sum(values), gradients
+
+    return at
+
+
+def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., Any]:
+    r"""Returns f mapped over the leading axis of its arguments, tile by tile.
+
+    .. math:: (z_1, \dots, z_n) \mapsto (f(z_1), \dots, f(z_n))
+
+    It is ``jax.vmap(f)`` that keeps only a tile's intermediates, backwards too: they
+    are computed again there, a second forward pass for a third more FLOPs. Where the
+    loss is a sum over examples ``value_and_grad`` needs no second pass; a constraint
+    with one multiplier per point is none, because the multipliers that weigh its
+    residuals are known only after all residuals are.
+
+    Args:
+      f: one example, in one or more arguments, to any pytree of arrays. What it closes
+        over, such as params, gets its exact gradient.
+      tile: examples at a time; None for the whole batch; "auto" for what fits a CPU's
+        cache and, on accelerators, where tiling has not been measured, None.
+
+    Returns:
+      A function of pytrees whose leaves (n, ...) share the leading axis, which returns
+      what f does with n in front of every shape.
+
+    Raises:
+      ValueError: if tile < 1; when called, if the leading axes differ or have no entry,
+        or a leaf has none.
+      TypeError: if tile is not an integer, "auto" or None.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxcon import derivatives
+      >>> square = derivatives.tiled_vmap(lambda x: x @ x, tile=2)
+      >>> square(jnp.arange(6.0).reshape(3, 2)).tolist()
+      [1.0, 13.0, 41.0]
+    """
+    name = "tiled_vmap"
+    tile = _tile(tile, name)
+
+    def over(*args: Any) -> Any:
+        args, n = _batch(args, name, "args")
+        size = _size(
+            tile, n, lambda: working_set(f, *_example(args)), slack=SLACK_TWICE
+        )
+        if size is None:
+            return jax.vmap(f)(*args)
+        # Not jax.lax.map(batch_size=...): it fails where f returns an empty array.
+        mapped = jax.vmap(jax.checkpoint(f))
+        tiles, rest = _split(args, n, size)
+        _, ys = jax.lax.scan(lambda _, examples: (None, mapped(*examples)), None, tiles)
+        ys = jax.tree.map(lambda y: y.reshape(n // size * size, *y.shape[2:]), ys)
+        if rest is None:
+            return ys
+        return jax.tree.map(lambda *two: jnp.concatenate(two), ys, mapped(*rest))
+
+    return over
+
+
+def auto_tile(n: int, bytes_per_example: int, slack: int = SLACK) -> int | None:
+    """Returns the tile for n examples, a power of two, or None to leave them whole."""
+    if jax.default_backend() != "cpu" or n * bytes_per_example <= slack * BUDGET:
+        return None
+    nearest = round(math.log2(max(1, BUDGET / bytes_per_example)))
+    tile = max(SMALLEST, 2**nearest)
+    return None if tile >= n else tile
+
+
+def working_set(
+    f: Callable[..., Any], *args: Any, argnums: tuple[int, ...] | None = None
+) -> int:
+    """Returns the most bytes of intermediates that one evaluation of f keeps alive.
+
+    Counted are floats that depend on the arguments numbered by argnums (on any, if
+    None), for only they are repeated for every example. It is an estimate from the
+    equations as written, which XLA may fuse, and of f alone, not of its backward pass.
+    """
+    jaxpr = jax.make_jaxpr(f)(*args).jaxpr
+    flags = [
+        argnums is None or i in argnums
+        for i, arg in enumerate(args)
+        for _ in jax.tree.leaves(arg)
+    ]
+    return _peak(jaxpr, flags)[0]
+
+
+def _peak(jaxpr: core.Jaxpr, flags: list[bool]) -> tuple[int, list[bool]]:
+    """Returns a program's peak, its inputs left out, and which outputs are counted."""
+    uses = [*(eqn.invars for eqn in jaxpr.eqns), jaxpr.outvars]
+    last = {v: i for i, used in enumerate(uses) for v in _variables(used)}
+    counted = {v for v, flag in zip(jaxpr.invars, flags) if flag}
+    alive: dict[core.Var, int] = {}
+    peak = 0
+    for i, eqn in enumerate(jaxpr.eqns):
+        ins = [isinstance(v, core.Var) and v in counted for v in eqn.invars]
+        if any(ins):
+            inside, outs = _peak_inside(eqn, ins)
+            made = {v: _bytes(v.aval) for v, out in zip(eqn.outvars, outs) if out}
+            counted |= made.keys()
+            new = sum(made.values())
+            # The results of a loop stand beside what one turn of it needs; those of
+            # any other program inside are already among what it keeps alive.
+            new = new + inside if eqn.primitive.name == "scan" else max(new, inside)
+            peak = max(peak, sum(alive.values()) + new)
+            alive |= made
+        for v in _variables([*eqn.invars, *eqn.outvars]):
+            if last.get(v, i) == i:
+                alive.pop(v, None)
+    return peak, [isinstance(v, core.Var) and v in counted for v in jaxpr.outvars]
+
+
+def _peak_inside(eqn: core.JaxprEqn, ins: list[bool]) -> tuple[int, list[bool]]:
+    peak, outs = 0, [False] * len(eqn.outvars)
+    for jaxpr in _programs(eqn):
+        # The operands of a program inside come last: a cond's index stands before
+        # them, a while's condition has its own.
+        flags = ins[max(0, len(ins) - len(jaxpr.invars)) :]
+        inner, given = _peak(jaxpr, flags)
+        while eqn.primitive.name in ("scan", "while"):
+            # What a turn hands on, the next one receives in an input of that shape.
+            carried = [v.aval for v, out in zip(jaxpr.outvars, given) if out]
+            more = [x or v.aval in carried for v, x in zip(jaxpr.invars, flags)]
+            if more == flags:
+                break
+            flags = more
+            inner, given = _peak(jaxpr, flags)
+        peak = max(peak, inner)
+        if len(given) == len(outs):
+            outs = [a or b for a, b in zip(outs, given)]
+    return peak, outs if any(outs) else [True] * len(outs)
+
+
+def _programs(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
+    """Yields the jaxprs inside an equation: of jit, scan, cond, remat, custom_jvp."""
+    for value in eqn.params.values():
+        for program in value if isinstance(value, tuple) else (value,):
+            program = getattr(program, "jaxpr", program)  # of a closed one
+            if isinstance(program, core.Jaxpr):
+                yield program
+
+
+def _variables(atoms: Iterable[Any]) -> list[core.Var]:
+    return [v for v in atoms if isinstance(v, core.Var)]  # and no literal
+
+
+def _bytes(aval: Any) -> int:
+    floats = jnp.issubdtype(aval.dtype, jnp.inexact)
+    return aval.size * aval.dtype.itemsize if floats else 0
+
+
+def _tile(tile: Tile, name: str) -> Tile:
+    if tile is None or tile == "auto":
+        return tile
+    if isinstance(tile, bool) or not hasattr(tile, "__index__"):
+        raise TypeError(f"{name} got tile {tile!r}; pass an integer, 'auto' or None")
+    if operator.index(tile) < 1:
+        raise ValueError(f"{name} got tile {tile}; pass 1 or more, 'auto' or None")
+    return operator.index(tile)
+
+
+def _size(
+    tile: Tile, n: int, bytes_per_example: Callable[[], int], slack: int = SLACK
+) -> int | None:
+    if tile == "auto":
+        # To ask costs one more trace, so only where the answer can be a tile.
+        cpu = jax.default_backend() == "cpu" and n > SMALLEST
+        return auto_tile(n, bytes_per_example(), slack) if cpu else None
+    return None if tile is None or tile >= n else tile
+
+
+def _split(batch: Any, n: int, size: int) -> tuple[Any, Any]:
+    """Returns the full tiles (n // size, size, ...) and what is left over, or None."""
+    full = n // size * size
+    shape = (n // size, size)
+    tiles = jax.tree.map(lambda x: x[:full].reshape(*shape, *x.shape[1:]), batch)
+    rest = None if full == n else jax.tree.map(lambda x: x[full:], batch)
+    return tiles, rest
+
+
+def _example(batch: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
+
+
+def _batch(batch: Any, name: str, noun: str) -> tuple[Any, int]:
+    """Returns a batch of arrays and its length, or says what it lacks."""
+    batch = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _array(leaf, f"{name} got {_at(noun, path)}"), batch
+    )
+    (path, first), *others = jax.tree_util.tree_leaves_with_path(batch) or [((), None)]
+    if first is None:
+        raise ValueError(
+            f"{name} got {noun} without arrays; pass at least one (n, ...)"
+        )
+    for where, leaf in ((path, first), *others):
+        if leaf.ndim == 0:
+            raise ValueError(
+                f"{name} got {_at(noun, where)} of shape (); every leaf needs a leading "
+                "axis of n examples, close over what all of them share"
+            )
+        if leaf.shape[0] != first.shape[0]:
+            raise ValueError(
+                f"{name} got {_at(noun, path)} of shape {first.shape} and "
+                f"{_at(noun, where)} of shape {leaf.shape}; all leaves share the "
+                "leading axis of n examples"
+            )
+    if first.shape[0] == 0:
+        raise ValueError(
+            f"{name} got {_at(noun, path)} of shape {first.shape}; pass at least one "
+            "example"
+        )
+    return batch, first.shape[0]
+
+
+def _real(leaf: Any, what: str) -> jax.Array:
+    array = _array(leaf, what)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(
+            f"{what} of dtype {array.dtype}; a gradient needs real floating point"
+        )
+    return array
+
+
+def _array(leaf: Any, what: str) -> jax.Array:
+    try:
+        # Or a tuple would be stacked silently.
+        if jax.tree_util.treedef_is_leaf(jax.tree.structure(leaf)):
+            return jnp.asarray(leaf)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{what} of type {type(leaf).__name__}; an array is needed")
+
+
+def _at(noun: str, path: Any) -> str:
+    return noun + jax.tree_util.keystr(path)

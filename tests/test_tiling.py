@@ -1,0 +1,412 @@
+"""Tiles against the whole batch: equal results, less memory, one compilation."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcon.derivatives import _tiling, laplacian
+from jaxcon.derivatives._tiling import (
+    auto_tile,
+    tiled_vmap,
+    value_and_grad,
+    working_set,
+)
+
+N = 10
+TILES = [1, 3, np.int64(8), N, 3 * N, None, "auto"]
+tiles = pytest.mark.parametrize("tile", TILES)
+
+
+def network(params, x):
+    return params["out"] @ jnp.tanh(params["hidden"] @ x + params["bias"])
+
+
+def loss(params, example):
+    residual = laplacian(partial(network, params))(example["x"]) - example["y"]
+    return residual**2
+
+
+@pytest.fixture
+def params(x64):
+    hidden = np.sin(np.arange(8.0)).reshape(4, 2)
+    return {
+        "hidden": jnp.array(hidden),
+        "bias": jnp.linspace(-1, 1, 4),
+        "out": jnp.ones(4),
+    }
+
+
+@pytest.fixture
+def batch(x64):
+    x = np.cos(np.arange(2.0 * N)).reshape(N, 2)
+    return {"x": jnp.array(x), "y": jnp.linspace(0.0, 1.0, N)}
+
+
+@pytest.fixture
+def small_budget(monkeypatch):
+    """So small that "auto" makes tiles of 8 even of these batches."""
+    monkeypatch.setattr(_tiling, "BUDGET", 64)
+
+
+def whole(loss, reduction=jnp.mean):
+    """The same by jax alone, with nothing tiled."""
+    return jax.jit(
+        jax.value_and_grad(
+            lambda params, batch: reduction(jax.vmap(partial(loss, params))(batch))
+        )
+    )
+
+
+def assert_close(a, b):
+    chex.assert_trees_all_equal_shapes_and_dtypes(a, b)
+    # Sums of ten numbers of order one in another order: a few roundings.
+    chex.assert_trees_all_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@tiles
+def test_value_and_grad(params, batch, tile, small_budget):
+    given = jax.jit(value_and_grad(loss, tile=tile))(params, batch)
+    assert_close(given, whole(loss)(params, batch))
+
+
+def test_the_sum(params, batch):
+    # And not under jit.
+    given = value_and_grad(loss, tile=4, reduction="sum")(params, batch)
+    assert_close(given, whole(loss, jnp.sum)(params, batch))
+
+
+@pytest.mark.parametrize("tile", [4, "auto"])
+def test_under_vmap_over_params(params, batch, tile, small_budget):
+    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p, -p]), params)
+    step = jax.jit(jax.vmap(value_and_grad(loss, tile=tile), (0, None)))
+    plain = jax.jit(jax.vmap(whole(loss), (0, None)))
+    assert_close(step(many, batch), plain(many, batch))
+
+
+@pytest.mark.parametrize("tile", [4, "auto"])
+def test_a_batch_of_keys_in_a_tuple(params, key, tile, small_budget):
+    def noisy(params, example):
+        key, (x, label) = example
+        return network(params, x + jax.random.normal(key, x.shape)) * label
+
+    batch = (jax.random.split(key, N), (jnp.ones((N, 2)), np.arange(N)))
+    given = jax.jit(value_and_grad(noisy, tile=tile))(params, batch)
+    assert_close(given, whole(noisy)(params, batch))
+
+
+def test_it_can_be_differentiated_again(params, batch):
+    def square(step):
+        return lambda params: sum(
+            jnp.sum(g**2) for g in jax.tree.leaves(step(params, batch)[1])
+        )
+
+    def cubic(params, example):
+        return network(params, example["x"]) ** 3
+
+    given = jax.jit(jax.grad(square(value_and_grad(cubic, tile=4))))(params)
+    assert_close(given, jax.jit(jax.grad(square(whole(cubic))))(params))
+
+
+@pytest.mark.parametrize("tile", [8, 5, None])
+def test_half_precision_adds_up_in_single(tile):
+    # In bfloat16, 256 + 1 is 256: added up there, the sum would stop growing.
+    params, batch = jnp.ones((), jnp.bfloat16), jnp.ones(2048, jnp.bfloat16)
+    step = value_and_grad(lambda w, x: w * x, tile=tile, reduction="sum")
+    value, gradient = step(params, batch)
+    assert (value, gradient) == (2048, 2048)
+    assert value.dtype == gradient.dtype == jnp.bfloat16
+
+
+def test_a_python_float_is_a_parameter():
+    value, gradient = value_and_grad(lambda w, x: w * x, tile=2)(3.0, np.ones(5))
+    assert (value, gradient) == (3, 1)
+    assert gradient.shape == ()
+
+
+@tiles
+def test_tiled_vmap(params, batch, tile, small_budget):
+    def f(params, x, other):
+        return {"a": network(params, x) * other["y"], "b": (jnp.outer(x, x), x[:0])}
+
+    def mapped(vmap, params, batch):
+        return vmap(partial(f, params))(batch["x"], {"y": batch["y"]})
+
+    ours, plain = (
+        partial(mapped, partial(tiled_vmap, tile=tile)),
+        partial(mapped, jax.vmap),
+    )
+    assert_close(jax.jit(ours)(params, batch), jax.jit(plain)(params, batch))
+
+    # One weight per point, known only when all values are: an augmented Lagrangian.
+    def weighed(mapped, params, batch):
+        values = mapped(params, batch)
+        return values["a"] @ jax.lax.stop_gradient(values["a"] - 1.0) + sum(
+            jnp.sum(b**2) for b in values["b"]
+        )
+
+    gradients = [
+        jax.jit(jax.grad(partial(weighed, m), (0, 1)))(params, batch)
+        for m in (ours, plain)
+    ]
+    assert_close(*gradients)
+
+
+def test_tiled_vmap_of_keys_and_forward_derivatives(key, x64):
+    keys = jax.random.split(key, N)
+    noise, same = tiled_vmap(lambda key: (jax.random.normal(key), key), tile=4)(keys)
+    assert jnp.array_equal(noise, jax.vmap(jax.random.normal)(keys))
+    assert jnp.array_equal(jax.random.key_data(same), jax.random.key_data(keys))
+    x = jnp.linspace(0.0, 1.0, N)
+    _, tangent = jax.jvp(tiled_vmap(jnp.sin, tile=4), (x,), (jnp.ones(N),))
+    assert_close(tangent, jnp.cos(x))
+
+
+def temporary(f, *args):
+    return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_memory_is_that_of_a_tile():
+    width, layers = 64, 6
+    shape = jax.ShapeDtypeStruct
+
+    def deep(weights, x):
+        for _ in range(layers):
+            x = jnp.tanh(weights @ x)
+        return jnp.mean(x)
+
+    weights, x = shape((width, width), "float32"), shape((width,), "float32")
+    size = working_set(deep, weights, x, argnums=(1,))
+    n = 16 * _tiling.SLACK * _tiling.BUDGET // size  # compiled and never run
+    points = shape((n, width), "float32")
+
+    def constrained(vmap, weights, points):
+        residuals = vmap(partial(deep, weights))(points)
+        return residuals @ jax.lax.stop_gradient(residuals)
+
+    def smaller(make):
+        """How much smaller than the whole batch's the memory of tiles is."""
+        sizes = [
+            temporary(make(tile), weights, points) for tile in (None, n // 128, "auto")
+        ]
+        return sizes[0] / np.array(sizes[1:])
+
+    assert min(smaller(lambda tile: value_and_grad(deep, tile=tile))) > 8
+    backwards = smaller(
+        lambda tile: jax.grad(partial(constrained, partial(tiled_vmap, tile=tile)))
+    )
+    assert min(backwards) > 4
+
+
+@pytest.mark.parametrize("tile", [4, "auto"])
+def test_one_compilation(params, batch, tile, small_budget):
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(value_and_grad(loss, tile=tile), n=1))
+    for _ in range(3):
+        params = step(params, batch)[1]
+    assert step._cache_size() == 1
+
+
+def test_the_loss_is_traced_once_per_shape_of_tile(params, batch):
+    traces = []
+
+    def counted(params, example):
+        traces.append(None)
+        return network(params, example["x"])
+
+    jax.jit(value_and_grad(counted, tile=5))(params, batch)
+    assert len(traces) == 1
+    jax.jit(value_and_grad(counted, tile=4))(params, batch)
+    assert len(traces) == 3  # the tile's and the remainder's
+
+
+X, FLOATS = jnp.ones((4, 3)), jnp.ones(4)
+
+
+def product(w, x):
+    return jnp.sum(w * x)
+
+
+REFUSED = {
+    "reduction": (
+        lambda: value_and_grad(product, reduction="max"),
+        ValueError,
+        "value_and_grad got reduction 'max'; pass 'mean' or 'sum': a maximum or a "
+        "quantile of the batch is not a sum of terms of single examples, so its tiles "
+        "cannot be added up",
+    ),
+    "tile of zero": (
+        lambda: value_and_grad(product, tile=0),
+        ValueError,
+        "value_and_grad got tile 0; pass 1 or more, 'auto' or None",
+    ),
+    "tile of half": (
+        lambda: tiled_vmap(jnp.sin, tile=0.5),
+        TypeError,
+        "tiled_vmap got tile 0.5; pass an integer, 'auto' or None",
+    ),
+    "tile of truth": (
+        lambda: tiled_vmap(jnp.sin, tile=True),
+        TypeError,
+        "tiled_vmap got tile True; pass an integer, 'auto' or None",
+    ),
+    "tile of another word": (
+        lambda: value_and_grad(product, tile="all"),
+        TypeError,
+        "value_and_grad got tile 'all'; pass an integer, 'auto' or None",
+    ),
+    "loss of a shape": (
+        lambda: value_and_grad(lambda w, x: w * x)(1.0, X),
+        ValueError,
+        "value_and_grad: loss returned shape (3,); return the loss of one example, "
+        "shape ()",
+    ),
+    "loss that counts": (
+        lambda: value_and_grad(lambda w, x: jnp.argmax(x), tile=2)(1.0, X),
+        TypeError,
+        "value_and_grad: loss returned a value of dtype int32; a gradient needs real "
+        "floating point",
+    ),
+    "loss with more": (
+        lambda: value_and_grad(lambda w, x: (w, x))(1.0, X),
+        TypeError,
+        "value_and_grad: loss returned a value of type tuple; an array is needed",
+    ),
+    "lengths": (
+        lambda: value_and_grad(product)(1.0, {"x": X, "y": (FLOATS[:2],)}),
+        ValueError,
+        "value_and_grad got batch['x'] of shape (4, 3) and batch['y'][0] of shape "
+        "(2,); all leaves share the leading axis of n examples",
+    ),
+    "lengths of arguments": (
+        lambda: tiled_vmap(product)(X, FLOATS[:2]),
+        ValueError,
+        "tiled_vmap got args[0] of shape (4, 3) and args[1] of shape (2,); all leaves "
+        "share the leading axis of n examples",
+    ),
+    "a number in the batch": (
+        lambda: value_and_grad(product)(1.0, {"t": 2.0, "x": X}),
+        ValueError,
+        "value_and_grad got batch['t'] of shape (); every leaf needs a leading axis of "
+        "n examples, close over what all of them share",
+    ),
+    "a word in the batch": (
+        lambda: value_and_grad(product)(1.0, {"name": "sin", "x": X}),
+        TypeError,
+        "value_and_grad got batch['name'] of type str; an array is needed",
+    ),
+    "no leaves": (
+        lambda: value_and_grad(product)(1.0, {}),
+        ValueError,
+        "value_and_grad got batch without arrays; pass at least one (n, ...)",
+    ),
+    "no arguments": (
+        lambda: tiled_vmap(product)(),
+        ValueError,
+        "tiled_vmap got args without arrays; pass at least one (n, ...)",
+    ),
+    "no examples": (
+        lambda: value_and_grad(product)(1.0, X[:0]),
+        ValueError,
+        "value_and_grad got batch of shape (0, 3); pass at least one example",
+    ),
+    "integer params": (
+        lambda: value_and_grad(product)({"w": FLOATS, "steps": 3}, X),
+        TypeError,
+        "value_and_grad got params['steps'] of dtype int32; a gradient needs real "
+        "floating point",
+    ),
+    "complex params": (
+        lambda: value_and_grad(product)(1j * FLOATS, X),
+        TypeError,
+        "value_and_grad got params of dtype complex64; a gradient needs real floating "
+        "point",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "kind", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_refusals(call, kind, sentence):
+    with pytest.raises(kind) as refusal:
+        call()
+    assert str(refusal.value) == sentence
+
+
+def looped(x):
+    # A turn makes y (16 bytes) beside the carry (16); the stack of three takes 48.
+    def turn(carry, _):
+        y = jnp.sin(carry)
+        return carry + y, y
+
+    return jax.lax.scan(turn, x, None, length=3)
+
+
+W = jnp.ones((4, 4))
+COUNTED = {
+    # Bytes of float32 vectors of four, the argument itself left out.
+    "one result": (lambda x: jnp.sin(x), 16),
+    "the former dies": (lambda x: jnp.sin(jnp.sin(jnp.sin(x))), 32),
+    "both are kept": (lambda x: (y := jnp.sin(x)) * jnp.cos(jnp.exp(y)), 48),
+    "integers do not count": (lambda x: jnp.argmax(x), 0),
+    "nor what is closed over": (lambda x: jnp.sin(W) @ x, 16),
+    "an outer product does": (lambda x: jnp.sum(x[:, None] * x[None, :]), 16 + 16 + 64),
+    "jit": (lambda x: jax.jit(lambda x: jnp.sin(jnp.sin(x)))(x), 32),
+    "remat": (lambda x: jax.checkpoint(lambda x: jnp.sin(jnp.sin(x)))(x), 32),
+    "custom_jvp": (lambda x: jax.nn.silu(x), 32),
+    "cond": (
+        lambda x: jax.lax.cond(True, lambda x: jnp.sin(jnp.cos(x)), jnp.sin, x),
+        32,
+    ),
+    "scan": (looped, 16 + 48 + 16 + 16),
+    "scan from zero": (
+        lambda x: jax.lax.scan(lambda c, _: (c + x, None), jnp.zeros(4), None, 3)[0],
+        16 + 16,
+    ),
+    "while": (
+        lambda x: jax.lax.while_loop(
+            lambda c: c[0] < 9.0, lambda c: jnp.exp(jnp.sin(c)) + x, jnp.zeros(4)
+        ),
+        32,
+    ),
+}
+
+
+@pytest.mark.parametrize(("f", "size"), COUNTED.values(), ids=COUNTED)
+def test_the_working_set(f, size):
+    assert working_set(f, jax.ShapeDtypeStruct((4,), jnp.float32)) == size
+
+
+def test_the_working_set_of_one_argument(dtype):
+    def f(w, x):
+        return jnp.tanh(jax.jit(jnp.sin)(w) @ x)
+
+    w, x = jax.ShapeDtypeStruct((4, 4), dtype), jax.ShapeDtypeStruct((4,), dtype)
+    item = np.dtype(dtype).itemsize
+    assert working_set(f, w, x, argnums=(1,)) == 8 * item
+    assert working_set(f, w, x) == 20 * item  # and sin(w), until it was multiplied
+
+
+@pytest.mark.parametrize(
+    ("fitting", "tile"), [(64, 64), (90, 64), (91, 128), (128, 128)]
+)
+def test_the_tile_is_the_nearest_power_of_two_to_what_fits(fitting, tile):
+    assert auto_tile(10**6, _tiling.BUDGET // fitting) == tile
+
+
+def test_the_tile_where_nothing_fits_or_everything_does():
+    budget, smallest = _tiling.BUDGET, _tiling.SMALLEST
+    assert auto_tile(10**6, budget) == auto_tile(10**6, 9 * budget) == smallest
+    assert auto_tile(smallest, budget) is None
+    assert auto_tile(10**6, 0) is None
+    # A batch of a little more than fits is left whole.
+    whole = _tiling.SLACK * 2 * smallest
+    assert auto_tile(whole, budget // (2 * smallest)) is None
+    assert auto_tile(whole + 1, budget // (2 * smallest)) == 2 * smallest
+
+
+def test_accelerators_are_not_tiled(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert auto_tile(10**6, 10**6) is None
