@@ -10,13 +10,35 @@ being a tuple split by kind, its *structure* says which multipliers must stay
 nonnegative, and no flag has to.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 Constraint = Callable[[Any, Any], jax.Array]
+
+
+class Grouped(Protocol):
+    """A constraint that costs less when it is evaluated together with others.
+
+    `evaluate` calls ``together`` once for all constraints of equal ``group``, e.g. all
+    that read derivatives of one network at one set of points.
+    """
+
+    group: Hashable
+
+    def __call__(self, params: Any, batch: Any) -> jax.Array:
+        """The residual of this one alone."""
+        ...
+
+    def together(self, others: Sequence[Any], params: Any, batch: Any) -> list[Any]:
+        """The residuals of all of a group, which this one is a member of, in order."""
+        ...
+
+    def then(self, change: Callable[[jax.Array], jax.Array]) -> Constraint:
+        """A constraint of the same group whose residual is changed, e.g. shifted."""
+        ...
 
 
 class Constraints(NamedTuple):
@@ -87,6 +109,9 @@ def check_constraints(constraints: Constraints) -> Constraints:
 def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constraints:
     r"""Residuals h and g of every constraint at `params`.
 
+    Constraints of `jaxcon.shapes` that read the same network at the same points share
+    one pass through it.
+
     Args:
         constraints: functions (params, batch) -> residual.
         params: any pytree.
@@ -105,12 +130,22 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
         >>> float(jc.evaluate(on_circle, jnp.array([3.0, 0.0])).equality["circle"])
         8.0
     """
+    groups: dict[Any, list[tuple[str, Any]]] = {}
+    for _, name, function in named(constraints):
+        # Most constraints are plain functions, each a group of its own.
+        groups.setdefault(getattr(function, "group", ("alone", name)), []).append(
+            (name, function)
+        )
+    found: dict[str, Any] = {}
+    for members in groups.values():
+        names, functions = zip(*members)
+        if len(members) == 1:
+            found[names[0]] = functions[0](params, batch)
+        else:
+            found.update(zip(names, functions[0].together(functions, params, batch)))
     return Constraints(
         *(
-            {
-                name: _residual(kind, name, function(params, batch))
-                for name, function in entries.items()
-            }
+            {name: _residual(kind, name, found[name]) for name in entries}
             for kind, entries in zip(Constraints._fields, constraints)
         )
     )
@@ -210,6 +245,9 @@ def tighten(constraint: Constraint, margin: float) -> Constraint:
         >>> print(at_most_1(1.0, None))
         0.25
     """
+    if hasattr(constraint, "group"):
+        grouped: Any = constraint
+        return grouped.then(lambda residual: residual + margin)
     return lambda params, batch: constraint(params, batch) + margin
 
 

@@ -11,9 +11,14 @@ Put inequalities (`increasing`, `decreasing`, `convex`, `concave`, `bounded`, `l
 under ``Constraints.inequality`` and equalities (`sums_to`, `equals`, `boundary`) under
 ``Constraints.equality``. They hold where they are checked; `jaxcon.points.worst_case`
 searches for where they do not.
+
+Those on the same ``apply`` and the same points are evaluated in one pass through the
+network, which carries what all of them need; on a CPU in tiles, where the whole would
+leave the cache. A residual of your own joins them as a `Pointwise`.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,8 +27,91 @@ import jax.numpy as jnp
 
 from jaxcon import derivatives
 from jaxcon.constraints import Constraint
+from jaxcon.derivatives import Gradient, Partial, Value
 
 Apply = Callable[[Any, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pointwise:
+    """A residual at each point, of a network's value and derivatives there.
+
+    Constraints of equal ``apply`` and ``on`` share one evaluation.
+
+    Attributes:
+        apply: (params, x (d,)) -> () or (m,).
+        on: where it is checked (see the module's first lines).
+        wanted: what it reads, e.g. ``(Value(), Partial((0, 0)))``.
+        residual: (x (d,), *what is wanted) -> the residual at one point.
+        change: applied to the residuals of all points at last.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> from jaxcon.derivatives import Partial, Value
+        >>> grows = jc.shapes.Pointwise(                     # f - f' <= 0
+        ...     lambda p, x: jnp.exp(p * x[0]),
+        ...     on=None,
+        ...     wanted=(Value(), Partial(0)),
+        ...     residual=lambda x, f, slope: f - slope,
+        ... )
+        >>> print(grows(2.0, jnp.zeros((1, 1))))
+        [-1.]
+    """
+
+    apply: Apply
+    on: Any
+    wanted: tuple[Any, ...]
+    residual: Callable[..., jax.Array]
+    change: Callable[[jax.Array], jax.Array] = lambda residual: residual
+
+    def __call__(self, params: Any, batch: Any) -> jax.Array:
+        """The residual of all points."""
+        return self.together([self], params, batch)[0]
+
+    @property
+    def group(self) -> Hashable:
+        """Equal for those that can be evaluated together."""
+        # A list of points or a module may not be hashable, but is the same object.
+        on = self.on if self.on is None or isinstance(self.on, str) else id(self.on)
+        try:
+            return hash(self.apply), self.apply, on
+        except TypeError:
+            return id(self.apply), on
+
+    def together(
+        self, others: Sequence["Pointwise"], params: Any, batch: Any
+    ) -> list[jax.Array]:
+        """The residuals of several, from one pass through the network."""
+        points = _many(_read(self.on, batch))
+        # By type too: empty specifications of two kinds are equal tuples.
+        asked = {_key(spec): spec for one in others for spec in one.wanted}
+        read = derivatives.derivatives(partial(self.apply, params), *asked.values())
+
+        def at(x: jax.Array) -> list[jax.Array]:
+            found = dict(zip(asked, read(x)))
+            return [
+                one.residual(x, *(found[_key(spec)] for spec in one.wanted))
+                for one in others
+            ]
+
+        residuals = derivatives.tiled_vmap(at)(points)
+        return [one.change(r) for one, r in zip(others, residuals)]
+
+    def then(self, change: Callable[[jax.Array], jax.Array]) -> "Pointwise":
+        """The same with its residuals changed, e.g. shifted by a margin."""
+        return dataclasses.replace(self, change=lambda r: change(self.change(r)))
+
+
+def _key(spec: Any) -> Hashable:
+    """Equal for specifications of the same; by type, for empty tuples are all equal."""
+    if isinstance(spec, Partial):
+        return Partial, spec.inputs if isinstance(spec.inputs, tuple) else (
+            spec.inputs,
+        )
+    try:
+        return type(spec), hash(spec), spec
+    except TypeError:  # it holds arrays
+        return type(spec), id(spec)
 
 
 def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -43,9 +131,7 @@ def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(rises(1.0, jnp.array([[-1.0], [2.0]])))
         [ 2. -4.]
     """
-    return _pointwise(
-        apply, on, lambda f: _negative(derivatives.partial_derivative(f, index))
-    )
+    return Pointwise(apply, on, (Partial((index,)),), lambda x, slope: -slope)
 
 
 def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -65,7 +151,7 @@ def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(falls(1.0, jnp.array([[-1.0], [2.0]])))
         [-2.  4.]
     """
-    return _pointwise(apply, on, lambda f: derivatives.partial_derivative(f, index))
+    return Pointwise(apply, on, (Partial((index,)),), lambda x, slope: slope)
 
 
 def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -90,9 +176,7 @@ def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(bowl(1.0, jnp.array([[-1.0], [2.0]])))
         [-2. -2.]
     """
-    return _pointwise(
-        apply, on, lambda f: _negative(derivatives.partial_derivative(f, index, index))
-    )
+    return Pointwise(apply, on, (Partial((index, index)),), lambda x, bend: -bend)
 
 
 def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -113,9 +197,7 @@ def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(dome(-1.0, jnp.array([[-1.0], [2.0]])))
         [-2. -2.]
     """
-    return _pointwise(
-        apply, on, lambda f: derivatives.partial_derivative(f, index, index)
-    )
+    return Pointwise(apply, on, (Partial((index, index)),), lambda x, bend: bend)
 
 
 def bounded(
@@ -160,12 +242,12 @@ def bounded(
     if lower is not None and upper is not None and not lower < upper:
         raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}")
 
-    def outside(y: jax.Array) -> jax.Array:
+    def outside(x: jax.Array, y: jax.Array) -> jax.Array:
         below = -jnp.inf if lower is None else lower - y
         above = -jnp.inf if upper is None else y - upper
         return jnp.maximum(below, above)
 
-    return _pointwise(apply, on, lambda f: lambda x: outside(f(x)), flat=True)
+    return Pointwise(apply, on, (Value(),), outside, jnp.ravel)
 
 
 def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
@@ -191,10 +273,10 @@ def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
     if not constant > 0:
         raise ValueError(f"lipschitz needs a constant > 0, got {constant}")
 
-    def excess(f: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-        return lambda x: _norm(derivatives.gradient(f)(x)) - constant
+    def excess(x: jax.Array, slope: jax.Array) -> jax.Array:
+        return _norm(slope) - constant
 
-    return _pointwise(apply, on, excess)
+    return Pointwise(apply, on, (Gradient(),), excess)
 
 
 def sums_to(apply: Apply, total: float = 1.0, *, on: Any = None) -> Constraint:
@@ -214,7 +296,7 @@ def sums_to(apply: Apply, total: float = 1.0, *, on: Any = None) -> Constraint:
         >>> print(whole(1.0, jnp.array([[0.5, 0.5], [1.0, 1.0]])))
         [0. 1.]
     """
-    return _pointwise(apply, on, lambda f: lambda x: jnp.sum(f(x)) - total)
+    return Pointwise(apply, on, (Value(),), lambda x, y: jnp.sum(y) - total)
 
 
 def equals(
@@ -244,10 +326,10 @@ def equals(
         [1. 2.]
     """
 
-    def difference(f: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-        return lambda x: _minus(f(x), target, x)
+    def difference(x: jax.Array, y: jax.Array) -> jax.Array:
+        return _minus(y, target, x)
 
-    return _pointwise(apply, on, difference, flat=True)
+    return Pointwise(apply, on, (Value(),), difference, jnp.ravel)
 
 
 def boundary(
@@ -308,22 +390,6 @@ def boundary(
     return constraint
 
 
-def _pointwise(
-    apply: Apply,
-    on: Any,
-    residual: Callable[[Callable[[jax.Array], jax.Array]], Callable[..., jax.Array]],
-    flat: bool = False,
-) -> Constraint:
-    """Vmaps a residual of one point over the points `on` names."""
-
-    def constraint(params: Any, batch: Any) -> jax.Array:
-        points = _many(_read(on, batch))
-        values = jax.vmap(residual(partial(apply, params)))(points)
-        return values.reshape(-1) if flat else values
-
-    return constraint
-
-
 def _read(on: Any, batch: Any) -> Any:
     if on is None:
         return batch
@@ -356,10 +422,6 @@ def _minus(y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
             "both are of one example"
         )
     return y - value
-
-
-def _negative(operator: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    return lambda x: -operator(x)
 
 
 def _norm(v: jax.Array) -> jax.Array:

@@ -473,10 +473,12 @@ def curve(scaling: Scaling, params: Any, name: str, num: int = 400) -> Curve:
     f = partial(network, params)
     width = scaling.upper[index] - scaling.lower[index]
 
-    def along(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        slope = derivatives.partial_derivative(f, index)(z)
-        return f(z), slope, derivatives.partial_derivative(f, index, index)(z)
-
+    along = derivatives.derivatives(
+        f,
+        derivatives.Value(),
+        derivatives.Partial(index),
+        derivatives.Partial((index,) * 2),
+    )
     value, slope, curvature = (
         np.asarray(part, float) for part in jax.vmap(along)(jnp.asarray(z))
     )

@@ -268,3 +268,130 @@ def test_a_constant_target_of_many_numbers_is_refused(shape):
 def test_bounds_of_many_numbers_are_refused():
     with pytest.raises(ValueError, match=r"got \(3,\)"):
         shapes.bounded(lambda p, x: p * x[0], np.zeros(3))
+
+
+# Together: constraints on one network at one set of points share a pass.
+
+
+def deep(params, x):
+    """A network of two inputs, large enough for its FLOPs to be those of its layers."""
+    for w in params:
+        x = jnp.tanh(x @ w)
+    return jnp.sum(x)
+
+
+def deep_params(key, width=64):
+    sizes = ((2, width), (width, width), (width, width))
+    return [
+        jax.random.normal(k, size) / size[0] ** 0.5
+        for k, size in zip(jax.random.split(key, 3), sizes)
+    ]
+
+
+ALL_OF_ONE = {
+    "rises": shapes.increasing(deep, 0, on="points"),
+    "falls": jc.tighten(shapes.decreasing(deep, 1, on="points"), 0.25),
+    "convex": shapes.convex(deep, 0, on="points"),
+    "concave": shapes.concave(deep, 0, on="points"),
+    "bounded": jc.tighten(shapes.bounded(deep, -1.0, 1.0, on="points"), 0.5),
+    "gentle": shapes.lipschitz(deep, 2.0, on="points"),
+    "mine": shapes.Pointwise(
+        deep,
+        "points",
+        (jc.derivatives.Laplacian(), jc.derivatives.Value()),
+        lambda x, laplacian, y: laplacian - x[0] * y,
+    ),
+}
+
+
+def test_together_equals_alone(key, x64):
+    params, batch = deep_params(key, 8), {"points": jnp.asarray(POINTS)}
+    constraints = jc.Constraints(inequality=ALL_OF_ONE)
+
+    def weighed(evaluate):
+        return lambda p: sum(jnp.sum(r**2) for r in evaluate(p).values())
+
+    def together(p):
+        return jc.evaluate(constraints, p, batch).inequality
+
+    def alone(p):
+        return {name: each(p, batch) for name, each in ALL_OF_ONE.items()}
+
+    for ours, oracle in (
+        (together, alone),
+        (jax.grad(weighed(together)), jax.grad(weighed(alone))),
+    ):
+        found, expected = jax.jit(ours)(params), jax.jit(oracle)(params)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+def test_margins_hold_in_a_group(key):
+    params, batch = deep_params(key, 8), {"points": jnp.asarray(POINTS, jnp.float32)}
+    loose = shapes.bounded(deep, -1.0, 1.0, on="points")
+    both = jc.Constraints(inequality={"a": loose, "b": jc.tighten(loose, 0.5)})
+    found = jc.evaluate(both, params, batch).inequality
+    np.testing.assert_allclose(found["b"] - found["a"], 0.5, rtol=1e-6)
+
+
+def test_together_costs_little_more_than_the_dearest(key):
+    params, batch = deep_params(key), {"points": jnp.asarray(POINTS, jnp.float32)}
+
+    def flops(constraints):
+        def step(p):
+            residuals = jc.evaluate(jc.Constraints({}, constraints), p, batch)
+            return sum(jnp.sum(r**2) for r in residuals.inequality.values())
+
+        costs = jax.jit(jax.grad(step)).lower(params).compile().cost_analysis()
+        return costs["flops"]
+
+    apart = sum(flops({name: each}) for name, each in ALL_OF_ONE.items())
+    dearest = flops({"mine": ALL_OF_ONE["mine"]})
+    # Two tangents and a stream for the Laplacian; the curvature is one stream more.
+    assert flops(ALL_OF_ONE) <= 1.35 * dearest
+    assert flops(ALL_OF_ONE) <= 0.4 * apart
+
+
+def test_the_network_is_traced_once_for_a_group(key):
+    calls = []
+
+    def counted(params, x):
+        calls.append(x.shape)
+        return deep(params, x)
+
+    params, batch = deep_params(key, 4), {"points": jnp.asarray(POINTS, jnp.float32)}
+    alone = {"rises": shapes.increasing(counted, 0, on="points")}
+    group = alone | {
+        "convex": shapes.convex(counted, 0, on="points"),
+        "bounded": shapes.bounded(counted, 0.0, 1.0, on="points"),
+    }
+    counts = []
+    for constraints in (alone, group):
+        calls.clear()
+        jc.evaluate(jc.Constraints(inequality=constraints), params, batch)
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
+
+
+def test_other_points_or_networks_are_other_groups():
+    rises = shapes.increasing(bump, 0, on="points")
+    array = jnp.asarray(POINTS)
+    assert rises.group == shapes.convex(bump, 1, on="points").group
+    others = [
+        shapes.convex(bump, 1, on="elsewhere"),
+        shapes.convex(bump, 1, on=array),
+        shapes.convex(bump, 1),
+        shapes.convex(flat, 1, on="points"),
+    ]
+    assert len({rises.group, *(other.group for other in others)}) == 5
+    assert shapes.convex(bump, 1, on=array).group == others[1].group
+
+
+def test_a_network_that_cannot_be_hashed_still_has_a_group():
+    class Net(list):
+        def __call__(self, p, x):
+            return bump(p, x)
+
+    net = Net()
+    assert shapes.increasing(net, 0).group == shapes.convex(net, 0).group
+    assert shapes.increasing(net, 0).group != shapes.increasing(Net(), 0).group
