@@ -732,7 +732,7 @@ EXPLAINED = {
     "narrow": (
         lambda x: jnp.sin(jnp.sum(x)),
         [Laplacian(None, np.ones((17, 3)))],
-        ["collapsed from the first layer's width"],
+        ["as many as the first layer is wide, collapsed"],
     ),
     "third": (jnp.prod, [Partial((0, 0, 1))], ["Taylor series, 6 coefficients"]),
     "field": (jnp.sin, [Divergence()], ["forward, 3 tangents"]),
@@ -817,13 +817,13 @@ PLANS = {
         laplacian_of(40),
         {"width": 39},
         40,
-        {"unroll": False, "narrow": True},
+        {"unroll": False, "narrow": 39},
     ),
     "narrow with gradient": (
         laplacian_of(40, whole=True),
         {"width": 38},
         40,
-        {"unroll": False, "narrow": True, "backward": True},
+        {"unroll": False, "narrow": 38, "backward": True},
     ),
     "too wide with gradient": (
         laplacian_of(40, whole=True),

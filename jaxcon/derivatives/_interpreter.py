@@ -122,12 +122,23 @@ def interpret(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def narrowest(closed: ClosedJaxpr, size: int) -> tuple[int, Any] | None:
+class Layer(NamedTuple):
+    """The part of a program that ends in one intermediate, as a function of x."""
+
+    after: int  # the number of the equation that makes it
+    variable: Any
+    closed: ClosedJaxpr
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The intermediate."""
+        return jaxpr_as_fun(self.closed)(x)[0]
+
+
+def narrowest(closed: ClosedJaxpr, size: int) -> Layer | None:
     """Finds the first intermediate, affine in x, that all else depends on x through.
 
-    That is a network's first layer before its activation. Returns the number of the
-    equation that makes it and its variable, or None if none has fewer entries than
-    ``size``.
+    That is a network's first layer before its activation; None if none has fewer
+    entries than ``size``.
     """
     jaxpr = closed.jaxpr
     dependent, affine = set(jaxpr.invars), set(jaxpr.invars)
@@ -148,7 +159,8 @@ def narrowest(closed: ClosedJaxpr, size: int) -> tuple[int, Any] | None:
         frontier = [v for v in dependent if last.get(v, -1) > i]
         if len(frontier) == 1 and frontier[0] in affine and frontier[0] in eqn.outvars:
             if math.prod(frontier[0].aval.shape) < size:  # pyright: ignore
-                return i, frontier[0]
+                part = jaxpr.replace(eqns=jaxpr.eqns[: i + 1], outvars=frontier)
+                return Layer(i, frontier[0], ClosedJaxpr(part, closed.consts))
     return None
 
 

@@ -85,16 +85,21 @@ def collapsed(
     has entries, serve in the place of the W v. The weights must not be negative.
     """
     closed = jax.make_jaxpr(f)(x)
-    found = narrowest(closed, len(directions))
-    assert found is not None
-    width = found[1].aval.size
+    layer = narrowest(closed, len(directions))
+    assert layer is not None
+    width = layer.variable.aval.size
     pairs = tuple(range(width))
     algebra = Streams(width, (Form(pairs, pairs),), Stacked())
 
-    def replace(z: Any) -> Any:
-        if not isinstance(z, Series) or z.first is None:  # under a stop_gradient
+    def start(z: Any) -> Any:
+        if not isinstance(z, Series):  # under a stop_gradient
             return z
-        tangents = z.first.reshape(len(directions), width)
+        # As many cotangents as z is wide, not as many tangents as there are directions.
+        w = reverse(lambda x: layer(x).reshape(-1), x)[1]
+        tangents = w.T
+        if weights is not None or not _are_units(directions):
+            given = _laid_out(directions, unroll=False)
+            tangents = jnp.matmul(given, w.T, precision=jax.lax.Precision.HIGHEST)
         if weights is not None:
             tangents = jnp.sqrt(weights)[:, None] * tangents
         # Half precision has no QR, nor would a factor in it be worth having.
@@ -102,11 +107,16 @@ def collapsed(
         r = _triangle(exact).astype(tangents.dtype)
         return z._replace(first=r.reshape(width, *z.value.shape))
 
-    start = Series(x, _laid_out(directions, unroll=False), (None,))
-    [out] = interpret(closed, [start], algebra, Cut(*found, replace))
+    cut = Cut(layer.after, layer.variable, start)
+    [out] = interpret(closed, [Series(x, None, (None,))], algebra, cut)
     _warn_of_kinks(algebra, not isinstance(out, Series) or out.second[0] is None)
     along = _written(out, algebra)
     return along.value, along.second[0]
+
+
+def _are_units(directions: Sequence[jax.Array]) -> bool:
+    constant = all(isinstance(v, np.ndarray) for v in directions)
+    return constant and np.array_equal(np.stack(directions), np.eye(len(directions)))
 
 
 @jax.custom_jvp
@@ -139,8 +149,8 @@ def _once_jvp(q: Any, dq: Any) -> Any:
 
 def width(f: Function, x: jax.Array, k: int) -> int | None:
     """Returns the first layer's width, if it is narrower than k."""
-    found = narrowest(jax.make_jaxpr(f)(x), k)
-    return None if found is None else found[1].aval.size
+    layer = narrowest(jax.make_jaxpr(f)(x), k)
+    return None if layer is None else layer.variable.aval.size
 
 
 def each_pair(f: Function, x: jax.Array, left: jax.Array, right: jax.Array):

@@ -51,7 +51,7 @@ class Plan(NamedTuple):
     separate: bool = False  # pairs in a program of their own, vmapped over them
     unroll: bool = True  # the tangents
     unroll_reverse: bool = True  # the cotangents
-    narrow: bool = False  # start from the first layer's width
+    narrow: int = 0  # so many tangents from the first layer on, as it is wide
 
     @property
     def forms(self) -> tuple[Form, ...]:
@@ -94,12 +94,11 @@ def choose(
     # At a tie forwards, which keeps no intermediates, but for a gradient of one input.
     few = m < len(missing) or (m == 1 and need.whole and not tangents)
     backward = bool(missing) and mode is None and few
-    narrow = False
-    if width is not None and len(need.sums) == 1 and not streamed:
+    narrow = 0
+    if width is not None and mode is None and len(need.sums) == 1 and not streamed:
         # From the first layer on the tangents are no directions of the input.
-        extra = m if wanted else 0
-        narrow = mode is None and width + extra < len(tangents)
-        backward = backward or (narrow and bool(wanted))
+        if width + (m if wanted else 0) < len(tangents):
+            narrow, backward = width, bool(wanted)
     if not backward:
         tangents = _unique(tangents, missing)
     return Plan(
@@ -128,7 +127,8 @@ def summary(plan: Plan) -> str:
     parts = []
     if plan.tangents:
         layout = "unrolled" if plan.unroll else "stacked"
-        parts.append(f"{_count(len(plan.tangents), layout + ' tangent')}")
+        tangents = plan.narrow or len(plan.tangents)
+        parts.append(_count(tangents, layout + " tangent"))
     if plan.sums or plan.pairs:
         parts.append(_count(len(plan.sums) + len(plan.pairs), "second-order stream"))
     if plan.backward:
@@ -165,10 +165,10 @@ def why_second(plan: Plan, keys: int, entry: bool) -> str:
         if plan.separate:
             return "forward, a program of its own for all entries, vmapped"
         return f"forward, {_count(keys, 'tangent')}, 1 stream: one entry"
-    if plan.narrow:
-        return "forward, stacked, collapsed from the first layer's width: 1 stream"
     layout = "unrolled" if plan.unroll else "stacked"
-    return f"forward, {_count(keys, layout + ' tangent')}, collapsed: 1 stream"
+    tangents = _count(plan.narrow or keys, layout + " tangent")
+    why = ", as many as the first layer is wide" if plan.narrow else ""
+    return f"forward, {tangents}{why}, collapsed: 1 stream"
 
 
 def _count(k: int, noun: str) -> str:
