@@ -11,7 +11,7 @@ nonnegative, and no flag has to.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 Constraint = Callable[[Any, Any], jax.Array]
 
 
+@runtime_checkable
 class Grouped(Protocol):
     """A constraint that costs less when it is evaluated together with others.
 
@@ -130,22 +131,29 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
         >>> float(jc.evaluate(on_circle, jnp.array([3.0, 0.0])).equality["circle"])
         8.0
     """
-    groups: dict[Any, list[tuple[str, Any]]] = {}
-    for _, name, function in named(constraints):
+    groups: dict[Any, list[tuple[str, str, Any]]] = {}
+    for entry in named(constraints):
+        kind, name, function = entry
         # Most constraints are plain functions, each a group of its own.
-        groups.setdefault(getattr(function, "group", ("alone", name)), []).append(
-            (name, function)
-        )
-    found: dict[str, Any] = {}
+        alone = ("alone", kind, name)
+        key = function.group if isinstance(function, Grouped) else alone
+        groups.setdefault(key, []).append(entry)
+    found: dict[tuple[str, str], Any] = {}
     for members in groups.values():
-        names, functions = zip(*members)
-        if len(members) == 1:
-            found[names[0]] = functions[0](params, batch)
+        keys = [(kind, name) for kind, name, _ in members]
+        first, *others = functions = [function for _, _, function in members]
+        if others:
+            try:
+                found.update(zip(keys, first.together(functions, params, batch)))
+            except (TypeError, ValueError) as error:
+                names = ", ".join(repr(name) for _, name in keys)
+                error.add_note(f"in the constraints {names}, evaluated together")
+                raise
         else:
-            found.update(zip(names, functions[0].together(functions, params, batch)))
+            found[keys[0]] = first(params, batch)
     return Constraints(
         *(
-            {name: _residual(kind, name, found[name]) for name in entries}
+            {name: _residual(kind, name, found[kind, name]) for name in entries}
             for kind, entries in zip(Constraints._fields, constraints)
         )
     )
@@ -245,9 +253,8 @@ def tighten(constraint: Constraint, margin: float) -> Constraint:
         >>> print(at_most_1(1.0, None))
         0.25
     """
-    if hasattr(constraint, "group"):
-        grouped: Any = constraint
-        return grouped.then(lambda residual: residual + margin)
+    if isinstance(constraint, Grouped):
+        return constraint.then(lambda residual: residual + margin)
     return lambda params, batch: constraint(params, batch) + margin
 
 

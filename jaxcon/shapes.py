@@ -18,6 +18,7 @@ leave the cache. A residual of your own joins them as a `Pointwise`.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
@@ -32,7 +33,7 @@ from jaxcon.derivatives import Gradient, Partial, Value
 Apply = Callable[[Any, jax.Array], jax.Array]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pointwise:
     """A residual at each point, of a network's value and derivatives there.
 
@@ -64,6 +65,14 @@ class Pointwise:
     residual: Callable[..., jax.Array]
     change: Callable[[jax.Array], jax.Array] = lambda residual: residual
 
+    def __post_init__(self) -> None:
+        """Refuses one quantity where a tuple of them is meant."""
+        if type(self.wanted) is not tuple:
+            raise TypeError(
+                f"Pointwise got wanted={self.wanted!r}; pass a tuple of quantities, "
+                "e.g. (Value(),)"
+            )
+
     def __call__(self, params: Any, batch: Any) -> jax.Array:
         """The residual of all points."""
         return self.together([self], params, batch)[0]
@@ -71,12 +80,14 @@ class Pointwise:
     @property
     def group(self) -> Hashable:
         """Equal for those that can be evaluated together."""
-        # A list of points or a module may not be hashable, but is the same object.
-        on = self.on if self.on is None or isinstance(self.on, str) else id(self.on)
-        try:
-            return hash(self.apply), self.apply, on
-        except TypeError:
-            return id(self.apply), on
+        # By identity: equality is what a user's class makes of it. A bound method is
+        # another object each time it is asked for.
+        apply: Any = self.apply
+        if inspect.ismethod(apply):
+            who = (id(apply.__self__), id(apply.__func__))
+        else:
+            who = (id(apply),)
+        return who, self.on if isinstance(self.on, str) else id(self.on)
 
     def together(
         self, others: Sequence["Pointwise"], params: Any, batch: Any
@@ -104,14 +115,14 @@ class Pointwise:
 
 def _key(spec: Any) -> Hashable:
     """Equal for specifications of the same; by type, for empty tuples are all equal."""
-    if isinstance(spec, Partial):
-        return Partial, spec.inputs if isinstance(spec.inputs, tuple) else (
-            spec.inputs,
-        )
+    parts = tuple(spec)
+    if isinstance(spec, Partial) and not isinstance(spec.inputs, tuple):
+        parts = ((spec.inputs,),)
     try:
-        return type(spec), hash(spec), spec
+        hash(parts)
     except TypeError:  # it holds arrays
         return type(spec), id(spec)
+    return type(spec), parts
 
 
 def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:

@@ -1,6 +1,7 @@
 """The residuals everybody writes: values, signs, places and refusals."""
 
 import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -395,3 +396,72 @@ def test_a_network_that_cannot_be_hashed_still_has_a_group():
     net = Net()
     assert shapes.increasing(net, 0).group == shapes.convex(net, 0).group
     assert shapes.increasing(net, 0).group != shapes.increasing(Net(), 0).group
+
+
+class Wave(NamedTuple):
+    """Equal to a `Growth` of the same width, as tuples are."""
+
+    width: float
+
+    def __call__(self, p, x):
+        return jnp.sin(self.width * x[0])
+
+
+class Growth(NamedTuple):
+    width: float
+
+    def __call__(self, p, x):
+        return jnp.exp(self.width * x[0])
+
+    def applied(self, p, x):
+        return self(p, x)
+
+
+def test_equal_networks_that_differ_are_not_confused():
+    x = jnp.full((1, 1), 0.5)
+    wave, growth = Wave(2.0), Growth(2.0)
+    assert wave == growth
+    a, b = shapes.decreasing(wave, 0), shapes.decreasing(growth, 0)
+    found = jc.evaluate(jc.Constraints({}, {"a": a, "b": b}), None, x).inequality
+    np.testing.assert_allclose(found["a"], 2 * np.cos(1.0), rtol=1e-6)
+    np.testing.assert_allclose(found["b"], 2 * np.exp(1.0), rtol=1e-6)
+    # A bound method is a new object at every access, but the same network.
+    first, second = (shapes.convex(growth.applied, 0) for _ in range(2))
+    assert first.group == second.group != b.group
+
+
+def test_one_name_under_both_kinds_is_two_constraints():
+    x = jnp.full((1, 2), 3.0)
+    both = jc.Constraints(
+        {"a": shapes.equals(bump, 0.0)}, {"a": shapes.bounded(bump, 0.0, 1.0)}
+    )
+    found = jc.evaluate(both, 1.0, x)
+    assert found.equality["a"] == 54
+    assert found.inequality["a"] == 53
+
+
+def test_a_constraint_may_be_compiled_and_have_attributes_of_its_own():
+    points = jnp.asarray(POINTS, jnp.float32)
+    rises = shapes.increasing(bump, 0, on=points)
+    np.testing.assert_allclose(jax.jit(rises)(1.0, None), rises(1.0, None), rtol=1e-6)
+
+    class Mine:
+        group = "pde"
+
+        def __call__(self, p, batch):
+            return p - 1.0
+
+    mine = jc.tighten(Mine(), 0.5)
+    assert jc.evaluate(jc.Constraints({}, {"m": mine}), 1.0).inequality["m"] == 0.5
+
+
+def test_an_error_in_a_group_names_its_constraints():
+    group = {"steep": shapes.lipschitz(pair, 1.0), "whole": shapes.sums_to(pair)}
+    with pytest.raises(ValueError, match="return a scalar") as caught:
+        jc.evaluate(jc.Constraints({}, group), 1.0, jnp.asarray(POINTS, jnp.float32))
+    assert "'steep', 'whole'" in " ".join(caught.value.__notes__)
+
+
+def test_one_quantity_is_not_taken_for_several():
+    with pytest.raises(TypeError, match="pass a tuple of quantities"):
+        shapes.Pointwise(bump, None, jc.derivatives.Value(), lambda x, y: y)

@@ -35,6 +35,8 @@ def scalar(x: ArrayLike, operator: str) -> jax.Array:
 def like(v: ArrayLike, x: jax.Array, operator: str, name: str) -> jax.Array:
     """Returns the tangent v in x's dtype, or says that their shapes differ."""
     v = jnp.asarray(v)
+    if jnp.iscomplexobj(v):
+        raise TypeError(f"{operator} got a complex {name}; pass real numbers")
     if v.shape != x.shape:
         raise ValueError(
             f"{operator} got {name} of shape {v.shape} for x of shape {x.shape}; "

@@ -36,7 +36,7 @@ def gradient(f: Function) -> Function:
       >>> jax.vmap(derivatives.gradient(lambda x: x[0] * x[1]))(points).tolist()
       [[2.0, 1.0], [4.0, 3.0]]
     """
-    return _shared.second(_gradient(f, "gradient"))
+    return _shared.derivative_only(_gradient(f, "gradient"))
 
 
 def value_and_gradient(f: Function) -> ValueAnd:
@@ -77,8 +77,8 @@ def jacobian(
     Args:
       f: one example x (d,) to a vector (m,).
       mode: "forward" or "reverse"; None for the cheaper one.
-      unroll: whether the tangents of forward mode are a program each, or one array;
-        None for the faster one.
+      unroll: whether tangents and cotangents are a program each, or one array; None
+        for the faster one.
 
     Returns:
       A function of x (d,) that returns the Jacobian (m, d).
@@ -94,7 +94,7 @@ def jacobian(
       >>> derivatives.jacobian(f)(jnp.array([2.0, 3.0])).tolist()
       [[3.0, 2.0], [0.0, 6.0]]
     """
-    return _shared.second(_jacobian(f, "jacobian", mode, unroll))
+    return _shared.derivative_only(_jacobian(f, "jacobian", mode, unroll))
 
 
 def value_and_jacobian(
@@ -149,7 +149,7 @@ def directional_derivative(f: Function, direction: ArrayLike) -> Function:
       >>> float(along(jnp.array([2.0, 3.0])))
       1.0
     """
-    return _shared.second(_directional(f, direction, "directional_derivative"))
+    return _shared.derivative_only(_directional(f, direction, "directional_derivative"))
 
 
 def value_and_directional_derivative(f: Function, direction: ArrayLike) -> ValueAnd:
@@ -199,7 +199,7 @@ def divergence(f: Function) -> Function:
       >>> float(derivatives.divergence(lambda x: x**2)(jnp.array([2.0, 3.0])))
       10.0
     """
-    return _shared.second(_divergence(f, "divergence"))
+    return _shared.derivative_only(_divergence(f, "divergence"))
 
 
 def value_and_divergence(f: Function) -> ValueAnd:
@@ -250,7 +250,7 @@ def curl(f: Function) -> Function:
       >>> float(derivatives.curl(rotation)(jnp.array([2.0, 3.0])))
       2.0
     """
-    return _shared.second(_curl(f, "curl"))
+    return _shared.derivative_only(_curl(f, "curl"))
 
 
 def value_and_curl(f: Function) -> ValueAnd:
@@ -330,7 +330,7 @@ def jacobian_norm_squared(
       >>> print(f"{estimate(jnp.ones(3)):.4f}")
       12.0000
     """
-    return _shared.second(
+    return _shared.derivative_only(
         _jacobian_norm_squared(f, projections, key, "jacobian_norm_squared")
     )
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcon.derivatives import _checks, _passes, _quantities, _shared
+from jaxcon.derivatives import _checks, _passes, _quantities, _several, _shared
 from jaxcon.derivatives._interpreter import NoForwardMode
 from jaxcon.derivatives._quantities import Hessian, HessianDiagonal, Laplacian, Partial
 from jaxcon.derivatives._shared import Function, ValueAnd
@@ -48,7 +48,7 @@ def partial_derivative(f: Function, *inputs: int) -> Function:
       >>> float(derivatives.partial_derivative(f, 0, 1)(jnp.array([2.0, 3.0])))
       4.0
     """
-    return _shared.second(_partial(f, inputs, "partial_derivative"))
+    return _shared.derivative_only(_partial(f, inputs, "partial_derivative"))
 
 
 def value_and_partial_derivative(f: Function, *inputs: int) -> ValueAnd:
@@ -109,7 +109,7 @@ def derivative(f: Function, order: int = 1) -> Function:
       >>> float(derivatives.derivative(lambda x: x**3, order=2)(2.0))
       12.0
     """
-    return _shared.second(_derivative(f, order, "derivative"))
+    return _shared.derivative_only(_derivative(f, order, "derivative"))
 
 
 def value_and_derivative(f: Function, order: int = 1) -> ValueAnd:
@@ -145,7 +145,12 @@ def _derivative(f: Function, order: int, name: str) -> ValueAnd:
         try:
             return f(x), _passes.taylor(f, x, jnp.ones_like(x), order)
         except NoForwardMode as error:
-            raise _checks.no_forward_mode(error) from None
+            if order > 2:
+                raise _checks.no_forward_mode(error) from None
+            spec = Partial((0,) * order)
+            wanted = (_quantities.Value(), spec)
+            value, result = _several.compute(lambda x: f(x[0]), x[None], wanted)
+            return value, result
 
     return at
 
@@ -180,7 +185,7 @@ def hessian(
       >>> derivatives.hessian(f)(jnp.array([2.0, 3.0])).tolist()
       [[6.0, 4.0], [4.0, 0.0]]
     """
-    return _shared.second(_of_scalar(f, "hessian", Hessian(), mode, unroll))
+    return _shared.derivative_only(_of_scalar(f, "hessian", Hessian(), mode, unroll))
 
 
 def value_and_hessian(
@@ -225,7 +230,7 @@ def hessian_diagonal(
       TypeError: as `hessian` does.
     """
     both = _of_scalar(f, "hessian_diagonal", HessianDiagonal(), mode, unroll)
-    return _shared.second(both)
+    return _shared.derivative_only(both)
 
 
 def value_and_hessian_diagonal(
@@ -272,7 +277,7 @@ def hessian_vector_product(f: Function, vector: ArrayLike) -> Function:
       Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6,
       1994.
     """
-    return _shared.second(_hessian_vector(f, vector, "hessian_vector_product"))
+    return _shared.derivative_only(_hessian_vector(f, vector, "hessian_vector_product"))
 
 
 def value_and_hessian_vector_product(f: Function, vector: ArrayLike) -> ValueAnd:
@@ -301,10 +306,10 @@ def _hessian_vector(f: Function, vector: ArrayLike, name: str) -> ValueAnd:
         x = _checks.vector(x, name)
         v = _checks.like(vector, x, name, "vector")
         try:
-            value, _, [product] = _passes.rows(f, x, [v], unroll=True)
+            value, _, [product] = _passes.forward_over_reverse(f, x, [v], unroll=True)
         except NoForwardMode:
-            value, _, hessian = _passes.backward_rows(f, x)
-            product = jnp.matmul(hessian, v, precision=jax.lax.Precision.HIGHEST)
+            value = f(x)
+            product = jax.grad(lambda x: jnp.sum(jax.grad(f)(x) * v))(x)
         return value, product
 
     return at
@@ -328,8 +333,8 @@ def laplacian(
     weight) and a Laplacian in space alone (directions that leave time out). It costs
     about two evaluations of f and one more for every direction. With more directions
     than f's first layer is wide, as many as it is wide serve (unless a weight is
-    negative, or unknown under jit); the sum is then exact up to the rounding of a
-    Cholesky factor.
+    negative, or unknown under jit); second derivatives by the parameters then need
+    the layer's matrix to be of full rank.
 
     With ``probes`` it is the mean over that many random sums of the directions
     (Hutchinson's estimate with Rademacher signs): unbiased, and worth it only with
@@ -372,7 +377,7 @@ def laplacian(
       -4.0
     """
     terms = (weights, directions, probes, key)
-    return _shared.second(_laplacian(f, terms, mode, unroll, "laplacian"))
+    return _shared.derivative_only(_laplacian(f, terms, mode, unroll, "laplacian"))
 
 
 def value_and_laplacian(

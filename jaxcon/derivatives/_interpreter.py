@@ -45,6 +45,10 @@ class Algebra(Protocol):
         """The number itself."""
         ...
 
+    def constant(self, x: Any) -> Any:
+        """The series of a number that does not depend on x."""
+        ...
+
     def linear(self, bind: Bind, apply: Bind, xs: list[Any]) -> list[Any]:
         """A primitive jointly linear in xs; ``apply`` is its linear part."""
         ...
@@ -158,7 +162,10 @@ def narrowest(closed: ClosedJaxpr, size: int) -> Layer | None:
             affine.update(eqn.outvars)
         frontier = [v for v in dependent if last.get(v, -1) > i]
         if len(frontier) == 1 and frontier[0] in affine and frontier[0] in eqn.outvars:
-            if math.prod(frontier[0].aval.shape) < size:  # pyright: ignore
+            z: Any = frontier[0].aval
+            # A complex layer's form is no Gram matrix.
+            real = jnp.issubdtype(z.dtype, jnp.floating)
+            if real and math.prod(z.shape) < size:
                 part = jaxpr.replace(eqns=jaxpr.eqns[: i + 1], outvars=frontier)
                 return Layer(i, frontier[0], ClosedJaxpr(part, closed.consts))
     return None
@@ -235,6 +242,8 @@ def _evaluate(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
             return [algebra.bilinear(separate, *inputs[:2])]
         if eqn.name == "div":
             return [algebra.quotient(*inputs)]
+    if eqn.name == "div" and active == [1]:
+        return [algebra.quotient(algebra.constant(inputs[0]), inputs[1])]
     # A series that stands in two places is one variable of the equation.
     xs = list({id(inputs[i]): inputs[i] for i in active}.values())
     places = [tuple(i for i in active if inputs[i] is x) for x in xs]
@@ -326,8 +335,8 @@ def _is_unary(eqn: _Equation, bind: Bind, active: list[int]) -> bool:
     one slope, not ten equations for every tangent, and a jax.custom_jvp such as
     jax.nn.softplus is differentiated by its own rule.
     """
-    shapes = {eqn.invars[i].aval.shape for i in active}
-    if [v.aval.shape for v in eqn.outvars] != list(shapes):
+    kinds = {(v.aval.shape, v.aval.dtype) for v in (eqn.invars[i] for i in active)}
+    if [(v.aval.shape, v.aval.dtype) for v in eqn.outvars] != list(kinds):
         return False
     if eqn.inner is not None:
         called = eqn.name in _rules.CALLS or eqn.name == "custom_jvp_call"

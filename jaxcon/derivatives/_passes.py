@@ -5,6 +5,7 @@ value with a forward derivative but not with a backward one. The functions passe
 have been checked to return one real array.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from jaxcon.derivatives import _taylor
 from jaxcon.derivatives._interpreter import (
     Cut,
+    NoForwardMode,
     interpret,
     may_have_kinks,
     narrowest,
@@ -33,7 +35,7 @@ class Along(NamedTuple):
     second: list[jax.Array]  # one of f's shape for each form
 
 
-def beside(first: Any, axis: int) -> jax.Array:
+def stacked(first: Any, axis: int) -> jax.Array:
     """Returns the derivatives along all directions in a new axis, counted from last."""
     if isinstance(first, tuple):
         return jnp.stack(first, axis)
@@ -129,28 +131,31 @@ def _triangle(z: jax.Array) -> jax.Array:
 def _triangle_jvp(z: Any, dz: Any) -> tuple[jax.Array, jax.Array]:
     # R'dR + dR'R = z'dz + dz'z for dR = Q'dz, which is all that a function of R'R sees
     # of R, and needs no inverse: R's own derivative fails where two units are alike.
-    q, r = jnp.linalg.qr(z[0])
-    dr = jnp.matmul(_once(q).T, dz[0], precision=jax.lax.Precision.HIGHEST)
-    return r, dr
+    r = _triangle(z[0])
+    q = _orthonormal(z[0], r)
+    return r, jnp.matmul(q.T, dz[0], precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.custom_jvp
-def _once(q: jax.Array) -> jax.Array:
-    return q
+def _orthonormal(z: jax.Array, r: jax.Array) -> jax.Array:
+    """Returns Q of z = Q R."""
+    return jnp.linalg.qr(z)[0]
 
 
-@_once.defjvp
-def _once_jvp(q: Any, dq: Any) -> Any:
-    raise NotImplementedError(
-        "a Laplacian along more directions than the first layer is wide has first "
-        'derivatives by the parameters only; for second ones pass mode="forward"'
-    )
+@_orthonormal.defjvp
+def _orthonormal_jvp(at: Any, along: Any) -> tuple[jax.Array, jax.Array]:
+    # From dz = dQ R + Q dR, whatever dR is. Only second derivatives by the parameters
+    # come here, and they do need an inverse.
+    (z, r), (dz, dr) = at, along
+    q = _orthonormal(z, r)
+    rest = dz - jnp.matmul(q, dr, precision=jax.lax.Precision.HIGHEST)
+    return q, jax.scipy.linalg.solve_triangular(r, rest.T, trans="T").T
 
 
-def width(f: Function, x: jax.Array, k: int) -> int | None:
-    """Returns the first layer's width, if it is narrower than k."""
+def width(f: Function, x: jax.Array, k: int) -> int:
+    """Returns the first layer's width, if it is narrower than k, else 0."""
     layer = narrowest(jax.make_jaxpr(f)(x), k)
-    return None if layer is None else layer.variable.aval.size
+    return 0 if layer is None else layer.variable.aval.size
 
 
 def each_pair(f: Function, x: jax.Array, left: jax.Array, right: jax.Array):
@@ -163,14 +168,15 @@ def each_pair(f: Function, x: jax.Array, left: jax.Array, right: jax.Array):
     return jax.vmap(one, out_axes=(None, 0))(left, right)
 
 
-def rows(
+def forward_over_reverse(
     f: Function, x: jax.Array, directions: Sequence[jax.Array], *, unroll: bool
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Returns f(x), its gradient or Jacobian, and that one's derivative along each."""
     if may_have_kinks(jax.make_jaxpr(f)(x).jaxpr):
         # Backwards a kink is a selection like any other: it is looked for forwards.
         along = [Form((0,), (0,))]
-        jax.eval_shape(lambda x: forward(f, x, [x], along, unroll=True), x)
+        with contextlib.suppress(NoForwardMode):
+            jax.eval_shape(lambda x: forward(f, x, [x], along, unroll=True), x)
     closed = jax.make_jaxpr(lambda x: reverse(f, x, unroll=unroll))(x)
     algebra = Streams(len(directions), (), Unrolled() if unroll else Stacked())
     start = Series(x, _laid_out(directions, unroll), ())
@@ -179,7 +185,7 @@ def rows(
     return _written(value, algebra).value, found.value, found.first
 
 
-def backward_rows(f: Function, x: jax.Array):
+def reverse_over_reverse(f: Function, x: jax.Array):
     """Returns f(x), gradient or Jacobian, and second derivatives, all backwards."""
     value, slope = reverse(f, x)
 
@@ -197,7 +203,7 @@ def taylor(f: Function, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
     start = _taylor.Series((x, v, *[None] * (order - 1)))
     [out] = interpret(closed, [start], algebra)
     if order > 1:
-        _warn_of_kinks(algebra, _taylor.is_straight(out))
+        _warn_of_kinks(algebra, _taylor.has_no_curvature(out))
     return _taylor.derivative(out, order)
 
 

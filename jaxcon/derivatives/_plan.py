@@ -1,7 +1,7 @@
 """Which passes are made, decided from shapes alone, in one function.
 
-The rule and the measurements behind it, as ratios of a training step on one CPU core to
-the step that uses the value only (``python -m benchmarks.derivatives``):
+The rule, for which ``python -m benchmarks.derivatives`` measures (on a CPU; nothing was
+measured elsewhere, so the rule is the same there):
 
 - First order: backwards if f has fewer outputs than directions are wanted, else
   forwards. A single direction is always one tangent.
@@ -22,6 +22,7 @@ from typing import NamedTuple
 from jaxcon.derivatives._streams import Form
 
 UNROLLED = 16
+OVER_REVERSE = "forward over reverse"  # a mode for what cannot go forwards first
 
 # A direction of the input: a number i is the unit vector of input i, a pair (t, r) is
 # row r of the directions that came with the quantity number t.
@@ -47,7 +48,7 @@ class Plan(NamedTuple):
     sums: tuple[tuple[Key, ...], ...] = ()  # its streams of second order: sums
     pairs: tuple[tuple[int, int], ...] = ()  # and single entries
     backward: bool = False  # a reverse pass for the gradient or Jacobian
-    hessian: str = ""  # "forward" over backward, "backward" over backward, or none
+    hessian: str = ""  # "forward" over reverse, "reverse" over reverse, or none
     separate: bool = False  # pairs in a program of their own, vmapped over them
     unroll: bool = True  # the tangents
     unroll_reverse: bool = True  # the cotangents
@@ -65,26 +66,32 @@ class Plan(NamedTuple):
         )
 
 
-def choose(
-    need: Need, mode: str | None, unroll: bool | None, width: int | None = None
-) -> Plan:
-    """Returns the plan; ``width`` is the first layer's, where it is less than d."""
+def choose(need: Need, mode: str | None, unroll: bool | None, width: int = 0) -> Plan:
+    """Returns the plan; ``width`` is the first layer's, if less than the one sum's."""
     d, m = need.inputs, need.outputs
     second = need.hessian or need.pairs or need.sums
-    if mode == "reverse":
-        hessian = "backward" if second else ""
+    if mode in ("reverse", OVER_REVERSE):
+        hessian = "reverse" if mode == "reverse" else "forward"
         return Plan(
-            backward=not second, hessian=hessian, unroll_reverse=_unroll(m, unroll)
+            backward=not second,
+            hessian=hessian if second else "",
+            unroll=_unroll(d, unroll),
+            unroll_reverse=_unroll(m, unroll),
         )
 
     # A Hessian: all entries forwards, or a tangent for each input over a reverse pass.
     entries = tuple((i, j) for i in range(d) for j in range(i, d))
-    if need.hessian and mode is None and (1 + d) * (1 + m) < 1 + d + len(entries):
+    together = 1 + d + len(entries)
+    forwards = together if len(entries) <= UNROLLED else 1 + 3 * len(entries)
+    if need.hessian and mode is None and (1 + d) * (1 + m) < forwards:
         return Plan(hessian="forward", unroll=_unroll(d, unroll))
     pairs = entries if need.hessian else need.pairs
 
     # Second order goes forwards. Too many single entries go one by one.
     separate = len(pairs) > UNROLLED if unroll is None else not unroll and bool(pairs)
+    slim = width > 0 and mode is None and len(need.sums) == 1
+    if slim and width + 3 * len(pairs) < len(need.sums[0]):
+        separate = bool(pairs)  # or they would need the directions of the input
     streamed = () if separate else pairs
     tangents = _unique(*need.sums, *streamed)
 
@@ -95,7 +102,7 @@ def choose(
     few = m < len(missing) or (m == 1 and need.whole and not tangents)
     backward = bool(missing) and mode is None and few
     narrow = 0
-    if width is not None and mode is None and len(need.sums) == 1 and not streamed:
+    if slim and not streamed:
         # From the first layer on the tangents are no directions of the input.
         if width + (m if wanted else 0) < len(tangents):
             narrow, backward = width, bool(wanted)
@@ -122,9 +129,13 @@ def _unique(*groups) -> tuple:
     return tuple(dict.fromkeys(key for group in groups for key in group))
 
 
-def summary(plan: Plan) -> str:
+def summary(need: Need, plan: Plan) -> str:
     """Returns the number of tangents and streams of the whole plan, as one phrase."""
     parts = []
+    if plan.hessian == "forward":
+        parts.append(f"{_count(need.inputs, 'tangent')} over a reverse pass")
+    elif plan.hessian:
+        parts.append("a reverse pass for each first derivative")
     if plan.tangents:
         layout = "unrolled" if plan.unroll else "stacked"
         tangents = plan.narrow or len(plan.tangents)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks
@@ -84,8 +85,10 @@ class Term(NamedTuple):
 
     spec: Spec
     inputs: tuple[int, ...] = ()  # of a Partial
-    weights: jax.Array | None = None  # of a Laplacian
-    directions: jax.Array | None = None  # (k, d): those of a Laplacian, or the one
+    keys: tuple[Key, ...] = ()  # the directions of a Laplacian, or the one
+    weights: jax.Array | None = None  # of a Laplacian, one per key; None for ones
+    nonnegative: bool = True  # the weights, as far as is known
+    directions: jax.Array | None = None  # (k, d), for keys that are no unit vectors
 
 
 def fields(wanted: tuple[Spec, ...]) -> tuple[str, ...]:
@@ -132,10 +135,10 @@ def terms(
     wanted: tuple[Spec, ...], x: jax.Array, shape: tuple[int, ...]
 ) -> tuple[Term, ...]:
     """Returns the quantities with their arguments, checked against x and f(x)."""
-    return tuple(_term(spec, x, shape) for spec in wanted)
+    return tuple(_term(t, spec, x, shape) for t, spec in enumerate(wanted))
 
 
-def _term(spec: Spec, x: jax.Array, shape: tuple[int, ...]) -> Term:
+def _term(t: int, spec: Spec, x: jax.Array, shape: tuple[int, ...]) -> Term:
     name = f"derivatives, {type(spec).__name__}"
     if isinstance(spec, Gradient):
         _checks.require_scalar(shape, name)
@@ -144,16 +147,51 @@ def _term(spec: Spec, x: jax.Array, shape: tuple[int, ...]) -> Term:
     elif isinstance(spec, Divergence):
         _checks.require_field(shape, x.size, name)
     elif isinstance(spec, Laplacian):
-        weights, directions = _checks.terms(*spec, x, "Laplacian")
-        return Term(spec, weights=weights, directions=directions)
+        return _laplacian(t, spec, x)
     elif isinstance(spec, Directional):
         direction = _checks.like(spec.direction, x, "Directional", "direction")
-        return Term(spec, directions=direction[None])
+        return Term(spec, keys=((t, 0),), directions=direction[None])
     elif isinstance(spec, Partial):
         inputs = _inputs(spec)
         _checks.require_inputs(inputs, x.size, "Partial")
         return Term(spec, inputs=inputs)
     return Term(spec)
+
+
+def _laplacian(t: int, spec: Laplacian, x: jax.Array) -> Term:
+    """Takes unit vectors for what they are, and leaves out what has no weight."""
+    weights, directions = _checks.terms(*spec, x, "Laplacian")
+    known_weights, rows = _concrete(spec.weights), _concrete(spec.directions)
+    keys: list[Key] = list(range(x.size))
+    if directions is not None:
+        keys = [(t, row) for row in range(len(directions))]
+    if rows is not None:
+        units = np.eye(x.size)
+        for n, row in enumerate(rows):
+            for i in np.flatnonzero(row)[:1]:
+                keys[n] = int(i) if np.array_equal(row, units[i]) else keys[n]
+    nonnegative = weights is None
+    if known_weights is not None and weights is not None:
+        nonnegative = bool(np.all(known_weights >= 0))
+        kept = np.flatnonzero(known_weights)
+        if 0 < len(kept) < len(keys):
+            keys, weights = [keys[n] for n in kept], weights[kept]
+        if np.all(known_weights[kept] == 1) and len(kept):
+            weights = None
+    return Term(
+        spec,
+        keys=tuple(keys),
+        weights=weights,
+        nonnegative=nonnegative,
+        directions=directions,
+    )
+
+
+def _concrete(given: Any) -> np.ndarray | None:
+    """The numbers given, unless they are unknown under jit; their copies all are."""
+    if given is None or any(isinstance(v, Tracer) for v in jax.tree.leaves(given)):
+        return None
+    return np.asarray(given)
 
 
 def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:
@@ -175,7 +213,7 @@ def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:
         whole=any(isinstance(t.spec, Gradient | Jacobian | Divergence) for t in terms),
         singles=tuple(singles),
         pairs=tuple(dict.fromkeys(pairs)),
-        sums=tuple(keys(t, term, d) for t, term in laplacians(terms)),
+        sums=tuple(term.keys for _, term in laplacians(terms)),
         hessian=any(isinstance(t.spec, Hessian) for t in terms),
     )
 
@@ -183,13 +221,6 @@ def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:
 def laplacians(terms: tuple[Term, ...]) -> list[tuple[int, Term]]:
     """Returns the Laplacians among the terms, with their numbers."""
     return [(t, e) for t, e in enumerate(terms) if isinstance(e.spec, Laplacian)]
-
-
-def keys(t: int, term: Term, d: int) -> tuple[Key, ...]:
-    """Returns the directions of the Laplacian that is term number t."""
-    if term.directions is None:
-        return tuple(range(d))
-    return tuple((t, row) for row in range(len(term.directions)))
 
 
 def ordered(i: int, j: int) -> tuple[int, int]:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _passes, _plan
@@ -87,14 +86,22 @@ def compute(
     """Returns the quantities wanted of a checked f at a checked x, as a list."""
     shape = jax.eval_shape(f, x).shape
     terms = q.terms(wanted, x, shape)
-    try:
-        known = _known(f, x, terms, _planned(f, x, terms, shape, mode, unroll))
-        return [_read(f, x, t, terms, known) for t in range(len(terms))]
-    except NoForwardMode as error:
-        if mode == "forward" or any(len(term.inputs) > 2 for term in terms):
-            raise _checks.no_forward_mode(error) from None
-    known = _known(f, x, terms, _planned(f, x, terms, shape, "reverse", unroll))
-    return [_read(f, x, t, terms, known) for t in range(len(terms))]
+    high = any(len(term.inputs) > 2 for term in terms)
+    if mode == "reverse" and high:
+        raise ValueError(
+            "derivatives: reverse mode takes derivatives up to the second; leave mode= "
+            "out for a Partial of higher order"
+        )
+    # A function with a jax.custom_vjp goes backwards; so may its backward rule.
+    for way in (mode, _plan.OVER_REVERSE, "reverse"):
+        try:
+            plan = _planned(f, x, terms, shape, way, unroll)
+            known = _known(f, x, terms, plan)
+            return [_read(f, x, t, terms, known) for t in range(len(terms))]
+        except NoForwardMode as error:
+            if mode == "forward" or high or way == "reverse":
+                raise _checks.no_forward_mode(error) from None
+    raise AssertionError("the last way returns or raises")
 
 
 @functools.cache
@@ -125,32 +132,26 @@ def _planned(
     unroll: bool | None,
 ) -> _plan.Plan:
     need = q.need(terms, x.size, shape)
-    width = None
+    width = 0
     if len(need.sums) == 1 and len(need.sums[0]) > _plan.UNROLLED and not unroll:
         [(_, term)] = q.laplacians(terms)
-        assert isinstance(term.spec, q.Laplacian)
-        if _is_nonnegative(term.spec.weights):
+        if term.nonnegative:
             width = _passes.width(f, x, len(need.sums[0]))
     return _plan.choose(need, mode, unroll, width)
-
-
-def _is_nonnegative(weights: Any) -> bool:
-    # As they were given: inside jit even a constant's copy has no known value.
-    return not isinstance(weights, Tracer) and (
-        weights is None or bool(np.all(np.asarray(weights) >= 0))
-    )
 
 
 def _known(
     f: Callable, x: jax.Array, terms: tuple[q.Term, ...], plan: _plan.Plan
 ) -> _Known:
     known = _Known()
-    if plan.hessian == "backward":
-        return _Known(*_passes.backward_rows(f, x))
+    if plan.hessian == "reverse":
+        return _Known(*_passes.reverse_over_reverse(f, x))
     if plan.hessian == "forward":
         units = [q.direction(i, terms, x) for i in range(x.size)]
-        value, whole, rows = _passes.rows(f, x, units, unroll=plan.unroll)
-        return _Known(value, whole, _passes.beside(rows, -2))
+        value, whole, rows = _passes.forward_over_reverse(
+            f, x, units, unroll=plan.unroll
+        )
+        return _Known(value, whole, _passes.stacked(rows, -2))
     if plan.backward:
         value, whole = _passes.reverse(f, x, unroll=plan.unroll_reverse)
         known = known._replace(value=value, whole=whole)
@@ -210,7 +211,7 @@ def _read(
         case q.HessianDiagonal():
             return jnp.stack([_entry(known, i, i) for i in range(d)], axis=-1)
         case q.Laplacian():
-            return _sum(known, t, term)
+            return _sum(known, x, t, terms)
         case q.Directional():
             return _along(known, (t, 0), q.direction((t, 0), terms, x))
     if len(term.inputs) == 1:
@@ -225,7 +226,7 @@ def _whole(known: _Known, d: int) -> jax.Array:
     if known.whole is not None:
         return known.whole
     if [known.place[i] for i in range(d)] == list(range(len(known.tangents))):
-        return _passes.beside(known.tangents, -1)
+        return _passes.stacked(known.tangents, -1)
     return jnp.stack([known.tangents[known.place[i]] for i in range(d)], axis=-1)
 
 
@@ -243,15 +244,12 @@ def _entry(known: _Known, i: int, j: int) -> jax.Array:
     return known.pairs[q.ordered(i, j)]
 
 
-def _sum(known: _Known, t: int, term: q.Term) -> jax.Array:
+def _sum(known: _Known, x: jax.Array, t: int, terms: tuple[q.Term, ...]) -> jax.Array:
     if known.hessian is None:
         return known.sums[t]
-    if term.directions is None:
-        seconds = jnp.diagonal(known.hessian, axis1=-2, axis2=-1)
-    else:
-        seconds = jnp.stack(
-            [_times(_times(known.hessian, v), v) for v in term.directions], axis=-1
-        )
+    vectors = [q.direction(key, terms, x) for key in terms[t].keys]
+    seconds = jnp.stack([_times(_times(known.hessian, v), v) for v in vectors], axis=-1)
+    term = terms[t]
     if term.weights is None:
         return jnp.sum(seconds, axis=-1)
     return _times(seconds, term.weights)
@@ -317,7 +315,7 @@ def explain(
     try:
         jax.eval_shape(functools.partial(_known, f, terms=terms, plan=plan), x)
     except NoForwardMode:
-        plan = _planned(f, x, terms, shape, "reverse", unroll)
+        plan = _planned(f, x, terms, shape, _plan.OVER_REVERSE, unroll)
     need = q.need(terms, x.size, shape)
     size = max(map(len, (*fields, "together"))) + 2
     cost = functools.partial(_cost, f, x, mode, unroll)
@@ -326,7 +324,7 @@ def explain(
         f"{field:<{size}}{_account(t, term, need, plan)}; alone {cost(term.spec)}"
         for t, (field, term) in enumerate(zip(fields, terms))
     ]
-    together = f"{'together':<{size}}{_plan.summary(plan)}{cost(*wanted)}"
+    together = f"{'together':<{size}}{_plan.summary(need, plan)}{cost(*wanted)}"
     return "\n".join([header, *lines, together])
 
 
@@ -347,7 +345,7 @@ def _account(t: int, term: q.Term, need: _plan.Need, plan: _plan.Plan) -> str:
         case q.HessianDiagonal():
             return _plan.why_second(plan, 1, True)
         case q.Laplacian():
-            return _plan.why_second(plan, len(q.keys(t, term, need.inputs)), False)
+            return _plan.why_second(plan, len(term.keys), False)
     if len(term.inputs) == 1:
         return _plan.why_first(need, plan, term.inputs[0])
     if len(term.inputs) == 2:

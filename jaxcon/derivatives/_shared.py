@@ -45,7 +45,7 @@ def value_and(
     return at
 
 
-def second(both: Callable[[ArrayLike], tuple[Any, Any]]) -> Function:
+def derivative_only(both: Callable[[ArrayLike], tuple[Any, Any]]) -> Function:
     """Returns the derivative alone; jit drops what only the value needed."""
     return lambda x: both(x)[1]
 

@@ -58,36 +58,21 @@ class Unrolled:
     """Tangents as a tuple of small arrays, each of which stays in the cache."""
 
     def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Tangents of each output of f, which sees one tangent of each and a None."""
+        """Tangents of each output of f, which sees one tangent, or None, of each."""
         k = next(len(first) for first in firsts if first is not None)
         rows = zip(*((None,) * k if first is None else first for first in firsts))
-        found = [None if all(t is None for t in row) else f(*row) for row in rows]
-        outputs = next(len(row) for row in found if row is not None)
-        return [
-            tuple(None if row is None else row[o] for row in found)
-            for o in range(outputs)
-        ]
+        return list(zip(*(f(*row) for row in rows)))
 
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
         """The sum of c f(a_i, b_j) over a form's pairs."""
         total = None
         for p, (i, j) in enumerate(zip(form.left, form.right)):
-            if a[i] is None or b[j] is None:
-                continue
             total = plus(total, weighed(form, p, f(a[i], b[j])))
         return total
 
     def zeros(self, value: jax.Array, k: int) -> Any:
         """K tangents of zeros."""
         return (jnp.zeros_like(value),) * k
-
-    def fill(self, first: Any, like: Any) -> Any:
-        """Writes zeros out where ``like`` has a tangent."""
-        some = next(t for t in (*first, *like) if t is not None)
-        return tuple(
-            jnp.zeros(some.shape, some.dtype) if t is None and o is not None else t
-            for t, o in zip(first, like)
-        )
 
     def move(self, first: Any, source: int, target: int) -> Any:
         """Moves the axis of the tangents: there is none."""
@@ -98,7 +83,7 @@ class Stacked:
     """Tangents as one array, their axis in front: a program of one size for all k."""
 
     def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Tangents of each output of f, which sees one tangent of each and a None."""
+        """Tangents of each output of f, which sees one tangent, or None, of each."""
         axes = [None if first is None else 0 for first in firsts]
         return jax.vmap(f, in_axes=axes)(*firsts)
 
@@ -113,10 +98,6 @@ class Stacked:
     def zeros(self, value: jax.Array, k: int) -> Any:
         """K tangents of zeros."""
         return jnp.zeros((k, *value.shape), value.dtype)
-
-    def fill(self, first: Any, like: Any) -> Any:
-        """Writes zeros out where ``like`` has a tangent: a stack has all of them."""
-        return first
 
     def move(self, first: Any, source: int, target: int) -> Any:
         """Moves the axis of the tangents."""
@@ -137,11 +118,15 @@ class Streams:
         """The number itself."""
         return x.value
 
+    def constant(self, x: Any) -> Series:
+        """The series of a number that does not depend on x."""
+        return Series(x, None, (None,) * len(self.forms))
+
     def linear(self, bind: Bind, apply: Bind, xs: list[Series]) -> list[Any]:
         """Every part goes through the linear map by itself."""
 
         def part(*parts: Any) -> list:
-            return apply(*(_written(t, x.value) for t, x in zip(parts, xs)))
+            return apply(*(written(t, x.value) for t, x in zip(parts, xs)))
 
         outputs = bind(*(x.value for x in xs))
         firsts = self._first(part, xs, len(outputs))
@@ -225,7 +210,7 @@ class Streams:
         floats = floating(bind, values)
 
         def along(*parts: Any) -> list:
-            tangents = tuple(_written(t, v) for t, v in zip(parts, values))
+            tangents = tuple(written(t, v) for t, v in zip(parts, values))
             return jax.jvp(floats, values, tangents)[1]
 
         def twice(t: tuple, u: tuple) -> list:
@@ -233,14 +218,14 @@ class Streams:
 
         outputs = floats(*values)
         firsts = self._first(along, xs, len(outputs))
-        written = [
+        tangents = [
             x.first if x.first is not None else self.layout.zeros(x.value, self.k)
             for x in xs
         ]
         seconds = []
         for f, form in enumerate(self.forms):
             parts = [x.second[f] for x in xs]
-            total = self._pairs(form, twice, written, values)
+            total = self._pairs(form, twice, tangents, values)
             if any(part is not None for part in parts):
                 total = [plus(a, b) for a, b in zip(along(*parts), total)]
             seconds.append(total)
@@ -251,12 +236,10 @@ class Streams:
         if not isinstance(like, Series):
             return x
         if not isinstance(x, Series):
-            x = Series(x, None, (None,) * len(self.forms))
+            x = self.constant(x)
         first = x.first
         if first is None and like.first is not None:
             first = self.layout.zeros(x.value, self.k)
-        elif first is not None and like.first is not None:
-            first = self.layout.fill(first, like.first)
         second = tuple(
             jnp.zeros(x.value.shape, x.value.dtype)
             if a is None and b is not None
@@ -306,7 +289,7 @@ class Streams:
         total: list[Any] = []
         for p, (i, j) in enumerate(zip(form.left, form.right)):
             t, u = (
-                tuple(_written(first[n], v) for first, v in zip(firsts, values))
+                tuple(written(first[n], v) for first, v in zip(firsts, values))
                 for n in (i, j)
             )
             terms = [weighed(form, p, term) for term in twice(t, u)]
@@ -321,13 +304,13 @@ class Streams:
 
 
 def plus(a: Any, b: Any) -> Any:
-    """A + b where None is zero."""
+    """The sum of two parts, where None is zero."""
     if a is None or b is None:
         return b if a is None else a
     return a + b
 
 
-def _written(part: Any, value: jax.Array) -> jax.Array:
+def written(part: Any, value: jax.Array) -> jax.Array:
     return jnp.zeros_like(value) if part is None else part
 
 

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcon.derivatives._interpreter import Bind, interpret
-from jaxcon.derivatives._streams import floating, plus, restore
+from jaxcon.derivatives._streams import floating, plus, restore, written
 
 
 class Series(NamedTuple):
@@ -48,6 +48,10 @@ class Taylor:
         """The number itself."""
         return x.coefficients[0]
 
+    def constant(self, x: Any) -> Series:
+        """The series of a number that does not depend on x."""
+        return Series((x, *[None] * self.order))
+
     def linear(self, bind: Bind, apply: Bind, xs: list[Series]) -> list[Any]:
         """Every coefficient goes through the linear map by itself."""
         values = [self.value(x) for x in xs]
@@ -56,7 +60,7 @@ class Taylor:
             if all(part is None for part in parts):
                 columns.append([None] * len(columns[0]))
             else:
-                columns.append(apply(*map(_written, parts, values)))
+                columns.append(apply(*map(written, parts, values)))
         return [Series(row) for row in zip(*columns)]
 
     def bilinear(self, bind: Bind, x: Series, y: Series) -> Series:
@@ -134,7 +138,7 @@ class Taylor:
         if not isinstance(like, Series):
             return x
         if not isinstance(x, Series):
-            x = Series((x, *[None] * self.order))
+            x = self.constant(x)
         value = self.value(x)
         return Series(
             tuple(
@@ -231,10 +235,6 @@ def _sum(terms: Any) -> Any:
     return functools.reduce(plus, terms, None)
 
 
-def _written(part: Any, value: jax.Array) -> jax.Array:
-    return jnp.zeros_like(value) if part is None else part
-
-
 def _horner(coefficients: tuple, t: jax.Array) -> Any:
     total = None
     for a in reversed(coefficients):
@@ -257,10 +257,10 @@ def derivative(y: Any, order: int) -> jax.Array:
     return (
         jnp.zeros_like(y.coefficients[0])
         if last is None
-        else math.factorial(order) * last
+        else float(math.factorial(order)) * last
     )
 
 
-def is_straight(y: Any) -> bool:
+def has_no_curvature(y: Any) -> bool:
     """Whether the curve is known to have no second derivative."""
     return not isinstance(y, Series) or all(c is None for c in y.coefficients[2:])
