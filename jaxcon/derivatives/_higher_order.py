@@ -422,9 +422,10 @@ def _laplacian(
 
     def quantity(x: jax.Array) -> Laplacian:
         asked = _checks.terms(weights, directions, x, name)
-        return Laplacian(
-            *(asked if probes is None else _probes(*asked, probes, key, x))
-        )
+        if probes is None:
+            # As they were given: their values are known even under jit.
+            return Laplacian(weights, directions)
+        return Laplacian(*_probes(*asked, probes, key, x))
 
     require = _shared.scalar(name)
     return _shared.value_and(f, name, quantity, require, mode=mode, unroll=unroll)
