@@ -21,10 +21,10 @@ Last         2026-11-21, jax 0.12.0, two CPU cores; no accelerator was measured.
              w  32 n  64 alternating   no penalty  FLOPs 1.0200  time 1.09  noise 1.03
              w  32 n  64 alternating   penalty     FLOPs 1.0199  time 1.10  noise 0.98
 
-Conclusion   The excess is elementwise. 0.1 % of the FLOPs (0.8 % of the small network's) and
-             most of the time is the guard that keeps parameters, multipliers and both
-             optimizers' states to the bit when something is not finite: a select a
-             number. The rest is the derivative engine's own rule for tanh, which costs
+Conclusion   The excess is elementwise. 0.1 % of the FLOPs (0.8 % of the small network's)
+             and most of the time is the guard that keeps parameters, multipliers and
+             both optimizers' states to the bit when something is not finite: a select
+             a number. The rest is the derivative engine's own rule for tanh, which costs
              no time beyond the noise. A conditional instead of the selects brings the
              guard's FLOPs to 0 but small steps to 1.3 of the time.
 """
