@@ -1722,3 +1722,19 @@ def test_weights_may_be_a_list_of_traced_numbers(x64):
         return dv.laplacian(wide_sum, weights=[c] * 20)(x)
 
     np.testing.assert_allclose(at(2.0), 2 * dv.laplacian(wide_sum)(x), rtol=1e-10)
+
+
+@pytest.mark.parametrize("unroll", [True, False, None])
+def test_directions_may_repeat(unroll, x64):
+    d = 24
+    twice = np.concatenate([np.eye(d), np.eye(d)[:3], np.ones((2, d))])
+    weights = np.arange(len(twice)) % 5 / 3.0
+    x = jnp.asarray(example(d))
+
+    def narrow(x):
+        return jnp.sum(jnp.tanh(jnp.asarray(rows(d)) @ x) ** 3)
+
+    hessian = jax.hessian(narrow)(x)
+    expected = sum(c * v @ hessian @ v for c, v in zip(weights, twice))
+    found = dv.laplacian(narrow, weights=weights, directions=twice, unroll=unroll)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)

@@ -84,7 +84,8 @@ def collapsed(
 
     Through a first layer z = W x the sum depends on the directions only by
     :math:`\sum c\, W v v^\top W^\top = R^\top R`, so that the rows of R, as many as z
-    has entries, serve in the place of the W v. The weights must not be negative.
+    has entries, serve in the place of the W v. The weights must not be negative, and
+    directions that are numpy arrays are unit vectors.
     """
     closed = jax.make_jaxpr(f)(x)
     layer = narrowest(closed, len(directions))
@@ -98,8 +99,9 @@ def collapsed(
             return z
         # As many cotangents as z is wide, not as many tangents as there are directions.
         w = reverse(lambda x: layer(x).reshape(-1), x)[1]
-        tangents = w.T
-        if weights is not None or not _are_units(directions):
+        if all(isinstance(v, np.ndarray) for v in directions):
+            tangents = w.T[np.argmax(directions, axis=1)]  # constants: unit vectors
+        else:
             given = _laid_out(directions, unroll=False)
             tangents = jnp.matmul(given, w.T, precision=jax.lax.Precision.HIGHEST)
         if weights is not None:
@@ -114,11 +116,6 @@ def collapsed(
     _warn_of_kinks(algebra, not isinstance(out, Series) or out.second[0] is None)
     along = _written(out, algebra)
     return along.value, along.second[0]
-
-
-def _are_units(directions: Sequence[jax.Array]) -> bool:
-    constant = all(isinstance(v, np.ndarray) for v in directions)
-    return constant and np.array_equal(np.stack(directions), np.eye(len(directions)))
 
 
 @jax.custom_jvp

@@ -167,7 +167,8 @@ def _known(
         known = known._replace(value=value, pairs=dict(zip(plan.pairs, each)))
     if plan.narrow:
         [(t, term)] = laplacians
-        directions = [q.direction(key, terms, x) for key in plan.tangents]
+        # One for every weight, though a direction may stand there twice.
+        directions = [q.direction(key, terms, x) for key in term.keys]
         value, total = _passes.collapsed(f, x, directions, term.weights)
         return known._replace(value=value, sums={t: total})
     if plan.tangents:

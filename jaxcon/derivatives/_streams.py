@@ -89,11 +89,7 @@ class Stacked:
 
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
         """The sum of c f(a_i, b_j) over a form's pairs."""
-        terms = jax.vmap(f)(_pick(a, form.left), _pick(b, form.right))
-        if form.weights is not None:
-            weights = jnp.asarray(form.weights, terms.dtype)
-            terms = terms * weights.reshape(-1, *[1] * (terms.ndim - 1))
-        return jnp.sum(terms, axis=0)
+        return _total(form, jax.vmap(f)(_pick(a, form.left), _pick(b, form.right)))
 
     def zeros(self, value: jax.Array, k: int) -> Any:
         """K tangents of zeros."""
@@ -282,10 +278,7 @@ class Streams:
             left = [_pick(first, form.left) for first in firsts]
             right = [_pick(first, form.right) for first in firsts]
             terms = jax.vmap(lambda t, u: twice(tuple(t), tuple(u)))(left, right)
-            weights = form.weights
-            if weights is None:
-                return [jnp.sum(term, axis=0) for term in terms]
-            return [jnp.tensordot(jnp.asarray(weights, t.dtype), t, 1) for t in terms]
+            return [_total(form, t) for t in terms]
         total: list[Any] = []
         for p, (i, j) in enumerate(zip(form.left, form.right)):
             t, u = (
@@ -317,6 +310,15 @@ def written(part: Any, value: jax.Array) -> jax.Array:
 def _pick(stacked: jax.Array, indices: tuple[int, ...]) -> jax.Array:
     whole = indices == tuple(range(len(stacked)))
     return stacked if whole else stacked[np.array(indices)]
+
+
+def _total(form: Form, terms: jax.Array) -> jax.Array:
+    """Returns the weighted sum over the first axis, that of the pairs."""
+    # No matrix product, whose operands accelerators round by default.
+    if form.weights is not None:
+        weights = jnp.asarray(form.weights, terms.dtype)
+        terms = terms * weights.reshape(-1, *[1] * (terms.ndim - 1))
+    return jnp.sum(terms, axis=0)
 
 
 def _is_float(y: jax.Array) -> bool:
