@@ -1538,6 +1538,31 @@ REFUSED = {
         ValueError,
         "input 5",
     ),
+    "third order backwards": (
+        lambda: derivatives(jnp.prod, Partial((0, 0, 1)), mode="reverse")(X),
+        ValueError,
+        "reverse mode takes derivatives up to the second",
+    ),
+    "complex direction": (
+        lambda: dv.directional_derivative(jnp.sum, np.array([1j, 1, 0]))(X),
+        TypeError,
+        "complex direction",
+    ),
+    "no inputs": (
+        lambda: dv.laplacian(jnp.sum)(X[:0]),
+        ValueError,
+        "at least one input",
+    ),
+    "no outputs": (
+        lambda: dv.jacobian(lambda x: x[:0])(X),
+        ValueError,
+        "f returned shape (0,)",
+    ),
+    "no directions": (
+        lambda: dv.laplacian(jnp.sum, directions=np.ones((0, 3)))(X),
+        ValueError,
+        "directions of shape (0, 3)",
+    ),
     "explain a batch": (
         lambda: loose.explain(jnp.sum, BATCH, Gradient()),
         ValueError,
@@ -1675,43 +1700,6 @@ def test_a_custom_vjp_of_one_number(x64):
     f.defvjp(lambda x: (f(x), x), lambda x, g: (2 * jnp.cos(x) * g,))
     np.testing.assert_allclose(dv.derivative(f)(0.3), 2 * np.cos(0.3), rtol=1e-12)
     np.testing.assert_allclose(dv.derivative(f, 2)(0.3), -2 * np.sin(0.3), rtol=1e-12)
-
-
-LATE_REFUSALS = {
-    "third order backwards": (
-        lambda: derivatives(jnp.prod, Partial((0, 0, 1)), mode="reverse")(X),
-        ValueError,
-        "reverse mode takes derivatives up to the second",
-    ),
-    "complex direction": (
-        lambda: dv.directional_derivative(jnp.sum, np.array([1j, 1, 0]))(X),
-        TypeError,
-        "complex direction",
-    ),
-    "no inputs": (
-        lambda: dv.laplacian(jnp.sum)(X[:0]),
-        ValueError,
-        "at least one input",
-    ),
-    "no outputs": (
-        lambda: dv.jacobian(lambda x: x[:0])(X),
-        ValueError,
-        "f returned shape (0,)",
-    ),
-    "no directions": (
-        lambda: dv.laplacian(jnp.sum, directions=np.ones((0, 3)))(X),
-        ValueError,
-        "directions of shape (0, 3)",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LATE_REFUSALS)
-def test_late_refusals(name):
-    call, error, said = LATE_REFUSALS[name]
-    with pytest.raises(error) as caught:
-        call()
-    assert said in str(caught.value)
 
 
 def test_weights_may_be_a_list_of_traced_numbers(x64):
