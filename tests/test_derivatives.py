@@ -1726,3 +1726,41 @@ def test_directions_may_repeat(unroll, x64):
     expected = sum(c * v @ hessian @ v for c, v in zip(weights, twice))
     found = dv.laplacian(narrow, weights=weights, directions=twice, unroll=unroll)(x)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_quantities_together_in_any_mode(seed, x64):
+    draw = np.random.default_rng(seed)
+    d, m, k = (int(n) for n in draw.integers(1, (7, 4, 5)))
+    w, u, vs = (
+        draw.normal(size=(d, 5)),
+        draw.normal(size=(5, m)),
+        draw.normal(size=(k, d)),
+    )
+    vs[0] = np.eye(d)[d - 1]
+    c, x = draw.integers(-1, 3, k).astype(float), jnp.asarray(draw.normal(size=d))
+    scalar_valued = bool(draw.integers(2))
+
+    def f(x):
+        y = (jnp.tanh(x @ w) + jax.nn.gelu(x @ w)) @ u
+        return y[0] if scalar_valued else y
+
+    j, h = jax.jacfwd(f)(x), jax.hessian(f)(x)
+    a, b = (int(n) for n in draw.integers(0, d, 2))
+    asked = [
+        (Value(), f(x)),
+        (Gradient() if scalar_valued else Jacobian(), j),
+        (Partial(a), j[..., a]),
+        (Partial((a, b)), h[..., a, b]),
+        (Directional(vs[-1]), j @ vs[-1]),
+        (Hessian(), h),
+        (HessianDiagonal(), jnp.diagonal(h, axis1=-2, axis2=-1)),
+        (Laplacian(), jnp.trace(h, axis1=-2, axis2=-1)),
+        (Laplacian(c, vs), sum(c * (h @ v) @ v for c, v in zip(c, vs))),
+    ]
+    picked = [asked[n] for n in draw.permutation(len(asked))[: draw.integers(1, 6)]]
+    mode = [None, "forward", "reverse"][draw.integers(3)]
+    unroll = [None, True, False][draw.integers(3)]
+    wanted, expected = zip(*picked)
+    found = jax.jit(derivatives(f, *wanted, mode=mode, unroll=unroll))(x)
+    chex.assert_trees_all_close(tuple(found), expected, rtol=1e-9, atol=1e-10)
