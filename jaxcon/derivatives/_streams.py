@@ -304,6 +304,7 @@ def plus(a: Any, b: Any) -> Any:
 
 
 def written(part: Any, value: jax.Array) -> jax.Array:
+    """The part of a series of that value, a symbolic zero written out."""
     return jnp.zeros_like(value) if part is None else part
 
 
