@@ -19,8 +19,8 @@ Conditions   A tanh network d-w-w-w-m, w 128, batch n 512 (256 from d = 50; w 64
              are left out: a loop's body is counted once). "loss" and "gradient":
              relative differences from the group's first peer.
 Run          python -m benchmarks.derivatives [--only laplacian-3,…] [--gate]
-             [--figure benchmarks/derivatives.png] [--accelerator]; peers, in a fresh
-             environment: pip install --group peers
+             [--figure benchmarks/derivatives.png] [--accelerator]; the peers are the
+             dependency group of that name (pip 25.1: pip install --group peers)
 Last         2026-11-21, jax 0.12.0, one of two Xeon cores (2 MiB of L2 each); no
              accelerator was measured. Time ratios to the value-only step:
 
