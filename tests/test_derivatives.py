@@ -1244,6 +1244,10 @@ KINKED = {
     "sort": (jnp.sort, "sort"),
     "max": (jnp.max, "reduce_max"),
     "pooling": (pooled, "reduce_window_max"),
+    "where": (lambda x: jnp.where(x > 0, x, 0.0), "where"),
+    "two slopes": (lambda x: jnp.where(x > 0, x, 0.1 * x), "where"),
+    "select": (lambda x: jax.lax.select(x > 0, x, 0.1 * x), "where"),
+    "top_k": (lambda x: jax.lax.top_k(x, 2)[0], "top_k"),
 }
 SMOOTH = {
     "softmax": jax.nn.softmax,
@@ -1255,7 +1259,11 @@ SMOOTH = {
     "silu": jax.nn.silu,
     "mish": jax.nn.mish,
     "mask": lambda x: jnp.where(np.array([True, False, True]), x**2, x),
+    "mask of a line": lambda x: jnp.where(np.array([True, False, True]), x, 0.0),
+    "line": lambda x: 2 * x,
     "norm": jnp.linalg.norm,
+    "sinc": jnp.sinc,
+    "out of reach": lambda x: jnp.sqrt(jnp.where(x > -9, x**2 + 1, 1.0)),
 }
 
 

@@ -40,6 +40,7 @@ class Algebra(Protocol):
     """
 
     Series: type
+    corners: list[str]  # primitives met that have no second derivative somewhere
 
     def value(self, x: Any) -> jax.Array:
         """The number itself."""
@@ -102,8 +103,12 @@ def interpret(
     args: Sequence[Any],
     algebra: Algebra,
     cut: Cut | None = None,
+    compared: Sequence[bool] = (),
 ) -> list[Any]:
-    """Returns the outputs of a jaxpr at args, each an array or a series."""
+    """Returns the outputs of a jaxpr at args, each an array or a series.
+
+    ``compared`` says which arrays among args were found by comparing series.
+    """
     known: dict[Any, Any] = {}
 
     def read(atom: Any) -> Any:
@@ -115,11 +120,15 @@ def interpret(
     known.update(zip(jaxpr.constvars, closed.consts))
     known.update(zip(jaxpr.invars, args))
     needed = _differentiated(jaxpr)
+    found = {v for v, flag in zip(jaxpr.invars, compared) if flag}
     for i, eqn in enumerate(jaxpr.eqns):
         inputs = [read(atom) for atom in eqn.invars]
+        flags = tuple(_is_variable(atom) and atom in found for atom in eqn.invars)
+        if any(flags) or any(isinstance(x, algebra.Series) for x in inputs):
+            found.update(eqn.outvars)
         if needed.isdisjoint(eqn.outvars):
             inputs = _values(inputs, algebra)
-        outputs = _evaluate(_Equation(eqn, jaxpr), inputs, algebra)
+        outputs = _evaluate(_Equation(eqn, jaxpr, flags), inputs, algebra)
         known.update(zip(eqn.outvars, outputs))
         if cut is not None and cut.after == i:
             known[cut.variable] = cut.replace(known[cut.variable])
@@ -190,8 +199,9 @@ def _values(xs: list[Any], algebra: Algebra) -> list[Any]:
 class _Equation:
     """One equation of a jaxpr, that can be evaluated again with other operands."""
 
-    def __init__(self, eqn: Any, jaxpr: Any):
+    def __init__(self, eqn: Any, jaxpr: Any, compared: tuple[bool, ...]):
         self.primitive, self.params = eqn.primitive, eqn.params
+        self.compared = compared  # which operands depend on x, if only by comparison
         self.name = eqn.primitive.name
         self.invars, self.outvars = eqn.invars, eqn.outvars
         self.inner = _inner(eqn)
@@ -248,12 +258,16 @@ def _evaluate(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
     xs = list({id(inputs[i]): inputs[i] for i in active}.values())
     places = [tuple(i for i in active if inputs[i] is x) for x in xs]
     bind = eqn.at(values, places)
+    if eqn.name == "select_n" and eqn.compared[0]:
+        algebra.corners.append("where")
     if len(xs) == 1 and _is_unary(eqn, bind, active):
+        if _selects(eqn):
+            algebra.corners.append("where")
         kinked = eqn.inner is not None and may_have_kinks(eqn.inner.jaxpr)
         kink = _called(eqn) if kinked else None
         return [algebra.unary(eqn.name, bind, xs[0], kink)]
     if eqn.name in _rules.CALLS:
-        return interpret(eqn.inner, inputs, algebra)
+        return interpret(eqn.inner, inputs, algebra, compared=eqn.compared)
     if eqn.name.startswith("custom_vjp_call"):
         raise NoForwardMode("it holds a jax.custom_vjp, which has a backward rule only")
     if eqn.name in _rules.KINKED and not _is_complex(eqn):
@@ -369,6 +383,15 @@ def _is_elementwise(jaxpr: Any) -> bool:
         elif name not in {*_rules.ELEMENTWISE, *_rules.CONSTANT, "broadcast_in_dim"}:
             return False
     return True
+
+
+def _selects(eqn: _Equation) -> bool:
+    """Whether a call selects by operands that were found by comparing series."""
+    if eqn.inner is None:
+        return False
+    pairs = zip(eqn.inner.jaxpr.invars, eqn.compared)
+    given = {v for v, compared in pairs if not compared}
+    return may_have_kinks(eqn.inner.jaxpr, given)
 
 
 def may_have_kinks(jaxpr: Any, given: set[Any] | None = None) -> bool:
