@@ -1641,6 +1641,16 @@ def test_weights_whose_values_are_known_start_narrow_under_jit(weights):
     assert "_triangle" in str(jax.make_jaxpr(operator)(jnp.ones(80)))
 
 
+def test_a_single_tangent_has_the_flops_of_a_jvp():
+    x, v = jnp.ones(6), jnp.ones(6)
+
+    def step(along):
+        return jax.grad(lambda x: along(x) ** 2)
+
+    ours = flops(step(dv.directional_derivative(wide_sum, v)), x)
+    assert ours <= flops(step(lambda x: jax.jvp(wide_sum, (x,), (v,))[1]), x)
+
+
 def test_a_narrow_sum_stays_narrow_beside_an_entry():
     x = jnp.ones(80)
     apart = sum(
