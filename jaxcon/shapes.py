@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcon import derivatives
-from jaxcon.constraints import Constraint
+from jaxcon.constraints import Constraint, batch_part
 from jaxcon.derivatives import Gradient, Partial, Value
 
 Apply = Callable[[Any, jax.Array], jax.Array]
@@ -93,7 +93,7 @@ class Pointwise:
         self, others: Sequence["Pointwise"], params: Any, batch: Any
     ) -> list[jax.Array]:
         """The residuals of several, from one pass through the network."""
-        points = _many(_read(self.on, batch))
+        points = _many(batch_part(self.on, batch))
         # By type too: empty specifications of two kinds are equal tuples.
         asked = {_key(spec): spec for one in others for spec in one.wanted}
         read = derivatives.derivatives(partial(self.apply, params), *asked.values())
@@ -382,7 +382,7 @@ def boundary(
     """
 
     def constraint(params: Any, batch: Any) -> jax.Array:
-        where = _read(on, batch)
+        where = batch_part(on, batch)
         f = partial(apply, params)
         if not flux:
             where = getattr(where, "points", where)
@@ -399,20 +399,6 @@ def boundary(
         return jax.vmap(outflow)(_many(where.points), where.normals)
 
     return constraint
-
-
-def _read(on: Any, batch: Any) -> Any:
-    if on is None:
-        return batch
-    if not isinstance(on, str):
-        return on
-    try:
-        return batch[on]
-    except (KeyError, TypeError, IndexError):
-        has = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
-        raise ValueError(
-            f"constraint points {on!r} are not in the batch, which has {has}"
-        ) from None
 
 
 def _many(points: Any) -> jax.Array:
