@@ -22,7 +22,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     Returns:
         Rows with the same keys. Violations are the largest over all constraints;
         "multipliers" is the largest constraint's sum over its points; "stationarity" and
-        "slackness" are KKT residuals of the trained problem.
+        "slackness" (the largest) are KKT residuals of the trained problem.
     """
     return [
         {
@@ -32,7 +32,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
             "violation (random)": max(outcome.random.values(), default=0.0),
             "multipliers": max(map(abs, outcome.multipliers.values()), default=0.0),
             "stationarity": float(outcome.kkt.stationarity),
-            "slackness": float(outcome.kkt.slackness),
+            "slackness": float(np.max([*outcome.kkt.slackness.values()], initial=0.0)),
             "seconds": outcome.result.seconds,
             "compile seconds": outcome.result.compile_seconds,
         }

@@ -31,6 +31,8 @@ def history(violation, multiplier, constrained=True):
         max_violation=violation,
         violation=both(violation),
         multiplier=both(multiplier),
+        penalty=Constraints(),
+        capped=Constraints(),
         finite=np.ones(len(violation), bool),
         aux=None,
     )
@@ -45,7 +47,7 @@ def outcome(name="augmented", seen=None, **changes):
         "random": {"a": 0.125, "b": 0.0, "c": 0.0625},
         "worst_points": {},
         "multipliers": {"a": -5.5, "b": 4.0, "c": 0.0},
-        "kkt": KKT(11.0, 12.0, 13.0, 14.0, 0.0),
+        "kkt": KKT(11.0, {"c": 12.0}, {"a": 13.0}, {"a": 14.0}, {"a": 0.0, "b": 0.75}),
     }
     return Outcome(name, result, **(values | changes))
 
@@ -58,7 +60,7 @@ EXPECTED = {
     "violation (random)": 0.125,
     "multipliers": 5.5,
     "stationarity": 11.0,
-    "slackness": 0.0,
+    "slackness": 0.75,
     "seconds": 1.25,
     "compile seconds": 1e5 / 3,
 }
