@@ -7,6 +7,7 @@ network with respect to its inputs. Start at `Constraints`, `alternating` and `f
 from importlib.metadata import version as _version
 
 from jaxcon import derivatives as derivatives
+from jaxcon import multipliers as multipliers
 from jaxcon import penalties as penalties
 from jaxcon import points as points
 from jaxcon import shapes as shapes
@@ -20,8 +21,14 @@ from jaxcon.constraints import max_violation as max_violation
 from jaxcon.constraints import proxy as proxy
 from jaxcon.constraints import tighten as tighten
 from jaxcon.constraints import violation as violation
+from jaxcon.diagnosis import Diagnosis as Diagnosis
+from jaxcon.diagnosis import diagnose as diagnose
 from jaxcon.kkt import KKT as KKT
+from jaxcon.kkt import active as active
+from jaxcon.kkt import conflict as conflict
 from jaxcon.kkt import kkt as kkt
+from jaxcon.kkt import least_squares_multipliers as least_squares_multipliers
+from jaxcon.kkt import sensitivity as sensitivity
 from jaxcon.lagrangian import augmented_lagrangian as augmented_lagrangian
 from jaxcon.lagrangian import lagrangian as lagrangian
 from jaxcon.lagrangian import multiplier_estimates as multiplier_estimates
@@ -32,8 +39,21 @@ from jaxcon.primal_dual import PrimalDualState as PrimalDualState
 from jaxcon.primal_dual import alternating as alternating
 from jaxcon.primal_dual import extragradient as extragradient
 from jaxcon.primal_dual import simultaneous as simultaneous
+from jaxcon.selection import best_iterate as best_iterate
+from jaxcon.selection import mixture as mixture
 from jaxcon.training import FitResult as FitResult
 from jaxcon.training import fit as fit
+from jaxcon.transforms import adaptive_penalty as adaptive_penalty
+from jaxcon.transforms import capped as capped
 from jaxcon.transforms import dual_ascent as dual_ascent
+from jaxcon.transforms import every as every
+from jaxcon.transforms import growing_penalty as growing_penalty
+from jaxcon.transforms import method_of_multipliers as method_of_multipliers
+from jaxcon.transforms import nupi as nupi
+from jaxcon.transforms import pid as pid
+from jaxcon.transforms import restart_every as restart_every
+from jaxcon.transforms import restart_when_feasible as restart_when_feasible
+from jaxcon.transforms import scale_by_pi as scale_by_pi
+from jaxcon.transforms import when_stalled as when_stalled
 
 __version__ = _version("jaxcon")

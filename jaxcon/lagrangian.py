@@ -6,12 +6,15 @@ Three classics in this room's words, for :math:`\min f` s.t. :math:`h = 0, g \le
 - Quadratic penalty: `augmented_lagrangian` with multipliers that stay zero.
 - Method of multipliers (Hestenes, Powell, Rockafellar): `augmented_lagrangian`, and
   multipliers replaced by `multiplier_estimates` after each minimisation.
+- Penalty-barrier multipliers (Ben-Tal, Zibulevsky): `penalty_barrier_lagrangian`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from jaxcon.constraints import Constraints, named
@@ -84,7 +87,8 @@ def augmented_lagrangian(
         loss: f, shape ().
         residuals: h and g, each () or (n,).
         multipliers: mu and lambda, shaped like `residuals`.
-        penalty: rho > 0, shape ().
+        penalty: rho > 0: one number, shape (), or a `Constraints` of them, each of shape
+            (); a constraint that has none in it enters as in `lagrangian`.
 
     Returns:
         Shape ().
@@ -105,22 +109,104 @@ def augmented_lagrangian(
         >>> print(jc.augmented_lagrangian(jnp.array(1.0), g, lam, penalty=4.0))
         2.5
     """
+
+    def inequality(g: jax.Array, lam: jax.Array, rho: Any) -> jax.Array:
+        pushing = lam * g + 0.5 * rho * jnp.square(g)
+        resting = -jnp.square(lam) / (2 * rho)
+        return jnp.where(lam + rho * g > 0, pushing, resting)
+
+    return _augmented(loss, residuals, multipliers, penalty, inequality)
+
+
+def penalty_barrier_lagrangian(
+    loss: jax.Array,
+    residuals: Constraints,
+    multipliers: Constraints,
+    penalty: Any,
+    barrier: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    r"""The augmented Lagrangian of the penalty-barrier multiplier method.
+
+    .. math::
+        f + \sum \left( \mu h + \tfrac{\rho}{2} h^2 \right)
+          + \sum \frac{\lambda}{\rho} \varphi(\rho g)
+
+    Equalities are priced as in `augmented_lagrangian`. The price of an inequality is as
+    smooth as :math:`\varphi`, where Rockafellar's has a jump in its second derivative, and
+    scales with its multiplier: one that is zero stays zero, so start from positive ones.
+
+    Args:
+        loss: f, shape ().
+        residuals: h and g, each () or (n,).
+        multipliers: mu and lambda, shaped like `residuals`.
+        penalty: rho > 0, shape (), or a `Constraints` of such numbers.
+        barrier: phi, elementwise, convex and increasing, with phi(0) = 0 and
+            phi'(0) = 1: `penalties.log_quadratic` or `penalties.exponential_quadratic`.
+
+    Returns:
+        Shape ().
+
+    Raises:
+        ValueError: names or shapes of residuals and multipliers differ, or `penalty` is a
+            Python number that is not positive.
+
+    References:
+        Ben-Tal and Zibulevsky, Penalty/Barrier Multiplier Methods for Convex Programming
+        Problems (1997).
+
+    Example:
+        >>> import jaxcon as jc
+        >>> g = jc.Constraints(inequality={"cap": jnp.array(0.5)})
+        >>> lam = jc.Constraints(inequality={"cap": jnp.array(2.0)})
+        >>> phi = jc.penalties.log_quadratic
+        >>> print(penalty_barrier_lagrangian(jnp.array(1.0), g, lam, 4.0, phi))
+        3.0
+    """
+
+    def inequality(g: jax.Array, lam: jax.Array, rho: Any) -> jax.Array:
+        return lam / rho * barrier(rho * g)
+
+    return _augmented(loss, residuals, multipliers, penalty, inequality)
+
+
+def _augmented(
+    loss: jax.Array,
+    residuals: Constraints,
+    multipliers: Constraints,
+    penalty: Any,
+    inequality: Callable[[jax.Array, jax.Array, Any], jax.Array],
+) -> jax.Array:
+    """The sum of all terms; `inequality` prices g of a constraint that has a penalty."""
     check_match(residuals, multipliers)
     check_penalty(penalty)
+    value = loss
+    for kind, name, residual in named(residuals):
+        multiplier = getattr(multipliers, kind)[name]
+        rho = penalty_of(penalty, kind, name)
+        if rho is None:
+            term = multiplier * residual
+        elif kind == "equality":
+            term = multiplier * residual + 0.5 * rho * jnp.square(residual)
+        else:
+            term = inequality(residual, multiplier, rho)
+        value = value + jnp.sum(term)
+    return value
 
-    def equality(h: jax.Array, mu: jax.Array) -> jax.Array:
-        return jnp.sum(mu * h + 0.5 * penalty * jnp.square(h))
 
-    def inequality(g: jax.Array, lam: jax.Array) -> jax.Array:
-        pushing = lam * g + 0.5 * penalty * jnp.square(g)
-        resting = -jnp.square(lam) / (2 * penalty)
-        return jnp.sum(jnp.where(lam + penalty * g > 0, pushing, resting))
+def penalty_of(penalty: Any, kind: str, name: str) -> Any:
+    """The penalty of one constraint, or None where it has none.
 
-    terms = Constraints(
-        jax.tree.map(equality, residuals.equality, multipliers.equality),
-        jax.tree.map(inequality, residuals.inequality, multipliers.inequality),
-    )
-    return sum(jax.tree.leaves(terms), start=loss)
+    Args:
+        penalty: rho, one number or a `Constraints` of them; or None.
+        kind: "equality" or "inequality".
+        name: the constraint's name.
+
+    Returns:
+        rho of shape (), or None.
+    """
+    if isinstance(penalty, Constraints):
+        return getattr(penalty, kind).get(name)
+    return penalty
 
 
 def multiplier_estimates(
@@ -133,13 +219,15 @@ def multiplier_estimates(
 
     They are the weights of the residuals' gradients in the gradient of the (augmented)
     Lagrangian, and the next multipliers of the method of multipliers. With multipliers
-    zero they are what a quadratic penalty stands for.
+    zero they are what a quadratic penalty stands for. A method made by
+    `jaxcon.alternating` and its like has them at hand, whatever its multipliers and
+    barrier: ``method.estimates(state, batch)``.
 
     Args:
         residuals: h and g, each () or (n,).
         multipliers: mu and lambda, shaped like `residuals`.
-        penalty: rho > 0, shape (); None for the plain Lagrangian, whose estimates are
-            the multipliers themselves.
+        penalty: rho > 0, shape (), or a `Constraints` of such numbers; None, or none for
+            a constraint, for the plain Lagrangian, whose estimates are the multipliers.
 
     Returns:
         Estimates, shaped like `residuals`.
@@ -151,15 +239,20 @@ def multiplier_estimates(
     check_match(residuals, multipliers)
     if penalty is None:
         return multipliers
+
+    def estimate(kind: str, name: str, residual: jax.Array) -> jax.Array:
+        multiplier = getattr(multipliers, kind)[name]
+        rho = penalty_of(penalty, kind, name)
+        if rho is None:
+            return multiplier
+        moved = multiplier + rho * residual
+        return moved if kind == "equality" else jnp.maximum(moved, 0)
+
     return Constraints(
-        jax.tree.map(
-            lambda h, mu: mu + penalty * h, residuals.equality, multipliers.equality
-        ),
-        jax.tree.map(
-            lambda g, lam: jnp.maximum(lam + penalty * g, 0),
-            residuals.inequality,
-            multipliers.inequality,
-        ),
+        *(
+            {name: estimate(kind, name, entry) for name, entry in entries.items()}
+            for kind, entries in zip(Constraints._fields, residuals)
+        )
     )
 
 
@@ -167,20 +260,34 @@ def check_penalty(penalty: Any) -> None:
     """Refuses a penalty that is known and not positive.
 
     Args:
-        penalty: rho, or None; a tracer passes, its value is not known here.
+        penalty: rho, one number or a `Constraints` of them, or None; a tracer passes,
+            its value is not known here.
 
     Raises:
         ValueError: at zero (the quadratic term divides by it), negative or NaN.
-        TypeError: it is a function.
+        TypeError: it is no number.
     """
-    if penalty is None or isinstance(penalty, Tracer):
-        return
-    if callable(penalty):
-        raise TypeError(f"penalty must be one number, got {type(penalty).__name__}")
-    if not penalty > 0:
-        raise ValueError(
-            f"penalty must be > 0, got {penalty}; for a plain Lagrangian use penalty=None"
-        )
+    for name, rho in (
+        [(f" of {name!r}", rho) for _, name, rho in named(penalty)]
+        if isinstance(penalty, Constraints)
+        else [("", penalty)]
+    ):
+        if rho is None:
+            continue
+        # Not `rho > 0`: while something else is traced, that would be a tracer.
+        value = rho if isinstance(rho, Tracer) else np.asarray(rho)
+        if value.shape != () or not (
+            jnp.issubdtype(value.dtype, jnp.integer)
+            or jnp.issubdtype(value.dtype, jnp.floating)
+        ):
+            raise TypeError(
+                f"penalty{name} must be one number, got {type(rho).__name__}"
+            )
+        if not isinstance(value, Tracer) and not value > 0:
+            raise ValueError(
+                f"penalty{name} must be > 0, got {rho}; for a plain Lagrangian use "
+                "penalty=None"
+            )
 
 
 def check_match(residuals: Constraints, multipliers: Constraints) -> None:

@@ -133,3 +133,66 @@ def log_barrier(g: jax.Array) -> jax.Array:
     """
     inside = g < 0
     return jnp.where(inside, -jnp.log(jnp.where(inside, -g, 1.0)), jnp.inf)
+
+
+def log_quadratic(t: jax.Array) -> jax.Array:
+    r"""Penalty-barrier function: logarithmic inside, quadratic near and beyond zero.
+
+    .. math::
+        \varphi(t) = t + \tfrac12 t^2 \quad (t \ge -\tfrac12), \qquad
+        \varphi(t) = -\tfrac14 \log(-2t) - \tfrac38 \quad (t < -\tfrac12)
+
+    Twice continuously differentiable, finite everywhere, with phi(0) = 0 and
+    phi'(0) = 1: a `barrier` of `jaxcon.lagrangian.penalty_barrier_lagrangian`.
+
+    Args:
+        t: rho times an inequality residual, any shape.
+
+    Returns:
+        Cost of the same shape, negative where t < 0.
+
+    References:
+        Ben-Tal and Zibulevsky, Penalty/Barrier Multiplier Methods for Convex Programming
+        Problems (1997).
+
+    Example:
+        >>> print(log_quadratic(jnp.array([-0.5, 0.0, 2.0])))
+        [-0.375  0.     4.   ]
+    """
+    # Each branch gets an argument of its own range, or the other's slope would be NaN.
+    far = t < -0.5
+    near = jnp.where(far, 0.0, t)
+    return jnp.where(
+        far,
+        -0.25 * jnp.log(-2 * jnp.where(far, t, -1.0)) - 0.375,
+        near + 0.5 * jnp.square(near),
+    )
+
+
+def exponential_quadratic(t: jax.Array) -> jax.Array:
+    r"""Penalty-barrier function: exponential inside, quadratic beyond zero.
+
+    .. math::
+        \varphi(t) = e^t - 1 \quad (t \le 0), \qquad
+        \varphi(t) = t + \tfrac12 t^2 \quad (t > 0)
+
+    The exponential method of multipliers with its price of a large violation bounded by
+    a parabola: e to the power of one step too long would overflow.
+
+    Args:
+        t: rho times an inequality residual, any shape.
+
+    Returns:
+        Cost of the same shape, negative where t < 0.
+
+    References:
+        Kort and Bertsekas, A New Penalty Function Method for Constrained Minimization
+        (1972); Ben-Tal and Zibulevsky, Penalty/Barrier Multiplier Methods for Convex
+        Programming Problems (1997).
+
+    Example:
+        >>> print(exponential_quadratic(jnp.array([0.0, 2.0])))
+        [0. 4.]
+    """
+    beyond = jnp.maximum(t, 0)
+    return jnp.expm1(jnp.minimum(t, 0)) + beyond + 0.5 * jnp.square(beyond)

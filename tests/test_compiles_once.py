@@ -21,7 +21,7 @@ def counted(order=jc.alternating, penalty=1.0):
         loss,
         jc.Constraints(
             {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
-            {"cap": lambda p, batch: batch @ p["w"] - 5.0},
+            {"cap": lambda p, batch: jnp.mean(batch @ p["w"]) - 5.0},
         ),
         optax.adam(0.01),
         jc.dual_ascent(optax.sgd(0.1)),

@@ -3,9 +3,12 @@
 import importlib
 import inspect
 import re
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxcon as jc
@@ -117,6 +120,115 @@ FORMULAS = {
 }
 
 
+ETA, RHO, CAP, SHARE = 0.3, 0.7, 0.4, 0.9
+KP, KI, KD, NU = 0.8, 0.5, 1.5, 0.6
+
+
+def ascent(e, m, v, clamp):
+    for e_t in e:
+        m = clamp(m + ETA * e_t)
+        yield m
+
+
+def method_of_multipliers(e, m, v, clamp):
+    for e_t in e:
+        m = clamp(m + RHO * e_t)
+        yield m
+
+
+def pi(e, m, v, clamp, eta=1.0, zero=False):
+    xi = np.zeros_like(m) if zero else e[0]
+    for e_t in e:
+        before, xi = xi, NU * xi + (1 - NU) * e_t
+        m = clamp(m + eta * (KI * e_t + KP * (xi - before)))
+        yield m
+
+
+def nupi(e, m, v, clamp):
+    return pi(e, m, v, clamp, ETA, zero=True)
+
+
+def pid(e, m, v, clamp):
+    before, integral = e[0], np.zeros_like(m)
+    for e_t in e:
+        rise, integral = clamp(e_t - before), clamp(integral + e_t)
+        before = e_t
+        yield clamp(KP * e_t + KI * integral + KD * rise)
+
+
+def capped(e, m, v, clamp):
+    for e_t in e:
+        m = clamp(np.clip(m + ETA * e_t, -CAP, CAP))
+        yield m
+
+
+def restart_when_feasible(e, m, v, clamp):
+    for e_t in e:
+        m = clamp(np.where((e_t <= 0) & (clamp is positive_part), 0, m + ETA * e_t))
+        yield m
+
+
+def when_stalled(e, m, v, clamp):
+    for t, e_t in enumerate(e):
+        m = clamp(m + ETA * e_t) if t > 0 and v[t] >= SHARE * v[t - 1] else m
+        yield m
+
+
+SGD = jc.dual_ascent(optax.sgd(ETA))
+
+# function: (its formula, a transform it makes, the multipliers after each call in NumPy
+# from residuals, first multipliers, objectives and what keeps inequalities' >= 0)
+RECURSIONS = {
+    jc.dual_ascent: (
+        r"""\mu \leftarrow \mu + \eta h, \qquad
+        \lambda \leftarrow \max(0, \lambda + \eta g).""",
+        SGD,
+        ascent,
+    ),
+    jc.method_of_multipliers: (
+        r"""\mu \leftarrow \mu + \rho h, \qquad
+        \lambda \leftarrow \max(\lambda + \rho g, 0)""",
+        jc.method_of_multipliers(),
+        method_of_multipliers,
+    ),
+    jc.scale_by_pi: (
+        r"""u_t = k_i e_t + k_p (\xi_t - \xi_{t-1}), \qquad
+        \xi_t = \nu \xi_{t-1} + (1 - \nu) e_t""",
+        # Ascent of rate 1 adds its increments up.
+        jc.dual_ascent(optax.chain(jc.scale_by_pi(KP, KI, NU), optax.sgd(1.0))),
+        pi,
+    ),
+    jc.nupi: (
+        r"""\mu_{t+1} = \mu_t + \eta \left( k_i e_t + k_p (\xi_t - \xi_{t-1}) \right),
+        \qquad \xi_t = \nu \xi_{t-1} + (1 - \nu) e_t""",
+        jc.nupi(ETA, KP, KI, NU, init="zero"),
+        nupi,
+    ),
+    jc.pid: (
+        r"""D_t &= \max(g_t - g_{t-1}, 0), \qquad I_t = \max(I_{t-1} + g_t, 0) \\
+        \lambda_{t+1} &= \max(k_p g_t + k_i I_t + k_d D_t, 0)""",
+        jc.pid(KP, KI, KD),
+        pid,
+    ),
+    jc.capped: (
+        r"""\mu \leftarrow \min(\max(\mu, -c), c), \qquad
+        \lambda \leftarrow \min(\max(\lambda, 0), c)""",
+        jc.capped(SGD, CAP),
+        capped,
+    ),
+    jc.restart_when_feasible: (
+        r"\lambda \leftarrow 0 \quad \text{where} \quad g \le 0",
+        jc.restart_when_feasible(SGD),
+        restart_when_feasible,
+    ),
+    jc.when_stalled: (
+        r"v_t \ge \omega v_{t-1}",
+        jc.when_stalled(SGD, SHARE),
+        when_stalled,
+    ),
+}
+
+
 def flat(value):
     """One array: of Constraints, the points of all entries as they were written."""
     if isinstance(value, jc.Constraints):
@@ -137,10 +249,42 @@ def test_the_formula_stands_in_the_docstring_and_is_the_function(x64, function):
         )
 
 
-@pytest.mark.parametrize("room", ["penalties", "lagrangian"])
+@pytest.mark.parametrize("function", RECURSIONS, ids=lambda f: f.__name__)
+def test_the_recursion_stands_in_the_docstring_and_is_the_transform(x64, function):
+    formula, dual, in_numpy = RECURSIONS[function]
+    words = " ".join(inspect.getdoc(function).split())
+    assert " ".join(formula.split()) in words
+    h, g = RNG.normal(size=(2, 20, 5))
+    v = RNG.uniform(0.5, 1.5, size=20)
+    multipliers = jc.Constraints({"h": jnp.zeros(5)}, {"g": jnp.zeros(5)})
+    state, path = dual.init(multipliers), []
+    for t in range(20):
+        residuals = jc.Constraints({"h": jnp.array(h[t])}, {"g": jnp.array(g[t])})
+        estimates = jc.multiplier_estimates(residuals, multipliers, RHO)
+        penalty = jax.tree.map(lambda _: jnp.array(RHO), residuals)
+        extra = {"value": v[t], "estimates": estimates, "penalty": penalty}
+        moves, state = optax.with_extra_args_support(dual).update(
+            residuals, state, multipliers, **extra
+        )
+        multipliers = optax.apply_updates(multipliers, moves)
+        path.append(multipliers)
+    mu = np.stack([multipliers.equality["h"] for multipliers in path])
+    lam = np.stack([multipliers.inequality["g"] for multipliers in path])
+    # Twenty sums of numbers of size ten: some roundings of float64.
+    close = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-13)
+    close(mu, list(in_numpy(h, np.zeros(5), v, lambda m: m)))
+    close(lam, list(in_numpy(g, np.zeros(5), v, positive_part)))
+
+
+TRANSFORMS = [
+    f"transforms.{room}" for room in ("_ascent", "_bounds", "_control", "_timing")
+]
+
+
+@pytest.mark.parametrize("room", ["penalties", "lagrangian", *TRANSFORMS])
 def test_no_formula_of_these_rooms_goes_unevaluated(room):
     module = importlib.import_module(f"jaxcon.{room}")
     for name, function in inspect.getmembers(module, inspect.isfunction):
         own = function.__module__ == module.__name__
         if own and re.search(r":math:|\.\. math::", str(function.__doc__)):
-            assert function in FORMULAS, name
+            assert function in FORMULAS | RECURSIONS, name

@@ -14,8 +14,9 @@ PACKAGE = Path(__file__).parent.parent / "jaxcon"
 ORDER = [
     {"constraints", "penalties", "projections", "derivatives"},
     {"shapes", "points", "lagrangian", "multipliers", "identify"},
-    {"kkt", "transforms", "layers", "certify"},
+    {"kkt", "selection", "transforms", "layers", "certify"},
     {"primal_dual"},
+    {"diagnosis"},
     {"training"},
     {"comparison"},
     {"report"},
@@ -35,9 +36,11 @@ ONLY = {
     "multipliers": {"constraints", "penalties"},
     "identify": {"constraints", "derivatives"},
     "kkt": {"constraints", "lagrangian"},
-    "transforms": {"constraints", "projections"},
+    "selection": {"constraints"},
+    "transforms": {"constraints", "lagrangian", "projections"},
     "layers": {"projections"},
     "certify": {"constraints", "derivatives"},
+    "diagnosis": {"constraints", "primal_dual"},
 }
 
 # Imported inside functions, so that who does not use them need not have them.

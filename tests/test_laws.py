@@ -57,13 +57,25 @@ FEASIBLE = jc.Constraints(
 )
 
 
-def dual_case(optimizer):
-    dual = jc.dual_ascent(optimizer)
+def dual_case(dual):
+    dual = optax.with_extra_args_support(dual)
 
     def update(tree):
         residuals, multipliers, state = tree
-        climbs, state = dual.update(residuals, state, multipliers)
+        climbs, state = dual.update(
+            residuals,
+            state,
+            multipliers,
+            value=1.0 + residuals.inequality["g"],
+            estimates=jc.multiplier_estimates(residuals, multipliers, 0.5),
+            penalty=jax.tree.map(lambda _: jnp.array(0.5, float), residuals),
+        )
         return residuals, optax.apply_updates(multipliers, climbs), state
+
+    def begun(residuals, multipliers):
+        """After one call, since some transforms leave their first one out."""
+        _, _, state = update((residuals, multipliers, dual.init(multipliers)))
+        return residuals, multipliers, state
 
     def rests(after, before):
         jax.tree.map(np.testing.assert_array_equal, after[1], before[1])
@@ -71,8 +83,33 @@ def dual_case(optimizer):
     zero = jc.zero_multipliers(RESIDUALS)
     return Case(
         update,
-        (RESIDUALS, MULTIPLIERS, dual.init(MULTIPLIERS)),
-        (FEASIBLE, zero, dual.init(zero)),
+        begun(RESIDUALS, MULTIPLIERS),
+        begun(FEASIBLE, zero),
+        rests,
+        carry=lambda after: after,
+    )
+
+
+def primal_case(primal):
+    def loss(params):
+        return jnp.sum((params["w"] - 1.0) ** 4) + params["b"] ** 2
+
+    def update(tree):
+        params, state = tree
+        value, grad = jax.value_and_grad(loss)(params)
+        extra = {"value": value, "grad": grad, "value_fn": loss}
+        moves, state = primal.update(grad, state, params, **extra)
+        return optax.apply_updates(params, moves), state
+
+    def rests(after, before):
+        jax.tree.map(np.testing.assert_array_equal, after[0], before[0])
+
+    start = {"w": jnp.array([1.5, -1.0]), "b": jnp.array(0.5, float)}
+    optimum = {"w": jnp.ones(2), "b": jnp.zeros(())}
+    return Case(
+        update,
+        (start, primal.init(start)),
+        (optimum, primal.init(optimum)),
         rests,
         carry=lambda after: after,
     )
@@ -112,9 +149,21 @@ CASES = {
     "squared_hinge": penalty_case(penalties.squared_hinge, at_rest=[-1.0, 0.0]),
     "huber": penalty_case(penalties.huber),
     "log_barrier": penalty_case(penalties.log_barrier, at_rest=None, last=-0.7),
-    "ascent by sgd": dual_case(optax.sgd(0.5)),
-    "ascent by momentum": dual_case(optax.sgd(0.5, momentum=0.9)),
-    "ascent by adam": dual_case(optax.adam(0.5)),
+    "ascent by sgd": dual_case(jc.dual_ascent(optax.sgd(0.5))),
+    "ascent by momentum": dual_case(jc.dual_ascent(optax.sgd(0.5, momentum=0.9))),
+    "ascent by adam": dual_case(jc.dual_ascent(optax.adam(0.5))),
+    "method of multipliers": dual_case(jc.method_of_multipliers()),
+    "nupi": dual_case(jc.nupi(0.5, kp=2.0, nu=0.5)),
+    "nupi from zero": dual_case(jc.nupi(0.5, kp=-0.2, nu=0.5, init="zero")),
+    "pid": dual_case(jc.pid(0.3, 0.2, 0.1)),
+    "capped": dual_case(jc.capped(jc.nupi(0.5, kp=2.0), 0.8)),
+    "restart when feasible": dual_case(
+        jc.restart_when_feasible(jc.dual_ascent(optax.adam(0.5)))
+    ),
+    "every": dual_case(jc.every(jc.dual_ascent(optax.adam(0.5)), 2)),
+    "when stalled": dual_case(jc.when_stalled(jc.dual_ascent(optax.adam(0.5)))),
+    "restarted adam": primal_case(jc.restart_every(optax.adam(0.1), 2)),
+    "restarted lbfgs": primal_case(jc.restart_every(optax.lbfgs(), 2)),
 } | {
     f"{order.__name__}, penalty {penalty}": order_case(order, penalty)
     for order in (jc.simultaneous, jc.alternating, jc.extragradient)

@@ -481,7 +481,7 @@ def test_the_penalty_is_kept_in_the_loss_s_dtype(dtype, order):
         penalty=2.0,
     )
     state = method.init(jnp.ones(2))
-    assert state.penalty.dtype == dtype
+    assert state.penalty.equality["h"].dtype == dtype
     assert state.multipliers.equality["h"].dtype == dtype
     assert jax.eval_shape(method.step, state)[0].params.dtype == dtype
 

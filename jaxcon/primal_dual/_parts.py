@@ -1,0 +1,360 @@
+"""What the three orders share: the problem, looked at and priced; moves, made or not."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcon import multipliers as kinds_of
+from jaxcon.constraints import (
+    Constraints,
+    check_constraints,
+    evaluate,
+    max_violation,
+    violation,
+    worst,
+)
+from jaxcon.lagrangian import (
+    augmented_lagrangian,
+    check_match,
+    lagrangian,
+    penalty_barrier_lagrangian,
+)
+from jaxcon.multipliers import Indexed, Kinds
+from jaxcon.primal_dual._dual import Dual, capped, make_dual
+from jaxcon.primal_dual._state import Info, Loss, Method, PrimalDualState
+from jaxcon.transforms import PenaltyRule, penalty_rule
+
+Step = Callable[..., tuple[PrimalDualState, Info]]
+
+
+class Point(NamedTuple):
+    """Loss and residuals at some parameters, and how to pull weights back from them."""
+
+    loss: jax.Array
+    residuals: Constraints
+    pullback: Callable[[tuple[jax.Array, Constraints]], tuple[Any]]
+    aux: Any
+
+
+class Prices(NamedTuple):
+    """What the dual side moves, as far as a batch can touch it."""
+
+    multipliers: Constraints
+    penalty: Any
+    dual: Any
+    rule: Any
+
+
+class Parts(NamedTuple):
+    """The problem and its transforms, made ready."""
+
+    loss: Loss
+    constraints: Constraints
+    primal: optax.GradientTransformationExtraArgs
+    dual: Dual
+    rule: PenaltyRule | None
+    barrier: Any
+    kinds: Kinds
+    dual_batch: bool
+
+    def split(self, batch: Any) -> tuple[Any, Any]:
+        """The batches of the primal's and of the dual's move."""
+        if not self.dual_batch:
+            return batch, batch
+        if not (isinstance(batch, tuple) and len(batch) == 2):
+            raise ValueError(
+                "with dual_batch=True a batch is a pair, (batch of the parameters' move, "
+                f"batch of the multipliers' move), got {type(batch).__name__}"
+            )
+        return batch
+
+    def terms(
+        self, params: Any, batch: Any
+    ) -> tuple[tuple[jax.Array, Constraints], Any]:
+        """Loss and residuals, and what the loss returned beside its value."""
+        value, aux = _scalar_loss(self.loss(params, batch))
+        return (value, evaluate(self.constraints, params, batch)), aux
+
+    def objective(
+        self,
+        loss: jax.Array,
+        residuals: Constraints,
+        multipliers: Constraints,
+        penalty: Any,
+    ) -> jax.Array:
+        """The (augmented) Lagrangian."""
+        if penalty is None:
+            return lagrangian(loss, residuals, multipliers)
+        if self.barrier is not None:
+            return penalty_barrier_lagrangian(
+                loss, residuals, multipliers, penalty, self.barrier
+            )
+        return augmented_lagrangian(loss, residuals, multipliers, penalty)
+
+    def look(self, params: Any, batch: Any) -> Point:
+        """One forward pass, ready to be pulled back with any multipliers."""
+        (loss, residuals), pullback, aux = jax.vjp(
+            lambda params: self.terms(params, batch), params, has_aux=True
+        )
+        return Point(loss, residuals, pullback, aux)
+
+    def look_again(self, params: Any, point: Point, batch: Any) -> Constraints:
+        """The residuals that the dual sees at `point`: of its own batch, if it has one."""
+        if not self.dual_batch:
+            return point.residuals
+        return evaluate(self.constraints, params, batch)
+
+    def prices(self, state: PrimalDualState, batch: Any) -> Prices:
+        """What a batch can touch of the dual side."""
+        return Prices(
+            kinds_of.gather(self.kinds, state.multipliers, batch),
+            state.penalty,
+            self.dual.gather(state.dual, batch),
+            state.rule,
+        )
+
+    def read(self, prices: Prices, residuals: Constraints, batch: Any) -> Constraints:
+        """The multiplier of each residual."""
+        multipliers = kinds_of.read(self.kinds, prices.multipliers, residuals, batch)
+        check_match(residuals, multipliers)
+        return multipliers
+
+    def weigh(
+        self, point: Point, prices: Prices, batch: Any
+    ) -> tuple[Constraints, jax.Array, Any]:
+        """Multipliers, objective and its gradient with respect to the parameters."""
+        # The objective is a function of two things only, so its gradient there is the
+        # pullback's weights: 1 for the loss and the multiplier estimates for h and g.
+        multipliers = self.read(prices, point.residuals, batch)
+        value, weights = jax.value_and_grad(self.objective, argnums=(0, 1))(
+            point.loss, point.residuals, multipliers, prices.penalty
+        )
+        return multipliers, value, point.pullback(weights)[0]
+
+    def descend(
+        self,
+        state: PrimalDualState,
+        batch: Any,
+        penalty: Any,
+        weighed: tuple[Constraints, jax.Array, Any],
+    ) -> tuple[Any, Any]:
+        """New parameters and primal state; line searches see the same objective."""
+        multipliers, value, gradient = weighed
+
+        def value_fn(params: Any) -> jax.Array:
+            (loss, residuals), _ = self.terms(params, batch)
+            return self.objective(loss, residuals, multipliers, penalty)
+
+        updates, primal = self.primal.update(
+            gradient,
+            state.primal,
+            state.params,
+            value=value,
+            grad=gradient,
+            value_fn=value_fn,
+        )
+        return optax.apply_updates(state.params, updates), primal
+
+    def climb(
+        self, prices: Prices, loss: jax.Array, residuals: Constraints, batch: Any
+    ) -> Prices:
+        """New multipliers and penalties: the residuals are the dual gradient."""
+        multipliers = self.read(prices, residuals, batch)
+        # What a transform does not ask for is never computed: XLA leaves it out.
+        value, estimates = jax.value_and_grad(self.objective, argnums=1)(
+            loss, residuals, multipliers, prices.penalty
+        )
+        moved, dual = self.dual.update(
+            kinds_of.ascent(self.kinds, prices.multipliers, residuals, batch),
+            prices.dual,
+            prices.multipliers,
+            value=value,
+            estimates=estimates,
+            penalty=prices.penalty,
+        )
+        penalty, rule = prices.penalty, prices.rule
+        if self.rule is not None:
+            penalty, rule = self.rule.update(
+                residuals, rule, penalty, multipliers, value
+            )
+        return Prices(moved, penalty, dual, rule)
+
+
+def make_parts(
+    loss: Loss,
+    constraints: Constraints,
+    primal: optax.GradientTransformation,
+    dual: Any,
+    penalty: Any,
+    barrier: Any,
+    multipliers: Kinds,
+    dual_batch: bool,
+) -> Parts:
+    """Checks what a user passed to an order."""
+    check_constraints(constraints)
+    rule = penalty_rule(penalty, constraints)
+    kinds_of.check_kinds(multipliers, constraints)
+    if barrier is not None and rule is None:
+        raise ValueError("barrier= needs a penalty: pass penalty= too")
+    for name, kind in multipliers.items():
+        if dual_batch and isinstance(kind, Indexed):
+            raise ValueError(
+                f"the indexed multipliers of {name!r} move with their own samples' "
+                "batch: they go without dual_batch=True"
+            )
+    return Parts(
+        loss,
+        constraints,
+        optax.with_extra_args_support(primal),
+        make_dual(dual, multipliers, constraints),
+        rule,
+        barrier,
+        multipliers,
+        dual_batch,
+    )
+
+
+def make_method(parts: Parts, step: Step) -> Method:
+    """A method of that step."""
+
+    def residuals(params: Any, batch: Any = None) -> Constraints:
+        return evaluate(parts.constraints, params, parts.split(batch)[0])
+
+    def estimates(state: PrimalDualState, batch: Any = None) -> Constraints:
+        here, _ = parts.split(batch)
+        (loss, residuals), _ = parts.terms(state.params, here)
+        multipliers = parts.read(parts.prices(state, here), residuals, here)
+        return jax.grad(parts.objective, argnums=1)(
+            loss, residuals, multipliers, state.penalty
+        )
+
+    return Method(partial(_init, parts), step, estimates, residuals)
+
+
+def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
+    here, _ = parts.split(batch)
+    params = jax.tree.map_with_path(_float_leaf, params)
+    (loss, residuals), _ = jax.eval_shape(parts.terms, params, here)
+    penalty, rule = None, ()
+    if parts.rule is not None:
+        penalty, rule = parts.rule.init(residuals, loss.dtype)
+    # A penalty-barrier price scales with its multiplier: one of zero would stay zero.
+    start = 0.0 if parts.barrier is None else 1.0
+    multipliers = kinds_of.start(parts.kinds, residuals, start)
+    state = PrimalDualState(
+        params=params,
+        multipliers=multipliers,
+        penalty=penalty,
+        primal=parts.primal.init(params),
+        dual=parts.dual.init(multipliers),
+        rule=rule,
+        step=jnp.zeros((), jnp.int32),
+        skipped=jnp.zeros((), jnp.int32),
+    )
+    # Indices and networks that do not fit their residual speak now, not in the step.
+    jax.eval_shape(
+        lambda state: parts.read(parts.prices(state, here), residuals, here), state
+    )
+    return state
+
+
+def finish(
+    parts: Parts,
+    state: PrimalDualState,
+    batch: Any,
+    point: Point,
+    before: Prices,
+    seen: Any,
+    moved: tuple[Any, Any, Prices],
+) -> tuple[PrimalDualState, Info]:
+    """Moves if all that was `seen` and comes of it is finite, else touches nothing.
+
+    Args:
+        parts: the method's.
+        state: before the step.
+        batch: as it was passed to the step.
+        point: where the step began.
+        before: the dual side as the step found it.
+        seen: all residuals and gradients that the moves came of.
+        moved: new parameters, new state of the primal transform, new prices.
+
+    Returns:
+        The state after the step, and its info.
+    """
+    here, there = parts.split(batch)
+    params, primal, after = moved
+    # A finite gradient can still overflow the parameters.
+    finite = _all_finite((point.loss, seen, params, after.multipliers, after.penalty))
+    # Selecting fuses with the update; a conditional would copy every buffer, and an
+    # accelerator would wait for the host to read its predicate. Of indexed multipliers
+    # only the batch's rows are selected: the tables are as large as the data.
+    params, primal, after = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (params, primal, after),
+        (state.params, state.primal, before),
+    )
+    # -inf satisfies g <= 0, but nothing can follow from it: as NaN it is seen.
+    residuals = jax.tree.map(
+        lambda r: jnp.where(jnp.isfinite(r), r, jnp.nan), point.residuals
+    )
+    read = parts.read(before, point.residuals, here)
+    info = Info(
+        loss=point.loss,
+        max_violation=max_violation(residuals),
+        violation=worst(violation(residuals)),
+        multiplier=worst(jax.tree.map(jnp.abs, read)),
+        penalty=Constraints() if state.penalty is None else state.penalty,
+        capped=capped(before.dual, state.multipliers),
+        finite=finite,
+        aux=point.aux,
+    )
+    new = PrimalDualState(
+        params=params,
+        multipliers=kinds_of.scatter(
+            parts.kinds, state.multipliers, after.multipliers, there
+        ),
+        penalty=after.penalty,
+        primal=primal,
+        dual=parts.dual.scatter(state.dual, after.dual, there),
+        rule=after.rule,
+        step=state.step + 1,
+        skipped=state.skipped + jnp.where(finite, 0, 1),
+    )
+    return new, info
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.all(
+        jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+    )
+
+
+def _scalar_loss(value: Any) -> tuple[jax.Array, Any]:
+    value, aux = value if isinstance(value, tuple) else (value, None)
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"loss returned shape {jnp.shape(value)}; it must be one number (), "
+            "e.g. a mean over the batch"
+        )
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(f"loss returned {jnp.result_type(value)}; it must be real")
+    return jnp.asarray(value), aux
+
+
+def _float_leaf(path: Any, leaf: Any) -> jax.Array:
+    name = f"params{jax.tree_util.keystr(path)}"
+    try:
+        dtype = jnp.result_type(leaf)
+    except TypeError:
+        dtype = type(leaf).__name__
+    if not (isinstance(dtype, jnp.dtype) and jnp.issubdtype(dtype, jnp.floating)):
+        raise TypeError(
+            f"{name} is {dtype}; params must hold floating-point arrays only: split the "
+            "rest off first (flax.nnx.split, equinox.partition)"
+        )
+    # A weakly typed leaf (a Python float) would make the second call trace anew.
+    return jnp.asarray(leaf, dtype)

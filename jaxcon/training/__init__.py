@@ -1,0 +1,11 @@
+r"""Repeats: `fit` runs a method's step in chunks on the device and reports from the host.
+
+A chunk is one compiled loop; between chunks the host moves the progress bar, calls back,
+saves and looks for trouble, so nothing in the compiled program waits for it. The number
+of steps in a chunk is data, not shape: whatever `steps` is, `fit` compiles once.
+"""
+
+from jaxcon.training._fit import fit
+from jaxcon.training._result import FitResult, Interrupted, Iterate, NonFiniteError
+
+__all__ = ["FitResult", "Interrupted", "Iterate", "NonFiniteError", "fit"]

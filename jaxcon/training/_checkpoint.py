@@ -1,0 +1,90 @@
+"""What a run saves, and where it goes on from."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+
+
+class Checkpoint:
+    """Saves and restores (state, best) through orbax; does nothing without a place."""
+
+    def __init__(self, place: Any):
+        self.manager = place
+        self.owned = isinstance(place, (str, Path))
+        if self.owned:
+            self.manager = _manager(Path(place))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.owned:
+            self.manager.close()
+
+    def restore(self, fresh: Any) -> Any:
+        if self.manager is None or (step := self.manager.latest_step()) is None:
+            return fresh
+        import orbax.checkpoint as ocp
+
+        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, fresh)
+        place = f"the checkpoint of step {step} in {self.manager.directory}"
+        try:
+            parts = ocp.args.Composite(shapes=ocp.args.JsonRestore())
+            theirs = self.manager.restore(step, args=parts).shapes
+        except (ValueError, KeyError, FileNotFoundError):
+            raise ValueError(f"{place} is none of jaxcon.fit's") from None
+        ours = _shapes(fresh)
+        for name in [*ours, *theirs]:
+            is_, wanted = theirs.get(name, "nothing"), ours.get(name, "nothing")
+            if is_ != wanted:
+                raise ValueError(
+                    f"{place} is of another shape than this run: it has {is_} for "
+                    f"{name}, this run {wanted}; resume with what it was saved from, or "
+                    "save elsewhere"
+                )
+        parts = ocp.args.Composite(reached=ocp.args.StandardRestore(like))
+        return self.manager.restore(step, args=parts).reached
+
+    def save(self, reached: Any, force: bool = False) -> None:
+        if self.manager is None:
+            return
+        import orbax.checkpoint as ocp
+
+        step = int(reached[0].step)
+        if step != self.manager.latest_step():
+            parts = ocp.args.Composite(
+                reached=ocp.args.StandardSave(reached),
+                shapes=ocp.args.JsonSave(_shapes(reached)),
+            )
+            self.manager.save(step, args=parts, force=force)
+        if force:
+            self.manager.wait_until_finished()
+
+
+def _shapes(reached: Any) -> dict[str, str]:
+    """What a checkpoint holds, by path, e.g. {".params['w']": "float32[3]"}."""
+    leaves = jax.tree_util.tree_leaves_with_path(reached)
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}".replace(" ", "")
+        for path, leaf in ((path, jnp.asarray(leaf)) for path, leaf in leaves)
+    }
+
+
+def _manager(folder: Path) -> Any:
+    try:
+        import orbax.checkpoint as ocp
+    except ImportError:
+        raise ImportError(
+            "checkpoints need orbax: pip install 'jaxcon[checkpoint]'"
+        ) from None
+    policies = ocp.checkpoint_managers
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2,
+        save_decision_policy=policies.ContinuousCheckpointingPolicy(
+            minimum_interval_secs=60
+        ),
+    )
+    # Orbax fails in a background thread on a relative path, and says nothing.
+    return ocp.CheckpointManager(folder.resolve(), options=options)

@@ -1,0 +1,101 @@
+"""Finds constraints whose points change while their multipliers stay."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxcon.constraints import named
+from jaxcon.primal_dual import Method, PrimalDualState
+from jaxcon.training._source import Source
+
+# Calls whose arguments are one to one those of the jaxpr they hold.
+CALLS = {
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "remat",
+    "remat2",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+}
+
+
+def moving_points(
+    method: Method, state: PrimalDualState, source: Source, data: Any, count: int
+) -> list[tuple[str, str]]:
+    """Constraints with a multiplier for each point whose points are drawn anew.
+
+    Args:
+        method: what takes the steps.
+        state: a state of the run.
+        source: where batches come from.
+        data: what the source read for the first chunk.
+        count: how many batches that is.
+
+    Returns:
+        (kind, name) of each constraint of n > 1 dense multipliers whose residuals
+        depend on what differs from batch to batch.
+    """
+    if source.draw is not None:
+        drawn, batch = jax.make_jaxpr(source.draw, return_shape=True)(source.key)
+        changes = depends(drawn.jaxpr, [True])
+    elif source.streamed and count > 1:
+        leaves, tree = jax.tree.flatten(data)
+        # Points may be drawn anew only every so many batches.
+        changes = [bool(np.any(rows[1:] != rows[:1])) for rows in leaves]
+        batch = tree.unflatten([rows[0] for rows in leaves])
+    else:
+        return []
+    traced, shapes = jax.make_jaxpr(method.residuals, return_shape=True)(
+        state.params, batch
+    )
+    fixed = [False] * len(jax.tree.leaves(state.params))
+    tree = jax.tree.structure(shapes)
+    moves = tree.unflatten(depends(traced.jaxpr, fixed + changes))
+    return [
+        (kind, name)
+        for kind, name, multiplier in named(state.multipliers)
+        if isinstance(multiplier, jax.Array)
+        and multiplier.size > 1
+        and getattr(moves, kind)[name]
+    ]
+
+
+def depends(jaxpr: Any, changed: list[bool]) -> list[bool]:
+    """Which results of a jaxpr depend on the arguments that changed.
+
+    Args:
+        jaxpr: open, its constants do not change.
+        changed: for each argument.
+
+    Returns:
+        For each result, True where it may.
+    """
+    moved = {var for var, moves in zip(jaxpr.invars, changed) if moves}
+
+    def moves(atom: Any) -> bool:
+        return not isinstance(atom, Literal) and atom in moved
+
+    for eqn in jaxpr.eqns:
+        arguments = [moves(atom) for atom in eqn.invars]
+        results = [any(arguments)] * len(eqn.outvars)
+        inner = _called(eqn)
+        if inner is not None:
+            results = depends(inner, arguments)
+        moved |= {var for var, result in zip(eqn.outvars, results) if result}
+    return [moves(atom) for atom in jaxpr.outvars]
+
+
+def _called(eqn: Any) -> Any:
+    if eqn.primitive.name not in CALLS:
+        return None
+    for name in ("jaxpr", "call_jaxpr"):
+        if name in eqn.params:
+            inner = eqn.params[name]
+            inner = getattr(inner, "jaxpr", inner)
+            return inner if len(inner.invars) == len(eqn.invars) else None
+    return None

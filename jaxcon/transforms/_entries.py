@@ -1,0 +1,121 @@
+"""What the transforms for multipliers share: their type, entries and arguments."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.core import Tracer
+
+
+class DualTransform(optax.GradientTransformationExtraArgs):
+    """A transform for multipliers: its updates climb along the residuals it is given.
+
+    An optax optimizer is none: it descends. What wraps a `DualTransform` is one too.
+    """
+
+
+def is_array(entry: Any) -> bool:
+    """Whether a constraint's entry is its multipliers themselves, () or (n,).
+
+    Args:
+        entry: what stands under a constraint's name: an array, or any other pytree,
+            such as the parameters of a network that computes the multipliers.
+
+    Returns:
+        False for every other pytree; only arrays are projected, capped or restarted.
+    """
+    return jax.tree_util.all_leaves([entry])
+
+
+def map_entries(function: Callable[..., Any], entries: Any, *others: Any) -> Any:
+    """Maps over the entries of one kind, each handed over whole.
+
+    Args:
+        function: of one entry of each dict.
+        entries: name: entry.
+        *others: dicts with the same names.
+
+    Returns:
+        name: result.
+    """
+    return jax.tree.map(
+        function, entries, *others, is_leaf=lambda node: node is not entries
+    )
+
+
+def as_transform(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
+    """Refuses what is no optax transform; lets the rest ignore extra arguments.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user gave.
+
+    Returns:
+        `value`, taking extra arguments.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, optax.GradientTransformation):
+        raise TypeError(
+            f"{name} must be an optax transform such as optax.sgd(0.1), "
+            f"got {type(value).__name__}"
+        )
+    return optax.with_extra_args_support(value)
+
+
+def check_number(
+    name: str, value: Any, rule: str, holds: Callable[[Any], bool]
+) -> None:
+    """Refuses a number that is known and breaks a rule.
+
+    Args:
+        name: of the argument, for the message.
+        value: a number; a tracer passes, its value is not known here.
+        rule: what it must be, for the message.
+        holds: whether it is that.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, Tracer) and not holds(value):
+        raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
+def check_calls(k: Any, name: str = "k") -> None:
+    """Refuses what is no number of calls.
+
+    Args:
+        k: of calls.
+        name: of the argument, for the message.
+
+    Raises:
+        ValueError: it is known, and not 1, 2, 3, ….
+    """
+    check_number(
+        name,
+        k,
+        "a whole number >= 1",
+        lambda k: jnp.issubdtype(jnp.result_type(k), jnp.integer) and k >= 1,
+    )
+
+
+def check_array(transform: str, kind: str, name: str, multiplier: Any) -> None:
+    """Refuses an entry that a transform cannot set to a value.
+
+    Args:
+        transform: who sets it, for the message.
+        kind: "equality" or "inequality".
+        name: of the constraint.
+        multiplier: its entry.
+
+    Raises:
+        ValueError: the entry is not an array.
+    """
+    if jax.tree.leaves(multiplier) and not is_array(multiplier):
+        raise ValueError(
+            f"{transform} sets multipliers to values, and those of {kind} constraint "
+            f"{name!r} are computed from parameters: use dual_ascent or nupi for it"
+        )
