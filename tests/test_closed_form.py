@@ -1,51 +1,95 @@
-"""Every order of moves on every problem with a known primal and dual solution."""
+"""Every way on every problem with a known primal and dual solution."""
+
+from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import jaxcon as jc
+from benchmarks.methods import (
+    FAILURES,
+    TOLERANCE,
+    WAYS,
+    contraction,
+    failure,
+    reach,
+    tight_without_force,
+)
 from benchmarks.problems import PROBLEMS
 
-# float32 rounds residuals of order one at 1e-7, which the problems' conditioning and
-# the multipliers' size blow up a hundredfold; float64 has as much to spare.
-TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
+# One way of each kind; the others, a minute of compiling each, are with the slow tests.
+QUICK = ["alt", "PI", "alt+"]
+SMOOTH = [way for way in WAYS if WAYS[way].smooth]
+# What a float64 eigenvalue, possibly a multiple one, is good for.
+AT_ONE = 1e-6
 
 
-@pytest.mark.parametrize("penalty", [None, 1.0])
+@cache  # both tests below ask for the float64 runs
+def run(way, name, dtype):
+    return reach(WAYS[way], PROBLEMS[name](), dtype)
+
+
+def ways(names, quick):
+    return [
+        pytest.param(way, marks=() if way in quick else pytest.mark.slow)
+        for way in names
+    ]
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
-def test_primal_and_dual_are_reached(dtype, order, name, penalty):
-    problem, atol = PROBLEMS[name](), TOLERANCE[dtype]
-    method = order(
-        problem.loss,
-        problem.constraints,
-        optax.sgd(problem.learning_rate),
-        jc.dual_ascent(optax.sgd(problem.learning_rate)),
-        penalty=penalty,
-    )
-    start = jnp.array(problem.start, dtype)
-    state = jc.fit(method, method.init(start), steps=2000, progress=False).state
-    assert int(state.skipped) == 0
-    assert state.params.dtype == dtype
-    np.testing.assert_allclose(state.params, problem.params, rtol=0, atol=atol)
-    # By name: a tree's leaves come sorted, a problem's as they were written.
-    for kind, name, multiplier in jc.constraints.named(problem.multipliers):
-        got = getattr(state.multipliers, kind)[name]
-        assert got.dtype == dtype
-        np.testing.assert_allclose(got, multiplier, rtol=0, atol=atol, err_msg=name)
-    judged = jc.kkt(problem.loss, problem.constraints, state.params, state.multipliers)
-    for field, residual in judged._asdict().items():
-        # Gradients and residuals scale the error by the problems' norms, below 10.
-        np.testing.assert_allclose(residual, 0, rtol=0, atol=10 * atol, err_msg=field)
+@pytest.mark.parametrize("way", ways(WAYS, QUICK))
+def test_primal_and_dual_are_reached_or_theory_says_why_not(dtype, way, name):
+    # benchmarks/methods.py holds an answer only if it stays within 1e-4 in float32 and
+    # 1e-7 in float64, parameters and multipliers, for twenty steps.
+    reached = run(way, name, dtype)
+    if reached.steps is not None:
+        assert max(reached.primal, reached.dual) <= TOLERANCE[dtype]
+        # Theory must not have said the opposite.
+        assert (way, name) not in FAILURES
+        return
+    # Of smooth ways the next test asks the eigenvalues.
+    assert WAYS[way].smooth or failure(way, name), reached
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("way", ways(SMOOTH, QUICK[:1]))
+def test_the_step_s_eigenvalues_say_who_gets_there(x64, way, name):
+    problem = PROBLEMS[name]()
+    radius = contraction(WAYS[way], problem)
+    if radius is None:
+        assert tight_without_force(problem)
+        return
+    got_there = run(way, name, "float64").steps is not None
+    assert got_there == (radius < 1 - AT_ONE), radius
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_start_is_far_from_the_answer(name):
-    # Or the test above would pass for a method that stands still.
+    # Or the tests above would pass for a way that stands still.
     problem = PROBLEMS[name]()
-    assert np.abs(problem.start - problem.params).max() > 0.2
-    largest = [np.abs(leaf).max() for leaf in jax.tree.leaves(problem.multipliers)]
-    assert max(largest) > 0.2
+    gaps = jax.tree.map(lambda a, b: np.abs(a - b).max(), problem.start, problem.params)
+    assert max(jax.tree.leaves(gaps)) > 0.2
+
+
+# min (p - a)² s.t. p <= 1 (or p = 1): p = min(a, 1), λ = 2 max(a - 1, 0); from both sides.
+@pytest.mark.parametrize("penalty", [None, 1.0])
+@pytest.mark.parametrize("start", [-1.0, 0.5, 1.5, 3.0])
+@pytest.mark.parametrize("aim", [0.0, 2.0])
+def test_an_inequality_ends_active_or_lets_go_from_either_side(
+    x64, aim, start, penalty
+):
+    # A squared slack variable, started at zero, would hold on to it for ever.
+    method = jc.alternating(
+        lambda p, _: (p - aim) ** 2,
+        jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
+        optax.sgd(0.1),
+        jc.dual_ascent(optax.sgd(0.5)),
+        penalty=penalty,
+    )
+    state = jc.fit(method, method.init(start), steps=1000, progress=False).state
+    # 0.8^1000 and less.
+    assert float(state.params) == pytest.approx(min(aim, 1.0), abs=1e-12)
+    multiplier = state.multipliers.inequality["p <= 1"]
+    assert float(multiplier) == pytest.approx(2 * max(aim - 1.0, 0.0), abs=1e-12)

@@ -1,0 +1,335 @@
+"""Which way reaches which optimum, primal and dual, and in how many steps?
+
+Question     For every way to train and every problem with a known solution: how many steps
+             until parameters *and* multipliers stay within the tolerance of it; and where
+             they do not get there, does theory say so?
+Conditions   The problems of benchmarks/problems.py, one learning rate for each (its own),
+             the same for parameters and multipliers; rho = 1 where there is a penalty;
+             ways that search along a line (L-BFGS) move the multipliers every 30 steps.
+             Tolerance 1e-4 in float32, 1e-7 in float64, held for 20 steps.
+             "x1.0050" is no number of steps but the spectral radius of the step's
+             Jacobian at the solution: the factor by which errors grow at each step; 1
+             circles. "-" is a failure listed, with its reason, in FAILURES.
+Run          python -m benchmarks.methods
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxcon as jc
+from benchmarks.problems import PROBLEMS, Problem
+from jaxcon.constraints import named
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
+HELD = 20  # steps for which an answer must stay
+INNER = (
+    30  # steps from one move of the multipliers to the next, where a line is searched
+)
+
+
+class Way(NamedTuple):
+    """A way to train.
+
+    Attributes:
+        make: problem -> method.
+        most: steps after which it counts as not getting there.
+        smooth: whether a step is one differentiable map around the solution, whose
+            eigenvalues say if it gets there.
+    """
+
+    make: Callable[[Problem], jc.Method]
+    most: int = 100_000
+    smooth: bool = True
+
+
+class Reached(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        steps: taken before the answer stayed within the tolerance; None if it did not.
+        primal: largest error of a parameter at the end.
+        dual: largest error of a multiplier, or, where others fit as well, largest KKT
+            residual.
+    """
+
+    steps: int | None
+    primal: float
+    dual: float
+
+
+def ascent(rate: float) -> Any:
+    return jc.dual_ascent(optax.sgd(rate))
+
+
+def by_gradient(
+    order: Any,
+    dual: Callable[[float], Any] = ascent,
+    primal: Callable[[float], Any] = optax.sgd,
+    scale: float = 1.0,
+    smooth: bool = True,
+    **more: Any,
+) -> Way:
+    """Gradient steps at `scale` times the problem's rate."""
+
+    def make(problem: Problem) -> jc.Method:
+        rate = scale * problem.learning_rate
+        return order(
+            problem.loss, problem.constraints, primal(rate), dual(rate), **more
+        )
+
+    return Way(make, smooth=smooth)
+
+
+def by_search(
+    dual: Callable[[], Any] = lambda: jc.every(jc.method_of_multipliers(), INNER),
+    inner: int = INNER,
+    **more: Any,
+) -> Way:
+    """Minimisation by L-BFGS, and a step of the method of multipliers now and then."""
+
+    def make(problem: Problem) -> jc.Method:
+        return jc.alternating(
+            problem.loss,
+            problem.constraints,
+            jc.restart_every(optax.lbfgs(), inner),
+            dual(),
+            **more,
+        )
+
+    return Way(make, most=20_000, smooth=False)
+
+
+def optimistic_ascent(rate: float) -> Any:
+    return jc.dual_ascent(optax.optimistic_gradient_descent(rate))
+
+
+WAYS = {
+    # The plain Lagrangian.
+    "sim": by_gradient(jc.simultaneous),
+    "alt": by_gradient(jc.alternating),
+    "pri": by_gradient(jc.alternating, first="primal"),
+    "ext": by_gradient(jc.extragradient),
+    "opt": by_gradient(
+        jc.simultaneous, optimistic_ascent, optax.optimistic_gradient_descent, 0.5
+    ),
+    "PI": by_gradient(jc.alternating, lambda rate: jc.nupi(rate, kp=1 / rate)),
+    "PID": by_gradient(
+        jc.alternating, lambda rate: jc.pid(1.0, rate, 0.1), smooth=False
+    ),
+    # The augmented one.
+    "sim+": by_gradient(jc.simultaneous, penalty=1.0),
+    "alt+": by_gradient(jc.alternating, penalty=1.0),
+    "pri+": by_gradient(jc.alternating, first="primal", penalty=1.0),
+    "ext+": by_gradient(jc.extragradient, penalty=1.0),
+    "sched": by_gradient(
+        jc.alternating,
+        smooth=False,
+        penalty=optax.linear_schedule(0.1, 1.0, 1000),
+    ),
+    "mom": by_search(penalty=1.0),
+    "grow": by_search(penalty=jc.growing_penalty(1.0, every=INNER, limit=100.0)),
+    "capu": by_search(
+        lambda: jc.when_stalled(jc.method_of_multipliers()),
+        inner=3,
+        penalty=jc.adaptive_penalty(eps=1e-6),
+    ),
+    "log": by_search(penalty=1.0, barrier=jc.penalties.log_quadratic),
+    "exp": by_search(penalty=1.0, barrier=jc.penalties.exponential_quadratic),
+    # Those that theory says cannot get everywhere.
+    "reset": by_gradient(
+        jc.alternating,
+        lambda rate: jc.restart_when_feasible(ascent(rate)),
+        smooth=False,
+        penalty=1.0,
+    ),
+    "fixed": by_gradient(
+        jc.alternating, lambda rate: optax.set_to_zero(), smooth=False, penalty=1.0
+    ),
+}
+
+LEGEND = """
+sim alt pri ext   simultaneous, alternating (dual first, primal first), extragradient
+opt PI PID        optimistic moves of both; PI and PID control of the multipliers
+sim+ ... ext+     the same orders on the augmented Lagrangian, rho = 1
+sched             rho from 0.1 to 1 in 1,000 steps
+mom grow capu     method of multipliers on L-BFGS; with rho growing on demand; with
+                  PECANN-CAPU's conditional and adaptive updates
+log exp           the same with penalty-barrier multipliers
+reset fixed       restarts on feasibility; a fixed penalty, its multipliers zero
+"""
+
+
+def multipliers_of(problem: Problem) -> np.ndarray:
+    return np.concatenate([np.ravel(m) for m in jax.tree.leaves(problem.multipliers)])
+
+
+def tight_without_force(problem: Problem) -> bool:
+    """Whether strict complementarity fails: some g = 0 with lambda = 0."""
+    params = jax.tree.map(jnp.asarray, problem.params)
+    residuals = jc.evaluate(problem.constraints, params)
+    return any(
+        bool(jnp.any((jnp.abs(g) < 1e-6) & (problem.multipliers.inequality[name] == 0)))
+        for kind, name, g in named(residuals)
+        if kind == "inequality"
+    )
+
+
+def failure(way: str, name: str) -> str | None:
+    """Why theory says that a way without a smooth step does not get there, or None."""
+    problem = PROBLEMS[name]()
+    if way == "fixed" and np.abs(multipliers_of(problem)).max() > 0:
+        return "a fixed penalty stops a multiplier over rho short of the constraint"
+    if way in ("log", "exp") and tight_without_force(problem):
+        return "a multiplier that falls to zero with its g falls as 1 over the steps"
+    return FAILURES.get((way, name))
+
+
+OVERSHOOT = "an active inequality that is overshot loses its multiplier at once"
+TOO_SMALL = "rho = 1 is too small: an exact step of the multipliers maps mu to 1 - mu"
+NO_GRADIENT = "the first minimum is x = y = 0, where the constraint has no gradient"
+SEEN = "seen, not predicted: objectives are compared across moves of the multipliers"
+FAILURES = {
+    ("sched", "saddle"): "rho < 1/2 leaves the objective unbounded from below at first",
+    ("mom", "saddle"): TOO_SMALL,
+    ("log", "saddle"): TOO_SMALL,
+    ("exp", "saddle"): TOO_SMALL,
+    ("mom", "hyperbola"): NO_GRADIENT,
+    ("grow", "hyperbola"): NO_GRADIENT,
+    ("log", "hyperbola"): NO_GRADIENT,
+    ("exp", "hyperbola"): NO_GRADIENT,
+} | {
+    ("reset", name): OVERSHOOT
+    for name in (
+        "half disk",
+        "HS22",
+        "HS35",
+        "HS43",
+        "support vectors",
+        "quadratic program",
+        "water filling",
+    )
+}
+
+
+def contraction(way: Way, problem: Problem) -> float | None:
+    """The spectral radius of the step's Jacobian at the solution; None if it has none.
+
+    The step is a map of parameters, multipliers and both transforms' states. Where other
+    multipliers fit as well, errors along them stay, and do not count.
+    """
+    if not way.smooth or tight_without_force(problem):
+        return None
+    method = way.make(problem)
+    state = method.init(jax.tree.map(jnp.asarray, problem.params))
+    state = state._replace(multipliers=jax.tree.map(jnp.asarray, problem.multipliers))
+    for _ in range(3):  # until the transforms' memories are those of standing still
+        state, _ = jax.jit(method.step)(state)
+    moving = (state.params, state.multipliers, state.primal, state.dual)
+    leaves, tree = jax.tree.flatten(moving)
+    floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    sizes = [leaf.size for leaf, floats in zip(leaves, floating) if floats]
+    cuts = np.cumsum(sizes)[:-1]
+
+    def pack(moving: Any) -> jax.Array:
+        leaves = jax.tree.leaves(moving)
+        return jnp.concatenate(
+            [jnp.ravel(leaf) for leaf, floats in zip(leaves, floating) if floats]
+        )
+
+    def step(vector: jax.Array) -> jax.Array:
+        parts = iter(jnp.split(vector, cuts))
+        params, multipliers, primal, dual = tree.unflatten(
+            next(parts).reshape(leaf.shape) if floats else leaf
+            for leaf, floats in zip(leaves, floating)
+        )
+        before = state._replace(
+            params=params, multipliers=multipliers, primal=primal, dual=dual
+        )
+        after, _ = method.step(before)
+        return pack((after.params, after.multipliers, after.primal, after.dual))
+
+    eigenvalues = np.linalg.eigvals(jax.jit(jax.jacfwd(step))(pack(moving)))
+    if not problem.unique:
+        eigenvalues = eigenvalues[np.abs(eigenvalues - 1) > 1e-6]
+    return float(np.abs(eigenvalues).max())
+
+
+def reach(way: Way, problem: Problem, dtype: str) -> Reached:
+    """Runs until the answer is held, or cannot be any more."""
+    tolerance, method = TOLERANCE[dtype], way.make(problem)
+
+    def cast(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+    answer, multipliers = cast(problem.params), cast(problem.multipliers)
+
+    def apart(a: Any, b: Any) -> jax.Array:
+        gaps = jax.tree.map(lambda x, y: jnp.max(jnp.abs(x - y)), a, b)
+        return jnp.max(jnp.stack(jax.tree.leaves(gaps)))
+
+    def errors(state: jc.PrimalDualState) -> tuple[jax.Array, jax.Array]:
+        primal = apart(state.params, answer)
+        if problem.unique:
+            return primal, apart(state.multipliers, multipliers)
+        return primal, jc.kkt(
+            problem.loss, problem.constraints, state.params, state.multipliers
+        ).worst
+
+    def go_on(carry: tuple[jc.PrimalDualState, jax.Array]) -> jax.Array:
+        state, held = carry
+        lost = (state.skipped > 9) | (apart(state.params, answer) > 1e6)
+        return (state.step < way.most) & (held < HELD) & ~lost
+
+    def move(carry: tuple[jc.PrimalDualState, jax.Array]) -> Any:
+        state, _ = method.step(carry[0])
+        primal, dual = errors(state)
+        near = (primal <= tolerance) & (dual <= tolerance)
+        return state, jnp.where(near, carry[1] + 1, 0)
+
+    @jax.jit
+    def run(state: jc.PrimalDualState) -> Any:
+        state, held = jax.lax.while_loop(go_on, move, (state, jnp.array(0)))
+        return state.step, held, *errors(state)
+
+    steps, held, primal, dual = run(method.init(cast(problem.start)))
+    reached = int(steps) - HELD if held >= HELD else None
+    return Reached(reached, float(primal), float(dual))
+
+
+def cell(way: str, name: str, dtype: str) -> str:
+    problem = PROBLEMS[name]()
+    reached = reach(WAYS[way], problem, dtype)
+    if reached.steps is not None:
+        return str(reached.steps)
+    radius = contraction(WAYS[way], problem)
+    if radius is not None:
+        return f"x{radius:.4f}"
+    return "-" if failure(way, name) else f"{max(reached.primal, reached.dual):.0e}!"
+
+
+def main() -> None:
+    for dtype in TOLERANCE:
+        jax.config.update("jax_enable_x64", dtype == "float64")
+        print(f"{dtype}, within {TOLERANCE[dtype]:.0e}", LEGEND, sep="\n")
+        print(f"{'':22s}" + "".join(f"{way:>8s}" for way in WAYS))
+        for name in PROBLEMS:
+            row = [cell(way, name, dtype) for way in WAYS]
+            print(f"{name:22s}" + "".join(f"{entry:>8s}" for entry in row), flush=True)
+        print()
+    reasons: dict[str, list[str]] = {}
+    for way in WAYS:
+        for name in PROBLEMS:
+            if why := failure(way, name):
+                reasons.setdefault(why, []).append(f"{way} on {name}")
+    for why, where in reasons.items():
+        shown = ", ".join(where) if len(where) < 10 else f"{len(where)} cells"
+        print(f"-  {why}: {shown}")
+
+
+if __name__ == "__main__":
+    main()
