@@ -116,7 +116,8 @@ class _Run:
         self.infos: list[Info] = []
         self.seconds = self.compile_seconds = 0.0
         self.warned = False
-        self.moving: list[tuple[str, str]] = []
+        self.moving: set[tuple[str, str]] = set()
+        self.told: set[tuple[str, str]] = set()
 
     def to(
         self, end: int, reached: tuple[PrimalDualState, Iterate], progress: bool | None
@@ -129,9 +130,10 @@ class _Run:
                     if count == 0:
                         _warn(f"batches ran out after step {end - left} of {end}", 3)
                         break
-                    if not self.infos:
-                        self.moving = moving_points(
-                            self.method, reached[0], self.source, data, count
+                    # A stream's first chunk may be of one batch, and show no change yet.
+                    if len(self.infos) < 1 + self.source.streamed:
+                        self.moving |= moving_points(
+                            self.method, reached[0], self.source, data
                         )
                     reached, info = self._chunk(reached, data, count)
                     self.infos.append(info)
@@ -181,9 +183,10 @@ class _Run:
             bar.update(len(info.loss))
 
     def _look_for_trouble(self, reached: Any, info: Info) -> None:
-        for kind, name in self.moving:
+        for kind, name in sorted(self.moving - self.told):
             # Multipliers that stay zero, as under a fixed penalty, price nothing.
             if np.any(getattr(info.multiplier, kind)[name] > 0):
+                self.told.add((kind, name))
                 size = getattr(reached[0].multipliers, kind)[name].size
                 _warn(
                     f"{kind} constraint {name!r} keeps one multiplier for each of its "
@@ -193,8 +196,6 @@ class _Run:
                     "numbered samples",
                     4,
                 )
-                self.moving.remove((kind, name))
-                break
         if info.finite.all():
             return
         first = int(reached[0].step) - len(info.finite) + int(np.argmin(info.finite))

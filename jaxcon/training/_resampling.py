@@ -25,16 +25,15 @@ CALLS = {
 
 
 def moving_points(
-    method: Method, state: PrimalDualState, source: Source, data: Any, count: int
-) -> list[tuple[str, str]]:
+    method: Method, state: PrimalDualState, source: Source, data: Any
+) -> set[tuple[str, str]]:
     """Constraints with a multiplier for each point whose points are drawn anew.
 
     Args:
         method: what takes the steps.
         state: a state of the run.
         source: where batches come from.
-        data: what the source read for the first chunk.
-        count: how many batches that is.
+        data: what the source read for a chunk.
 
     Returns:
         (kind, name) of each constraint of n > 1 dense multipliers whose residuals
@@ -43,26 +42,30 @@ def moving_points(
     if source.draw is not None:
         drawn, batch = jax.make_jaxpr(source.draw, return_shape=True)(source.key)
         changes = depends(drawn.jaxpr, [True])
-    elif source.streamed and count > 1:
-        leaves, tree = jax.tree.flatten(data)
+    elif source.streamed:
+        batch = source.first
         # Points may be drawn anew only every so many batches.
-        changes = [bool(np.any(rows[1:] != rows[:1])) for rows in leaves]
-        batch = tree.unflatten([rows[0] for rows in leaves])
+        changes = [
+            bool(np.any(rows != first))
+            for rows, first in zip(jax.tree.leaves(data), jax.tree.leaves(batch))
+        ]
     else:
-        return []
+        return set()
+    if not any(changes):
+        return set()
     traced, shapes = jax.make_jaxpr(method.residuals, return_shape=True)(
         state.params, batch
     )
     fixed = [False] * len(jax.tree.leaves(state.params))
     tree = jax.tree.structure(shapes)
     moves = tree.unflatten(depends(traced.jaxpr, fixed + changes))
-    return [
+    return {
         (kind, name)
         for kind, name, multiplier in named(state.multipliers)
         if isinstance(multiplier, jax.Array)
         and multiplier.size > 1
         and getattr(moves, kind)[name]
-    ]
+    }
 
 
 def depends(jaxpr: Any, changed: list[bool]) -> list[bool]:

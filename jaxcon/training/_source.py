@@ -17,6 +17,7 @@ class Source:
         self.draw: Any = batches if callable(batches) and not self.streamed else None
         self.key = key if self.draw is not None else None
         self.batches: Any = batches
+        self.first: Any = None  # of a stream, once read
         if self.draw is not None and key is None:
             raise TypeError(
                 "batches is a function of a key: pass key=jax.random.key(0)"
@@ -56,7 +57,10 @@ class Source:
             return None, 0
         # Padded to the full length, a shorter last chunk runs the same program.
         padded = rows + rows[-1:] * (length - len(rows))
-        return jax.tree.map_with_path(_stack, *padded), len(rows)
+        stacked = jax.tree.map_with_path(_stack, *padded)
+        if self.first is None:
+            self.first = jax.tree.map(lambda rows: rows[0], stacked)
+        return stacked, len(rows)
 
 
 def _stack(path: Any, *leaves: Any) -> np.ndarray:
