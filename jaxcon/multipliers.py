@@ -82,7 +82,8 @@ def indexed(size: int, *, on: Any) -> Indexed:
     in a run that sees nothing but those visits. So what couples multipliers, e.g.
     `optax.clip_by_global_norm`, acts on each sample alone. A sample that stands in one
     batch twice counts twice, in one move. Jit the step with ``donate_argnums=0``, or let
-    `jaxcon.fit` run it: else every step copies the table.
+    `jaxcon.fit` run it: else every step copies the table. `fit` copies it once a chunk:
+    with ten million samples let ``chunk`` be thousands of steps.
 
     Args:
         size: number of samples.
@@ -145,6 +146,9 @@ def functional(
         A kind, for ``multipliers={name: ...}``. Give the constraint a dual transform of
         its own, ``dual={name: jc.dual_ascent(optax.adam(1e-3)), ...}``.
 
+    Raises:
+        TypeError: `params` holds something else than floating-point arrays.
+
     References:
         Narasimhan et al., Approximate Heavily-Constrained Learning with Lagrange
         Multiplier Models (2020).
@@ -165,6 +169,12 @@ def functional(
         >>> print(state.multipliers.equality["p = x"].params)
         {'a': Array(-2.5, dtype=float32), 'b': Array(-1.5, dtype=float32)}
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} of functional multipliers is "
+                f"{jnp.result_type(leaf)}; it must be floating-point"
+            )
     return Functional(apply, params, on, positive)
 
 
@@ -341,6 +351,35 @@ def ascent(
         return pullback(residual.astype(density.dtype))[0]
 
     return _map(entry, touched)
+
+
+def joined(
+    kinds: Kinds, multipliers: Constraints, estimates: Constraints, batch: Any
+) -> Constraints:
+    r"""Estimates under which a sample that a batch has twice moves once, by both.
+
+    .. math::
+        \lambda + \sum (\hat\lambda - \lambda)
+
+    Args:
+        kinds: by constraint name.
+        multipliers: mu and lambda of each residual.
+        estimates: shaped like them.
+        batch: what the constraints read.
+
+    Returns:
+        Estimates, equal for equal samples and >= 0 for inequalities.
+    """
+
+    def entry(kind: str, name: str, estimate: jax.Array) -> jax.Array:
+        how = kinds.get(name)
+        if not isinstance(how, Indexed):
+            return estimate
+        before = getattr(multipliers, kind)[name]
+        after = before + _summed(indices(name, how, batch), estimate - before)
+        return jnp.maximum(after, 0) if kind == "inequality" else after
+
+    return _map(entry, estimates)
 
 
 def indices(name: str, kind: Indexed, batch: Any) -> jax.Array:

@@ -194,5 +194,11 @@ def exponential_quadratic(t: jax.Array) -> jax.Array:
         >>> print(exponential_quadratic(jnp.array([0.0, 2.0])))
         [0. 4.]
     """
-    beyond = jnp.maximum(t, 0)
-    return jnp.expm1(jnp.minimum(t, 0)) + beyond + 0.5 * jnp.square(beyond)
+    # Not max and min: at 0 each would have half a slope, and so a quarter of a curvature.
+    outside = t > 0
+    beyond = jnp.where(outside, t, 0.0)
+    return jnp.where(
+        outside,
+        beyond + 0.5 * jnp.square(beyond),
+        jnp.expm1(jnp.where(outside, 0.0, t)),
+    )

@@ -13,6 +13,9 @@ import pytest
 
 import jaxcon as jc
 from jaxcon import penalties
+from jaxcon.lagrangian import penalty_barrier_lagrangian
+from jaxcon.transforms import scheduled_penalty
+from jaxcon.transforms._penalty import unsettled
 
 RNG = np.random.default_rng(3)
 
@@ -41,6 +44,28 @@ def augmented_lagrangian(f, residuals, multipliers, rho):
     equality = (mu * h + rho / 2 * h**2).sum()
     return (
         f + equality + ((positive_part(lam + rho * g) ** 2 - lam**2) / (2 * rho)).sum()
+    )
+
+
+def log_quadratic(t):
+    inside = np.log(2 * np.maximum(-t, 0.5))
+    return np.where(t < -0.5, -inside / 4 - 3 / 8, t + t**2 / 2)
+
+
+def exponential_quadratic(t):
+    return np.where(t <= 0, np.exp(np.minimum(t, 0)) - 1, t + t**2 / 2)
+
+
+def barrier_lagrangian(f, residuals, multipliers, rho, barrier):
+    (h, mu), (g, lam) = pairs(residuals, multipliers)
+    phi = {penalties.log_quadratic: log_quadratic}[barrier]
+    return f + (mu * h + rho / 2 * h**2).sum() + (lam / rho * phi(rho * g)).sum()
+
+
+def not_settled(residuals, multipliers, penalty):
+    (h, _), (g, lam) = pairs(residuals, multipliers)
+    return np.concatenate(
+        [h, np.maximum(g, -lam / np.asarray(penalty.inequality["g"]))]
     )
 
 
@@ -89,6 +114,18 @@ FORMULAS = {
         lambda g: -np.log(-g),
         lambda: (-jnp.abs(*residual()),),
     ),
+    penalties.log_quadratic: (
+        r"""\varphi(t) = t + \tfrac12 t^2 \quad (t \ge -\tfrac12), \qquad
+        \varphi(t) = -\tfrac14 \log(-2t) - \tfrac38 \quad (t < -\tfrac12)""",
+        log_quadratic,
+        residual,
+    ),
+    penalties.exponential_quadratic: (
+        r"""\varphi(t) = e^t - 1 \quad (t \le 0), \qquad
+        \varphi(t) = t + \tfrac12 t^2 \quad (t > 0)""",
+        exponential_quadratic,
+        residual,
+    ),
     jc.lagrangian: (
         r"f + \sum \mu h + \sum \lambda g",
         lagrangian,
@@ -99,6 +136,22 @@ FORMULAS = {
           + \sum \frac{\max(\lambda + \rho g, 0)^2 - \lambda^2}{2 \rho}""",
         augmented_lagrangian,
         lambda: (jnp.array(RNG.normal()), *problem(RNG.uniform(0.1, 10))),
+    ),
+    penalty_barrier_lagrangian: (
+        r"""f + \sum \left( \mu h + \tfrac{\rho}{2} h^2 \right)
+          + \sum \frac{\lambda}{\rho} \varphi(\rho g)""",
+        barrier_lagrangian,
+        lambda: (
+            jnp.array(RNG.normal()),
+            *problem(RNG.uniform(0.1, 10), penalties.log_quadratic),
+        ),
+    ),
+    unsettled: (
+        r"h, \qquad \max(g, -\lambda / \rho)",
+        not_settled,
+        lambda: problem(
+            jax.tree.map(lambda _: jnp.array(RNG.uniform(0.1, 10)), entries())
+        ),
     ),
     jc.multiplier_estimates: (
         r"\hat\mu = \mu + \rho h, \qquad \hat\lambda = \max(\lambda + \rho g, 0)",
@@ -170,8 +223,12 @@ def restart_when_feasible(e, m, v, clamp):
 
 def when_stalled(e, m, v, clamp):
     for t, e_t in enumerate(e):
-        m = clamp(m + ETA * e_t) if t > 0 and v[t] >= SHARE * v[t - 1] else m
+        m = clamp(m + ETA * e_t) if stalled(v, t) else m
         yield m
+
+
+def stalled(v, t):
+    return t > 0 and v[t] >= v[t - 1] - (1 - SHARE) * abs(v[t - 1])
 
 
 SGD = jc.dual_ascent(optax.sgd(ETA))
@@ -222,9 +279,71 @@ RECURSIONS = {
         restart_when_feasible,
     ),
     jc.when_stalled: (
-        r"v_t \ge \omega v_{t-1}",
+        r"v_t \ge v_{t-1} - (1 - \omega) |v_{t-1}|",
         jc.when_stalled(SGD, SHARE),
         when_stalled,
+    ),
+}
+
+
+EVERY, GAMMA, TAU, EPS, LIMIT = 2, 3.0, 0.8, 0.5, 20.0
+
+
+def scheduled(rho, unsettled_at, v):
+    for t in range(1, 21):
+        yield RHO + t
+
+
+def growing(rho, unsettled_at, v):
+    before = np.inf
+    for t in range(1, 21):
+        if t % EVERY == 0:
+            now = abs(unsettled_at(t - 1, rho)).max()
+            if now > max(TAU * before, EPS):
+                rho = min(GAMMA * rho, LIMIT)
+            before = now
+        yield rho
+
+
+def adaptive(rho, unsettled_at, v):
+    mean_square = 0.0
+    for t in range(20):
+        c = unsettled_at(t, rho)
+        mean_square = NU * mean_square + (1 - NU) * np.mean(c**2)
+        if stalled(v, t):
+            rho = max(rho, ETA / np.sqrt(mean_square + EPS))
+        yield rho
+
+
+# function: (its formulas, a rule it makes, its penalty after each call in NumPy from the
+# first one, what is unsettled at call t under a penalty, and the objectives)
+RULES = {
+    scheduled_penalty: (
+        [r"\rho_t = \mathrm{schedule}(t)"],
+        scheduled_penalty(lambda t: RHO + t),
+        scheduled,
+    ),
+    jc.growing_penalty: (
+        [
+            r"|h|",
+            r"|\max(g, -\lambda / \rho)|",
+            r"""\rho \leftarrow \min(\gamma \rho, \rho_{\max}) \quad \text{if} \quad
+            V > \max(\tau V', \epsilon)""",
+        ],
+        jc.growing_penalty(
+            RHO, every=EVERY, factor=GAMMA, decrease=TAU, tolerance=EPS, limit=LIMIT
+        ),
+        growing,
+    ),
+    jc.adaptive_penalty: (
+        [
+            r"\max(g, -\lambda / \rho)",
+            r"""\bar v \leftarrow \zeta \bar v + (1 - \zeta) \operatorname{mean}(C^2),
+        \qquad \rho \leftarrow \max\left(\rho, \frac{\eta}{\sqrt{\bar v + \epsilon}}\right)""",
+            r"L_t \ge L_{t-1} - (1 - \omega) |L_{t-1}|",
+        ],
+        jc.adaptive_penalty(ETA, decay=NU, initial=RHO / 4, decrease=SHARE, eps=EPS),
+        adaptive,
     ),
 }
 
@@ -255,7 +374,7 @@ def test_the_recursion_stands_in_the_docstring_and_is_the_transform(x64, functio
     words = " ".join(inspect.getdoc(function).split())
     assert " ".join(formula.split()) in words
     h, g = RNG.normal(size=(2, 20, 5))
-    v = RNG.uniform(0.5, 1.5, size=20)
+    v = RNG.normal(size=20)
     multipliers = jc.Constraints({"h": jnp.zeros(5)}, {"g": jnp.zeros(5)})
     state, path = dual.init(multipliers), []
     for t in range(20):
@@ -276,8 +395,35 @@ def test_the_recursion_stands_in_the_docstring_and_is_the_transform(x64, functio
     close(lam, list(in_numpy(g, np.zeros(5), v, positive_part)))
 
 
+@pytest.mark.parametrize("function", RULES, ids=lambda f: f.__name__)
+def test_the_recursion_stands_in_the_docstring_and_is_the_rule(x64, function):
+    formulas, rule, in_numpy = RULES[function]
+    words = " ".join(inspect.getdoc(function).split())
+    for formula in formulas:
+        assert " ".join(formula.split()) in words
+    h, g = RNG.normal(size=(2, 20, 5)) * np.geomspace(2, 0.1, 20)[:, None]
+    v, lam = RNG.normal(size=20), RNG.uniform(0.1, 2, size=5)
+    multipliers = jc.Constraints({"h": jnp.array(lam)}, {"g": jnp.array(lam)})
+    penalty, state = rule.init(multipliers, jnp.float64)
+    first, path = float(penalty.equality["h"]), []
+    for t in range(20):
+        residuals = jc.Constraints({"h": jnp.array(h[t])}, {"g": jnp.array(g[t])})
+        penalty, state = rule.update(
+            residuals, state, penalty, multipliers, jnp.array(v[t])
+        )
+        path.append(jax.tree.leaves(penalty))
+    want = (
+        list(in_numpy(first, lambda t, rho: h[t], v)),
+        list(in_numpy(first, lambda t, rho: np.maximum(g[t], -lam / rho), v)),
+    )
+    # Twenty sums of a few roundings each.
+    np.testing.assert_allclose(np.transpose(path), want, rtol=1e-12)
+    assert np.min(np.ptp(want, axis=1)) > 0
+
+
 TRANSFORMS = [
-    f"transforms.{room}" for room in ("_ascent", "_bounds", "_control", "_timing")
+    f"transforms.{room}"
+    for room in ("_ascent", "_bounds", "_control", "_penalty", "_timing")
 ]
 
 
@@ -287,4 +433,4 @@ def test_no_formula_of_these_rooms_goes_unevaluated(room):
     for name, function in inspect.getmembers(module, inspect.isfunction):
         own = function.__module__ == module.__name__
         if own and re.search(r":math:|\.\. math::", str(function.__doc__)):
-            assert function in FORMULAS | RECURSIONS, name
+            assert function in FORMULAS | RECURSIONS | RULES, name

@@ -1,6 +1,7 @@
 """Scalars of (loss, residuals, multipliers) against the textbook's own formulas."""
 
 from fractions import Fraction
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,9 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import jaxcon as jc
-from jaxcon.constraints import named
+from jaxcon import penalties
+from jaxcon.constraints import named, only
+from jaxcon.lagrangian import check_penalty, penalty_barrier_lagrangian
 
 RESIDUALS = jc.Constraints(
     {"h": jnp.array(2.0), "hs": jnp.array([1.0, -0.5])},
@@ -145,6 +148,92 @@ def test_its_gradient_in_the_residuals_is_the_multiplier_estimates(x64, seed, rh
     )
 
 
+PHI = {
+    penalties.log_quadratic: lambda t: np.where(
+        t < -0.5, -0.25 / np.minimum(t, -0.5), 1 + t
+    ),
+    penalties.exponential_quadratic: lambda t: np.where(
+        t < 0, np.exp(np.minimum(t, 0)), 1 + t
+    ),
+}
+
+
+@pytest.mark.parametrize("rho", [1e-3, 0.7, 40.0])
+@pytest.mark.parametrize("phi", PHI, ids=lambda phi: phi.__name__)
+def test_a_barrier_s_gradient_in_the_residuals_scales_the_multipliers(x64, phi, rho):
+    loss, residuals, multipliers = sample(0)
+    gradient = jax.grad(penalty_barrier_lagrangian, argnums=1)(
+        loss, residuals, multipliers, rho, phi
+    )
+    # A handful of roundings; 1 + rho g may cancel to a tenth.
+    close = partial(np.testing.assert_allclose, rtol=1e-14, atol=1e-15)
+    for name, g in residuals.inequality.items():
+        lam = np.asarray(multipliers.inequality[name])
+        close(gradient.inequality[name], lam * PHI[phi](rho * np.asarray(g)))
+    for name, h in residuals.equality.items():
+        close(gradient.equality[name], multipliers.equality[name] + rho * h)
+
+
+PRICES = {
+    "PHR": jc.augmented_lagrangian,
+    "barrier": lambda *args: penalty_barrier_lagrangian(*args, penalties.log_quadratic),
+}
+
+
+@pytest.mark.parametrize("price", PRICES.values(), ids=PRICES)
+def test_each_constraint_has_its_own_penalty_or_none(x64, price):
+    loss, residuals, multipliers = sample(1)
+    rhos = {"h": 2.0, "gs": 0.5}
+    penalty = jc.Constraints({"h": 2.0}, {"gs": jnp.array(0.5)})
+    want = loss
+    for _, name, _ in named(residuals):
+        alone = only(residuals, {name}), only(multipliers, {name})
+        if name in rhos:
+            want += price(jnp.array(0.0), *alone, rhos[name])
+        else:
+            want += jc.lagrangian(jnp.array(0.0), *alone)
+    value, gradient = jax.value_and_grad(price, argnums=1)(
+        loss, residuals, multipliers, penalty
+    )
+    # Two orders of the same ten terms.
+    np.testing.assert_allclose(value, want, rtol=1e-14)
+    for kind, name, multiplier in named(multipliers):
+        if name not in rhos:
+            np.testing.assert_array_equal(getattr(gradient, kind)[name], multiplier)
+    estimates = jc.multiplier_estimates(residuals, multipliers, penalty)
+    if price is jc.augmented_lagrangian:
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-14), gradient, estimates
+        )
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [jnp.array(2.0), np.float32(2.0), jc.Constraints({"h": jnp.array(2.0)}), 2, None],
+    ids=lambda penalty: type(penalty).__name__,
+)
+def test_a_known_penalty_is_checked_while_something_else_is_traced(penalty):
+    @jax.jit
+    def traced(x):
+        check_penalty(penalty)
+        return x
+
+    assert float(traced(1.0)) == 1.0
+
+
+@pytest.mark.parametrize("zero", [jnp.array(0.0), jc.Constraints({}, {"g": 0.0})])
+def test_a_known_zero_is_refused_while_something_else_is_traced(zero):
+    with pytest.raises(ValueError, match="must be > 0, got 0.0"):
+        jax.jit(lambda x: check_penalty(zero))(1.0)
+
+
+def test_a_traced_penalty_passes_whatever_it_will_be():
+    traced = jax.jit(lambda rho: check_penalty(jc.Constraints({"h": rho})))
+    assert traced(-1.0) is None
+    with pytest.raises(TypeError, match="penalty of 'h' must be one number"):
+        traced(jnp.ones(2))
+
+
 def test_the_lagrangian_s_gradient_in_the_residuals_is_the_multipliers():
     gradient = jax.grad(jc.lagrangian, argnums=1)(
         jnp.array(1.0), RESIDUALS, MULTIPLIERS
@@ -206,12 +295,15 @@ def test_ascent_of_rate_rho_is_the_method_of_multipliers(seed, rho):
 @pytest.mark.parametrize(
     "use",
     [
-        lambda rho: jc.augmented_lagrangian(jnp.ones(()), RESIDUALS, MULTIPLIERS, rho),
+        *(
+            lambda rho, price=price: price(jnp.ones(()), RESIDUALS, MULTIPLIERS, rho)
+            for price in PRICES.values()
+        ),
         lambda rho: jc.simultaneous(*NOTHING, penalty=rho),
         lambda rho: jc.alternating(*NOTHING, penalty=rho),
         lambda rho: jc.extragradient(*NOTHING, penalty=rho),
     ],
-    ids=["augmented", "simultaneous", "alternating", "extragradient"],
+    ids=[*PRICES, "simultaneous", "alternating", "extragradient"],
 )
 def test_a_penalty_that_is_not_positive_is_refused(use, penalty):
     with pytest.raises(ValueError, match=f"penalty must be > 0, got {penalty}"):
@@ -223,10 +315,11 @@ def test_a_penalty_that_is_not_positive_is_refused(use, penalty):
     [
         jc.lagrangian,
         lambda f, r, m: jc.augmented_lagrangian(f, r, m, 1.0),
+        lambda f, r, m: penalty_barrier_lagrangian(f, r, m, 1.0, penalties.hinge),
         lambda f, r, m: jc.multiplier_estimates(r, m, 1.0),
         lambda f, r, m: jc.multiplier_estimates(r, m),
     ],
-    ids=["lagrangian", "augmented", "estimates", "estimates without penalty"],
+    ids=["lagrangian", "augmented", "barrier", "estimates", "estimates, no penalty"],
 )
 @pytest.mark.parametrize(
     ("theirs", "words"),

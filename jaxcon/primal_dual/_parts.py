@@ -173,7 +173,7 @@ class Parts(NamedTuple):
             prices.dual,
             prices.multipliers,
             value=value,
-            estimates=estimates,
+            estimates=kinds_of.joined(self.kinds, multipliers, estimates, batch),
             penalty=prices.penalty,
         )
         penalty, rule = prices.penalty, prices.rule

@@ -279,9 +279,9 @@ def adaptive_penalty(
         value: jax.Array,
     ) -> tuple[Constraints, AdaptiveState]:
         mean_square = jax.tree.map(
-            lambda old, c: (decay * old + (1 - decay) * jnp.mean(jnp.square(c))).astype(
-                old.dtype
-            ),
+            lambda old, c: (
+                decay * old + (1 - decay) * jnp.sum(jnp.square(c)) / max(c.size, 1)
+            ).astype(old.dtype),
             state.mean_square,
             unsettled(residuals, multipliers, penalty),
         )
