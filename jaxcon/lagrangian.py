@@ -264,7 +264,7 @@ def check_penalty(penalty: Any) -> None:
             its value is not known here.
 
     Raises:
-        ValueError: at zero (the quadratic term divides by it), negative or NaN.
+        ValueError: at zero (the quadratic term divides by it), negative or not finite.
         TypeError: it is no number.
     """
     for name, rho in (
@@ -283,10 +283,10 @@ def check_penalty(penalty: Any) -> None:
             raise TypeError(
                 f"penalty{name} must be one number, got {type(rho).__name__}"
             )
-        if not isinstance(value, Tracer) and not value > 0:
+        if not isinstance(value, Tracer) and not 0 < value < np.inf:
             raise ValueError(
-                f"penalty{name} must be > 0, got {rho}; for a plain Lagrangian use "
-                "penalty=None"
+                f"penalty{name} must be > 0 and finite, got {rho}; for a plain "
+                "Lagrangian use penalty=None"
             )
 
 

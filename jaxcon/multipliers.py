@@ -133,7 +133,9 @@ def functional(
 
     so that :math:`\sum_i \lambda_i g_i` is the mean of :math:`\lambda g`, however many
     points are drawn. The dual transform moves :math:`\psi` along its gradient,
-    :math:`\sum_i g_i \nabla_\psi \lambda_i`; nothing is projected.
+    :math:`\sum_i g_i \nabla_\psi \lambda_i`; nothing is projected. What no parameter of
+    the constrained network responds to, the problem does not determine: there a rich
+    multiplier network drifts with the noise, so keep it as simple as the multiplier.
 
     Args:
         apply: a, (psi, x) -> () for one point x; from any library.

@@ -339,7 +339,8 @@ RULES = {
         [
             r"\max(g, -\lambda / \rho)",
             r"""\bar v \leftarrow \zeta \bar v + (1 - \zeta) \operatorname{mean}(C^2),
-        \qquad \rho \leftarrow \max\left(\rho, \frac{\eta}{\sqrt{\bar v + \epsilon}}\right)""",
+            \qquad \rho \leftarrow
+            \max\left(\rho, \frac{\eta}{\sqrt{\bar v + \epsilon}}\right)""",
             r"L_t \ge L_{t-1} - (1 - \omega) |L_{t-1}|",
         ],
         jc.adaptive_penalty(ETA, decay=NU, initial=RHO / 4, decrease=SHARE, eps=EPS),

@@ -52,6 +52,10 @@ MULTIPLIERS = jc.Constraints(
     {"h": jnp.array([1.0, -1.0])},
     {"g": jnp.array(0.5, float), "gs": jnp.array([0.2, 0.0])},
 )
+# Where MULTIPLIERS are positive the residual is zero.
+SETTLED = jc.Constraints(
+    {"h": jnp.zeros(2)}, {"g": jnp.array(0.0), "gs": jnp.array([0.0, -0.1])}
+)
 FEASIBLE = jc.Constraints(
     {"h": jnp.zeros(2)}, {"g": jnp.array(0.0), "gs": jnp.array([-3.0, -0.1])}
 )
@@ -115,7 +119,33 @@ def primal_case(primal):
     )
 
 
-def order_case(order, penalty):
+def rule_case(rule, at_rest=None):
+    """A penalty rule, by the penalties it gives."""
+
+    def update(tree):
+        residuals, penalty, state = tree
+        penalty, state = rule.update(
+            residuals, state, penalty, MULTIPLIERS, 1.0 + residuals.inequality["g"]
+        )
+        return residuals, penalty, state
+
+    def begun(residuals):
+        """After one call: growth and adaptation compare with the one before."""
+        return update((residuals, *rule.init(residuals, jnp.float32)))
+
+    def rests(after, before):
+        jax.tree.map(np.testing.assert_array_equal, after[1], before[1])
+
+    return Case(
+        update,
+        begun(RESIDUALS),
+        at_rest if at_rest is None else begun(at_rest),
+        rests,
+        carry=lambda after: after,
+    )
+
+
+def order_case(order, dual=None, at_rest=True, **more):
     # At zero the loss is least, h = 0 and g < 0: there is nothing to do.
     method = order(
         lambda p, _: (jnp.sum(p["w"] ** 2) + p["b"][0] ** 2, {"b": p["b"][0]}),
@@ -124,8 +154,8 @@ def order_case(order, penalty):
             {"g": lambda p, _: p["b"][0] - 0.5, "gs": lambda p, _: -p["w"] - 1.0},
         ),
         optax.adam(0.1),
-        jc.dual_ascent(optax.sgd(0.3)),
-        penalty=penalty,
+        jc.dual_ascent(optax.sgd(0.3)) if dual is None else dual,
+        **more,
     )
     start = method.init({"w": jnp.array([1.0, -2.0, 3.0]), "b": (jnp.array(2.0),)})
 
@@ -136,12 +166,37 @@ def order_case(order, penalty):
     return Case(
         method.step,
         start,
-        method.init(jax.tree.map(jnp.zeros_like, start.params)),
+        method.init(jax.tree.map(jnp.zeros_like, start.params)) if at_rest else None,
         rests,
         carry=lambda after: after[0],
     )
 
 
+ORDERS = {
+    "simultaneous": jc.simultaneous,
+    "dual first": jc.alternating,
+    "primal first": partial(jc.alternating, first="primal"),
+    "extragradient": jc.extragradient,
+}
+OWN = {
+    "h": jc.nupi(0.3, kp=2.0),
+    "g": jc.capped(jc.dual_ascent(optax.sgd(0.3)), 0.5),
+    "gs": jc.every(jc.dual_ascent(optax.adam(0.1)), 1),
+}
+WAYS = {
+    "Lagrangian": {},
+    "augmented": {"penalty": 2.0},
+    "growing": {"penalty": jc.growing_penalty(2.0, every=1)},
+    "adaptive": {"penalty": jc.adaptive_penalty(0.1)},
+    "own duals and penalties": {"dual": OWN, "penalty": {"h": 1.0, "g": lambda t: 2.0}},
+    # Multipliers of one fall where g < 0: such a start is not at rest.
+    "barrier": {
+        "dual": jc.method_of_multipliers(),
+        "penalty": 2.0,
+        "barrier": penalties.log_quadratic,
+        "at_rest": False,
+    },
+}
 CASES = {
     "absolute": penalty_case(penalties.absolute),
     "quadratic": penalty_case(penalties.quadratic),
@@ -149,6 +204,11 @@ CASES = {
     "squared_hinge": penalty_case(penalties.squared_hinge, at_rest=[-1.0, 0.0]),
     "huber": penalty_case(penalties.huber),
     "log_barrier": penalty_case(penalties.log_barrier, at_rest=None, last=-0.7),
+    "log_quadratic": penalty_case(penalties.log_quadratic),
+    "exponential_quadratic": penalty_case(penalties.exponential_quadratic),
+    "growing penalty": rule_case(jc.growing_penalty(1.0, every=1), SETTLED),
+    # It grows where violations are small, up to a bound.
+    "adaptive penalty": rule_case(jc.adaptive_penalty(9.0, decay=0.5)),
     "ascent by sgd": dual_case(jc.dual_ascent(optax.sgd(0.5))),
     "ascent by momentum": dual_case(jc.dual_ascent(optax.sgd(0.5, momentum=0.9))),
     "ascent by adam": dual_case(jc.dual_ascent(optax.adam(0.5))),
@@ -165,9 +225,10 @@ CASES = {
     "restarted adam": primal_case(jc.restart_every(optax.adam(0.1), 2)),
     "restarted lbfgs": primal_case(jc.restart_every(optax.lbfgs(), 2)),
 } | {
-    f"{order.__name__}, penalty {penalty}": order_case(order, penalty)
-    for order in (jc.simultaneous, jc.alternating, jc.extragradient)
-    for penalty in (None, 2.0)
+    f"{order}, {name}": order_case(ORDERS[order], **more)
+    for order in ORDERS
+    for name, more in WAYS.items()
+    if order == "dual first" or name not in ("growing", "adaptive", "barrier")
 }
 STATEFUL = {name: case for name, case in CASES.items() if case.carry}
 RESTING = {name: case for name, case in CASES.items() if case.at_rest is not None}

@@ -1,6 +1,7 @@
 """The three orders of moves: by hand, on games and known problems, on faults."""
 
-from functools import cache
+from functools import cache, partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,18 @@ import optax
 import pytest
 
 import jaxcon as jc
+from jaxcon import penalties
+from jaxcon.constraints import named
+from jaxcon.lagrangian import penalty_barrier_lagrangian
 
 ORDERS = {
     "simultaneous": jc.simultaneous,
     "alternating": jc.alternating,
+    "primal first": partial(jc.alternating, first="primal"),
     "extragradient": jc.extragradient,
 }
+
+SGD = jc.dual_ascent(optax.sgd(0.2))
 
 
 @pytest.fixture(params=ORDERS)
@@ -70,6 +77,11 @@ def alternating_by_hand(p, mu, lam, rho):
     return p - ALPHA * slope(p, *new, rho), *new
 
 
+def primal_first_by_hand(p, mu, lam, rho):
+    new = p - ALPHA * slope(p, mu, lam, rho)
+    return new, *ascended(mu, lam, new)
+
+
 def extragradient_by_hand(p, mu, lam, rho):
     ahead, *theirs = simultaneous_by_hand(p, mu, lam, rho)
     return p - ALPHA * slope(ahead, *theirs, rho), *ascended(mu, lam, ahead)
@@ -78,9 +90,10 @@ def extragradient_by_hand(p, mu, lam, rho):
 @pytest.mark.parametrize(
     ("order", "by_hand"),
     [
-        (jc.simultaneous, simultaneous_by_hand),
-        (jc.alternating, alternating_by_hand),
-        (jc.extragradient, extragradient_by_hand),
+        (ORDERS["simultaneous"], simultaneous_by_hand),
+        (ORDERS["alternating"], alternating_by_hand),
+        (ORDERS["primal first"], primal_first_by_hand),
+        (ORDERS["extragradient"], extragradient_by_hand),
     ],
     ids=ORDERS,
 )
@@ -198,15 +211,304 @@ def test_a_dual_that_stands_still_is_the_quadratic_penalty(x64, order, rho):
     np.testing.assert_allclose(estimate.equality["h"] * A, C - want, rtol=1e-12)
 
 
-# Not extragradient: its gradient is of the point ahead, its line search from here.
-@pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating])
-def test_lbfgs_with_its_line_search_is_a_primal(x64, order):
-    # min ½|p - (1, 1, 0)|² s.t. Σp = 1, p₀ <= 1/5: by hand p, μ and λ below.
+# min ½|p - (1, 1, 0)|² s.t. Σp = 1, p₀ <= 1/5 and p₁ <= 9, which is slack.
+NEAREST = (
+    lambda p, _: 0.5 * jnp.sum((p - jnp.array([1.0, 1.0, 0.0])) ** 2),
+    jc.Constraints(
+        {"sum": lambda p, _: jnp.sum(p) - 1.0},
+        {"cap": lambda p, _: p[:2] - jnp.array([0.2, 9.0])},
+    ),
+)
+
+
+def assert_nearest(state, atol):
+    """By hand: p₀ = 1/5; p₁ - 1 = p₂ = -μ, so μ = 1/10; 1/5 - 1 + μ + λ = 0."""
+    close = partial(np.testing.assert_allclose, rtol=0, atol=atol)
+    close(state.params, [0.2, 0.9, -0.1])
+    close(state.multipliers.equality["sum"], 0.1)
+    close(state.multipliers.inequality["cap"], [0.7, 0.0])
+
+
+@pytest.mark.parametrize("name", ["alternating", "primal first"])
+@pytest.mark.parametrize(
+    "penalty",
+    [jc.growing_penalty(1.0, every=20, limit=100.0), 10.0],
+    ids=["growing", "fixed"],
+)
+def test_the_classical_method_of_multipliers_reaches_the_answer(x64, name, penalty):
+    # Each minimisation has 20 steps of its own and a memory of its own.
+    method = ORDERS[name](
+        *NEAREST,
+        jc.restart_every(optax.lbfgs(), 20),
+        jc.every(jc.method_of_multipliers(), 20),
+        penalty=penalty,
+    )
+    state, infos = run(method, method.init(jnp.zeros(3)), 600)
+    assert int(state.skipped) == 0
+    # 30 moves of the multipliers, each of at most a factor of 1 / (1 + 10).
+    assert_nearest(state, atol=1e-7)
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, atol=1e-7),
+        method.estimates(state),
+        state.multipliers,
+    )
+    assert infos.max_violation[-1] < 1e-7
+
+
+BARRIERS = [penalties.log_quadratic, penalties.exponential_quadratic]
+barriers = pytest.mark.parametrize("phi", BARRIERS, ids=lambda phi: phi.__name__)
+
+
+@barriers
+def test_a_barrier_starts_at_ones_and_reaches_the_answer(x64, order, phi):
     method = order(
-        lambda p, _: 0.5 * jnp.sum((p - jnp.array([1.0, 1.0, 0.0])) ** 2),
-        jc.Constraints(
-            {"sum": lambda p, _: jnp.sum(p) - 1.0}, {"cap": lambda p, _: p[:1] - 0.2}
+        *NEAREST,
+        optax.sgd(0.1),
+        jc.every(jc.method_of_multipliers(), 50),
+        penalty=2.0,
+        barrier=phi,
+    )
+    state = method.init(jnp.zeros(3))
+    assert float(state.multipliers.equality["sum"]) == 0.0
+    np.testing.assert_array_equal(state.multipliers.inequality["cap"], [1.0, 1.0])
+    state, infos = run(method, state, 3000)
+    # Sixty moves, each of at most half the way left.
+    assert_nearest(state, atol=1e-7)
+    assert not infos.capped.equality["sum"].any()
+
+
+@pytest.mark.parametrize("penalty", [None, {}, {"sum": None}])
+def test_a_barrier_needs_a_penalty(order, penalty):
+    with pytest.raises(ValueError, match="barrier= needs a penalty: pass penalty="):
+        order(*NEAREST, optax.sgd(0.1), SGD, penalty=penalty, barrier=BARRIERS[0])
+
+
+@pytest.mark.parametrize(
+    ("penalty", "barrier"),
+    [
+        (None, None),
+        *product([2.0, {"cap": 3.0}, {"sum": 3.0}], [None, BARRIERS[0]]),
+    ],
+)
+def test_estimates_are_the_weights_of_the_residuals_gradients(
+    x64, order, penalty, barrier
+):
+    loss, constraints = NEAREST
+    method = order(
+        loss, constraints, optax.sgd(0.1), SGD, penalty=penalty, barrier=barrier
+    )
+    state = method.init(jnp.array([0.5, 7.0, -1.0]))._replace(
+        multipliers=jc.Constraints(
+            {"sum": jnp.array(0.3)}, {"cap": jnp.array([0.4, 0.6])}
+        )
+    )
+
+    def objective(params):
+        terms = loss(params, None), method.residuals(params)
+        prices = state.multipliers, state.penalty
+        if barrier is not None:
+            return penalty_barrier_lagrangian(*terms, *prices, barrier)
+        if penalty is not None:
+            return jc.augmented_lagrangian(*terms, *prices)
+        return jc.lagrangian(*terms, state.multipliers)
+
+    residuals, pullback = jax.vjp(method.residuals, state.params)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        residuals,
+        jc.evaluate(constraints, state.params, None),
+    )
+    estimates = jax.jit(method.estimates)(state)
+    want = jax.grad(objective)(state.params)
+    got = jax.grad(loss)(state.params, None) + pullback(estimates)[0]
+    # A few roundings of numbers below ten.
+    close = partial(np.testing.assert_allclose, rtol=1e-13, atol=1e-13)
+    close(got, want)
+    if barrier is None:
+        theirs = jc.multiplier_estimates(residuals, state.multipliers, state.penalty)
+        jax.tree.map(close, estimates, theirs)
+
+
+def test_estimates_and_residuals_read_the_batch(order):
+    method = order(
+        lambda p, batch: p * batch,
+        jc.Constraints({"h": lambda p, batch: p - batch}),
+        optax.sgd(0.1),
+        SGD,
+        penalty=2.0,
+    )
+    state = method.init(5.0, 1.0)
+    assert float(method.residuals(state.params, 3.0).equality["h"]) == 2.0
+    assert float(method.estimates(state, 3.0).equality["h"]) == 4.0
+
+
+@pytest.mark.parametrize("first", ["both", None, "Primal"])
+def test_who_moves_first_is_the_dual_or_the_primal(first):
+    with pytest.raises(ValueError, match=f"first must be 'dual' or .*got {first!r}"):
+        jc.alternating(*NEAREST, optax.sgd(0.1), SGD, first=first)
+
+
+OWN = {
+    "h": jc.nupi(0.3, kp=2.0),
+    "g": jc.capped(jc.dual_ascent(optax.adam(0.1)), 0.7),
+    "gs": jc.every(jc.method_of_multipliers(), 3),
+}
+
+
+def test_a_transform_for_each_constraint_is_a_run_of_each(x64, order):
+    # The three parameters have nothing to do with one another.
+    everything = {
+        "h": lambda p, _: p["h"] - 1.0,
+        "g": lambda p, _: 2.0 - p["g"],
+        "gs": lambda p, _: jnp.stack([3.0 - p["gs"], p["gs"] - 8.0]),
+    }
+    start = {name: jnp.array(0.5) for name in everything}
+
+    def trained(names):
+        functions = {name: everything[name] for name in names}
+        method = order(
+            lambda p, _: sum(p[name] ** 2 for name in names),
+            jc.Constraints(
+                {name: f for name, f in functions.items() if name == "h"},
+                {name: f for name, f in functions.items() if name != "h"},
+            ),
+            optax.adam(0.05),
+            {name: OWN[name] for name in names},
+            penalty=1.5,
+        )
+        return run(method, method.init({name: start[name] for name in names}), 30)
+
+    together, infos = trained(everything)
+    # Thirty steps of a few roundings of numbers below ten.
+    close = partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-12)
+    for name in everything:
+        alone, info = trained([name])
+        kind = "equality" if name == "h" else "inequality"
+        close(together.params[name], alone.params[name])
+        for ours, theirs in [
+            (together.multipliers, alone.multipliers),
+            (together.penalty, alone.penalty),
+            (infos.violation, info.violation),
+            (infos.capped, info.capped),
+        ]:
+            close(getattr(ours, kind)[name], getattr(theirs, kind)[name])
+        assert getattr(infos.multiplier, kind)[name].max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("dual", "error", "words"),
+    [
+        ({"sum": SGD}, ValueError, "dual has no transform for constraint 'cap'"),
+        (
+            {"sum": SGD, "cap": SGD, "flux": SGD},
+            ValueError,
+            r"dual of 'flux': no such constraint; there are \['sum', 'cap'\]",
         ),
+        (0.1, TypeError, "dual must be an optax transform, .* got float"),
+        (optax.sgd, TypeError, "dual must be an optax transform, .* got function"),
+        ({"sum": SGD, "cap": 0.1}, TypeError, "dual of 'cap' must be .* got float"),
+        (optax.sgd(0.1), ValueError, "dual moves a .*wrap it as jaxcon.dual_ascent"),
+        (optax.adam(0.1), ValueError, "dual moves a multiplier down"),
+        (jc.every(optax.sgd(0.1), 1), ValueError, "dual moves a multiplier down"),
+        (optax.chain(SGD, optax.scale(-1.0)), ValueError, "dual moves a multiplier"),
+        (
+            {"sum": SGD, "cap": optax.sgd(0.1)},
+            ValueError,
+            "dual of 'cap' moves a multiplier down",
+        ),
+    ],
+)
+def test_a_dual_that_is_none_is_refused_in_one_sentence(dual, error, words):
+    with pytest.raises(error, match=words) as caught:
+        jc.alternating(*NEAREST, optax.sgd(0.1), dual)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 160
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda dual: dual,
+        lambda dual: optax.chain(dual, optax.clip(10.0)),
+        lambda dual: optax.MultiSteps(dual, 2).gradient_transformation(),
+        lambda dual: {"sum": optax.set_to_zero(), "cap": optax.chain(dual)},
+    ],
+    ids=["bare", "chain", "MultiSteps", "set_to_zero"],
+)
+def test_what_optax_wraps_around_a_dual_climbs_at_rates_swept_in_one_program(wrap):
+    def climbed(rate):
+        dual = wrap(jc.dual_ascent(optax.sgd(rate)))
+        method = jc.alternating(*NEAREST, optax.sgd(0.01), dual)
+        return run(method, method.init(jnp.array([2.0, 1.0, 0.0])), 2)[0].multipliers
+
+    together = jax.jit(jax.vmap(climbed))(jnp.array([0.1, 0.2]))
+    for rate, row in zip((0.1, 0.2), (0, 1)):
+        alone = climbed(rate)
+        jax.tree.map(
+            # Fused and unfused programs differ by a few roundings.
+            lambda rows, one, row=row: np.testing.assert_allclose(
+                rows[row], one, rtol=1e-5
+            ),
+            together,
+            alone,
+        )
+        assert float(alone.inequality["cap"][0]) > 0
+    still = isinstance(wrap(SGD), dict)
+    assert (np.asarray(together.equality["sum"]) == 0).all() == still
+
+
+def test_the_method_of_multipliers_says_which_constraint_has_no_penalty(order):
+    dual = jc.method_of_multipliers()
+    method = order(*NEAREST, optax.sgd(0.1), dual, penalty={"sum": 1.0})
+    with pytest.raises(ValueError, match="penalty for inequality constraint 'cap'"):
+        method.step(method.init(jnp.zeros(3)))
+
+
+CAPPED = jc.capped(jc.dual_ascent(optax.sgd(1.0)), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("dual", "on_cap"),
+    [
+        # Whose multipliers sit on the cap, and from which step on that is seen.
+        (CAPPED, {"up": 2, "down": 2, "pushes": 2}),
+        (jc.every(CAPPED, 2), {"up": 4, "down": 4, "pushes": 4}),
+        (jc.capped(jc.every(SGD, 1), 1.0), {"up": 5, "down": 5, "pushes": 5}),
+        (
+            dict.fromkeys(["up", "down", "pushes", "rests"], CAPPED),
+            {"up": 2, "down": 2, "pushes": 2},
+        ),
+        (
+            {"up": jc.every(CAPPED, 3), "down": SGD, "pushes": CAPPED, "rests": CAPPED},
+            {"up": 6, "pushes": 2},
+        ),
+        (jc.dual_ascent(optax.sgd(1.0)), {}),
+    ],
+    ids=["shared", "every", "outside every", "own", "of some", "none"],
+)
+def test_info_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
+    method = jc.alternating(
+        lambda p, _: 0.0 * p,
+        jc.Constraints(
+            {"up": lambda p, _: 1.0 + 0 * p, "down": lambda p, _: 0 * p - 1.0},
+            {
+                "pushes": lambda p, _: jnp.stack([1.0 + 0 * p, 0 * p - 1.0]),
+                "rests": lambda p, _: 0 * p - 1.0,
+            },
+        ),
+        optax.sgd(0.1),
+        dual,
+    )
+    _, infos = run(method, method.init(1.0), 8)
+    for _, name, flags in named(infos.capped):
+        np.testing.assert_array_equal(flags, np.arange(8) >= on_cap.get(name, 8))
+
+
+# Not extragradient: its gradient is of the point ahead, its line search from here.
+@pytest.mark.parametrize("name", ORDERS.keys() - {"extragradient"})
+def test_lbfgs_with_its_line_search_is_a_primal(x64, name):
+    method = ORDERS[name](
+        *NEAREST,
         optax.lbfgs(),
         # Curvature is learned across moves of the multipliers, so these move slowly.
         jc.dual_ascent(optax.sgd(0.1)),
@@ -215,9 +517,7 @@ def test_lbfgs_with_its_line_search_is_a_primal(x64, order):
     state, _ = run(method, method.init(jnp.zeros(3)), 1000)
     assert int(state.skipped) == 0
     # (1 - 0.1 / 2)^1000 = 5e-23 of the multipliers' way is left; the search is inexact.
-    np.testing.assert_allclose(state.params, [0.2, 0.9, -0.1], atol=1e-5)
-    np.testing.assert_allclose(state.multipliers.equality["sum"], 0.1, atol=1e-5)
-    np.testing.assert_allclose(state.multipliers.inequality["cap"], [0.7], atol=1e-5)
+    assert_nearest(state, atol=1e-5)
 
 
 TREES = {
@@ -381,22 +681,37 @@ def test_without_constraints_it_is_the_optimizer_alone(order):
 GOOD = {"loss": 1.0, "h": 0.5, "g": -0.25, "root": 1.0}
 
 
+# Of the third one every part remembers something; its third call moves all of them.
+MEMORIES = {
+    "Lagrangian": (jc.dual_ascent(optax.adam(0.1)), None),
+    "augmented": (jc.dual_ascent(optax.adam(0.1)), 1.0),
+    "everything": (
+        {
+            "h": jc.every(jc.capped(jc.nupi(0.1, kp=2.0, nu=0.5), 0.2), 3),
+            "g": jc.capped(jc.nupi(0.1, kp=2.0, nu=0.5), 0.2),
+        },
+        {"h": jc.growing_penalty(1.0, every=2), "g": jc.adaptive_penalty(0.1)},
+    ),
+}
+
+
 @cache
-def faulty(order, penalty):
+def faulty(order, memory):
     """A problem whose batch can break its loss, its residuals or its gradient alone."""
+    dual, penalty = MEMORIES[memory]
     method = order(
         lambda p, b: b["loss"] * p @ p + jnp.sqrt(b["root"] * p @ p),
         jc.Constraints(
             {"h": lambda p, b: p + b["h"]}, {"g": lambda p, b: jnp.sum(p) + b["g"]}
         ),
         optax.adam(0.1),
-        jc.dual_ascent(optax.adam(0.1)),
+        dual,
         penalty=penalty,
     )
     return method, method.init(jnp.array([1.0, -2.0, 3.0]), GOOD), jax.jit(method.step)
 
 
-@pytest.mark.parametrize("penalty", [None, 1.0])
+@pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -411,8 +726,8 @@ def faulty(order, penalty):
     ],
     ids=str,
 )
-def test_a_step_that_is_not_finite_moves_nothing(order, fault, penalty):
-    _, state, step = faulty(order, penalty)
+def test_a_step_that_is_not_finite_moves_nothing(order, fault, memory):
+    _, state, step = faulty(order, memory)
     for _ in range(2):
         state, info = step(state, GOOD)
         assert bool(info.finite)
@@ -435,7 +750,7 @@ def test_a_step_that_is_not_finite_moves_nothing(order, fault, penalty):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_the_info_of_a_broken_residual_is_not_finite_either(order, kind, value):
     # -inf satisfies g <= 0, but nothing follows from it: it must be seen, and by name.
-    _, state, step = faulty(order, None)
+    _, state, step = faulty(order, "Lagrangian")
     name = {"equality": "h", "inequality": "g"}[kind]
     _, info = step(state, GOOD | {name: value})
     assert not np.isfinite(getattr(info.violation, kind)[name])
@@ -445,7 +760,7 @@ def test_the_info_of_a_broken_residual_is_not_finite_either(order, kind, value):
 
 
 def test_a_scan_of_steps_is_a_loop_of_steps(order):
-    method, state, step = faulty(order, 1.0)
+    method, state, step = faulty(order, "augmented")
     looped = state
     for _ in range(20):
         looped, last = step(looped, GOOD)
@@ -459,7 +774,7 @@ def test_a_scan_of_steps_is_a_loop_of_steps(order):
 
 
 def test_starts_are_vmapped_and_one_s_fault_is_its_own(order):
-    method, _, step = faulty(order, 1.0)
+    method, _, step = faulty(order, "augmented")
     starts = jnp.array([[1.0, -2.0, 3.0], [0.5, 0.5, 0.5]])
     states = jax.vmap(lambda p: method.init(p, GOOD))(starts)
     batches = {name: jnp.full(2, value) for name, value in GOOD.items()}
@@ -486,7 +801,6 @@ def test_the_penalty_is_kept_in_the_loss_s_dtype(dtype, order):
     assert jax.eval_shape(method.step, state)[0].params.dtype == dtype
 
 
-@pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
 def test_a_move_that_overflows_is_not_made(order):
     constraints = jc.Constraints(inequality={"cap": lambda p, _: p["x"] - 3.0})
     method = order(
@@ -501,6 +815,21 @@ def test_a_move_that_overflows_is_not_made(order):
     assert int(after.skipped) == 1
     assert float(after.params["x"]) == 4.0
     assert float(after.multipliers.inequality["cap"]) == 0.0
+
+
+@pytest.mark.parametrize("name", ["primal first", "extragradient"])
+def test_a_point_looked_ahead_to_must_have_a_loss(name):
+    # The step leads to where the square root is none; h is finite everywhere.
+    method = ORDERS[name](
+        lambda p, _: jnp.sqrt(p),
+        jc.Constraints({"h": lambda p, _: p - 1.0}),
+        optax.sgd(1.0),
+        SGD,
+    )
+    state = method.init(0.25)
+    after, info = jax.jit(method.step)(state)
+    assert not info.finite
+    assert_same_bits(after._replace(step=state.step, skipped=state.skipped), state)
 
 
 def test_complex_params_are_refused():

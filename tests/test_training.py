@@ -23,8 +23,24 @@ def loss(p, batch):
     return jnp.mean(error**2), {"error": error}
 
 
+# Of the second one every part of the state remembers something.
+WAYS = {
+    "augmented": {"dual": jc.dual_ascent(optax.sgd(0.2)), "penalty": 1.0},
+    "memories": {
+        "dual": {
+            "sum": jc.every(jc.nupi(0.2, kp=2.0, nu=0.5), 3),
+            "cap": jc.capped(jc.when_stalled(jc.dual_ascent(optax.adam(0.2))), 0.5),
+        },
+        "penalty": {
+            "sum": jc.growing_penalty(1.0, every=4, factor=2.0),
+            "cap": optax.exponential_decay(1.0, 10, 1.5),
+        },
+    },
+}
+
+
 @cache  # fit compiles once per method, and these tests share a few
-def problem(order=jc.alternating):
+def problem(order=jc.alternating, way="augmented"):
     """Least squares under both kinds of constraints, and its start."""
     method = order(
         loss,
@@ -33,8 +49,7 @@ def problem(order=jc.alternating):
             {"cap": lambda p, batch: jnp.mean(batch["x"] @ p["w"]) - batch["cap"]},
         ),
         optax.adam(0.05),
-        jc.dual_ascent(optax.sgd(0.2)),
-        penalty=1.0,
+        **WAYS[way],
     )
     return method, method.init(
         {"w": jnp.array([2.0, -1.0, 0.5])}, draw(jax.random.key(9))
@@ -67,10 +82,16 @@ SOURCES = {
 
 
 def fit(
-    source="one batch", steps=37, chunk=10, state=None, order=jc.alternating, **more
+    source="one batch",
+    steps=37,
+    chunk=10,
+    state=None,
+    order=jc.alternating,
+    way="augmented",
+    **more,
 ):
     make, key, _ = SOURCES[source]
-    method, start = problem(order)
+    method, start = problem(order, way)
     options = {"steps": steps, "chunk": chunk, "progress": False, "key": key} | more
     return jc.fit(method, start if state is None else state, make(), **options)
 
@@ -174,6 +195,27 @@ def test_best_is_never_a_step_that_was_not_finite(broken):
     assert int(result.best.step) == 2
     assert bool(result.best.feasible)
     assert result.history.finite.tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "names"),
+    [(1.0, "converged", set()), (-1.0, "infeasible", {"at 1", "at target"})],
+)
+def test_a_result_says_which_constraints_cannot_hold(target, kind, names):
+    method = jc.alternating(
+        lambda p, _: p**2,
+        jc.Constraints(
+            {"at 1": lambda p, _: p - 1.0, "at target": lambda p, _: p - target},
+            {"above -9": lambda p, _: -p - 9.0},
+        ),
+        optax.sgd(0.05),
+        jc.dual_ascent(optax.sgd(0.05)),
+        penalty=1.0,
+    )
+    result = jc.fit(method, method.init(0.5), steps=2000, progress=False)
+    (verdict,) = result.diagnosis.verdicts
+    assert (verdict.kind, set(verdict.constraints)) == (kind, names)
+    assert all(repr(name) in str(result.diagnosis) for name in names)
 
 
 def test_seconds_tell_compiling_from_running():
@@ -387,6 +429,29 @@ def test_a_finished_run_resumed_does_nothing(tmp_path):
     again = fit(checkpoint=tmp_path)
     assert len(again.history.loss) == 0
     assert_same_bits((again.state, again.best), (first.state, first.best))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_resumed_run_remembers_what_every_part_of_it_had_seen(tmp_path, source):
+    # After 22 steps every third and every fourth one are both under way.
+    whole = fit(source, way="memories")
+    fit(source, steps=22, way="memories", checkpoint=tmp_path)
+    resumed = fit(source, way="memories", checkpoint=tmp_path)
+    assert_same_bits((resumed.state, resumed.best), (whole.state, whole.best))
+    assert_same_bits(
+        resumed.history, jax.tree.map(lambda rows: rows[22:], whole.history)
+    )
+    for before, after in zip(problem(way="memories")[1], whole.state):
+        changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
+        assert any(jax.tree.leaves(changed)) or after is whole.state.skipped
+    penalty, capped = whole.history.penalty, whole.history.capped
+    assert np.unique(penalty.equality["sum"]).size > 1
+    assert np.unique(penalty.inequality["cap"]).size == 37
+    assert capped.inequality["cap"].dtype == bool
+    again = fit(source, way="memories", checkpoint=tmp_path).history
+    assert jax.tree.structure(again._replace(aux=whole.history.aux)) == (
+        jax.tree.structure(whole.history)
+    )
 
 
 def test_a_relative_path_is_where_it_says(tmp_path, monkeypatch):

@@ -201,7 +201,9 @@ def test_a_scan_over_any_tree_keeps_structure_shapes_and_dtypes(name, dtype, tre
 NETWORK = Weights({"w": jnp.array([-2.0, 3.0]), "b": jnp.array(-1.0)})
 
 
-@pytest.mark.parametrize("name", DUALS.keys() - {"pid", "method of multipliers"})
+@pytest.mark.parametrize(
+    "name", sorted(DUALS.keys() - {"pid", "method of multipliers"})
+)
 def test_a_network_s_parameters_move_as_an_equality_s_would(name):
     # They have no sign to keep, no cap, and nothing to restart.
     def moved(kind):

@@ -249,8 +249,8 @@ def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
         params=params,
         multipliers=multipliers,
         penalty=penalty,
-        primal=parts.primal.init(params),
-        dual=parts.dual.init(multipliers),
+        primal=jax.tree.map(_strong, parts.primal.init(params)),
+        dual=jax.tree.map(_strong, parts.dual.init(multipliers)),
         rule=rule,
         step=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
@@ -343,6 +343,12 @@ def _scalar_loss(value: Any) -> tuple[jax.Array, Any]:
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise TypeError(f"loss returned {jnp.result_type(value)}; it must be real")
     return jnp.asarray(value), aux
+
+
+def _strong(leaf: Any) -> Any:
+    """A number without a weak type (optax.lbfgs begins with some): traced only once."""
+    dtype = jnp.result_type(leaf)
+    return jnp.asarray(leaf, dtype) if jnp.issubdtype(dtype, jnp.number) else leaf
 
 
 def _float_leaf(path: Any, leaf: Any) -> jax.Array:
