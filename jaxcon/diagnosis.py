@@ -49,7 +49,7 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(history: Info, tolerance: float = 1e-3) -> Diagnosis:
-    """What a finished or running fit did, as verdicts that name the constraints.
+    r"""What a finished or running fit did, as verdicts that name the constraints.
 
     - *not finite*: steps were skipped, because something was not finite.
     - *too short to say*: fewer than 20 steps were finite.
@@ -66,12 +66,15 @@ def diagnose(history: Info, tolerance: float = 1e-3) -> Diagnosis:
     - *infeasible*: a multiplier climbs steadily, multiplier times violation outweighs the
       loss and its change since the first row, and the violation levels off above the
       tolerance all the same (Aitken's limit of its thirds). Several that do so at
-      once are in conflict.
+      once are in conflict, also if only the worst of their violations levels off, while
+      they give way to each other.
     - *winding up*: a multiplier climbs steadily while its violation lags behind and falls
       ever faster, so that it will overshoot; or it has overshot, and only comes down,
-      its constraint being met all the while.
+      its constraint being met all the while; or it and the loss grow more than ninefold
+      from first to last third, though its constraint is met in the median.
     - *penalty too small*: a violation has settled above the tolerance under a penalty, and
-      its multiplier does not move.
+      its multiplier moves by less than a hundredth of all that pulls,
+      :math:`\lambda + \rho \max(g, 0)`.
     - *not pulled*: the same without a penalty.
     - *noisy*: violations above the tolerance come and go with no trend and no period.
     - *still moving*: none of these, but violation, loss or a multiplier has a trend, or the
@@ -118,7 +121,7 @@ def diagnose(history: Info, tolerance: float = 1e-3) -> Diagnosis:
         *unstable,
         *_capped(tracks, tolerance),
         *_infeasible(tracks, loss, tolerance),
-        *_winding_up(tracks, tolerance),
+        *_winding_up(tracks, loss, tolerance),
         *_at_rest([t for t in tracks if t.name not in restless], tolerance),
     ]
     verdicts += troubles or [_state(tracks, loss, tolerance)]
@@ -139,10 +142,15 @@ class _Track(NamedTuple):
         return _thirds(self.violation)[2] > tolerance
 
     def climbs(self) -> bool:
-        """Whether the multiplier rises steadily: few steps back, and no slower later."""
-        tail = _tail(self.multiplier)
-        first, second = (part[-1] - part[0] for part in np.array_split(tail, 2))
-        return _straightness(tail) > 0.7 and second > first / 2
+        """Whether the multiplier rises from third to third, and no slower later."""
+        m0, m1, m2 = _thirds(self.multiplier)
+        return _trend(self.multiplier) > 0 and m2 - m1 > (m1 - m0) / 2 > 0
+
+    def stirs(self) -> bool:
+        """Whether the multiplier moves by a share of all that pulls, penalty included."""
+        with np.errstate(over="ignore"):  # beside an endless pull nothing counts
+            pull = np.median(_tail(self.multiplier + self.penalty * self.violation))
+        return bool(np.ptp(_tail(self.multiplier)) > _SETTLED * pull)
 
     def uncapped(self) -> "_Track":
         """The steps before a multiplier first sat on its cap."""
@@ -172,6 +180,17 @@ def _thirds(series: np.ndarray) -> list[float]:
     """b0, b1, b2: medians of the thirds of the last half; zeros if there is nothing."""
     parts = np.array_split(_tail(series), 3)
     return [float(np.median(part)) if len(part) else 0.0 for part in parts]
+
+
+def _worst(tracks: list[_Track]) -> np.ndarray:
+    """The largest violation at each step that all of them have."""
+    rows = min(len(track.violation) for track in tracks)
+    return np.max([track.violation[:rows] for track in tracks], axis=0)
+
+
+def _usually_below(series: np.ndarray) -> float:
+    """What 95 % of the last third of the last half stay below."""
+    return float(np.quantile(np.array_split(_tail(series), 3)[2], 0.95))
 
 
 def _straightness(series: np.ndarray) -> float:
@@ -204,6 +223,16 @@ def _levels_off_at(violation: np.ndarray) -> float:
     return max(b2 - second * ratio / (1 - ratio), 0.0)
 
 
+def _stays(violation: np.ndarray, tolerance: float) -> bool:
+    """Whether a violation heads to no less than the tolerance and half of what it is."""
+    return _levels_off_at(violation) > max(tolerance, _thirds(violation)[2] / 2)
+
+
+def _falls(violation: np.ndarray) -> bool:
+    b0, b1, b2 = _thirds(violation)
+    return b0 > b1 > b2
+
+
 def _detrended(series: np.ndarray) -> np.ndarray:
     time = np.arange(len(series)) - (len(series) - 1) / 2
     centred = series - series.mean()
@@ -233,7 +262,9 @@ def _growth(series: np.ndarray) -> float:
     """How many times as wide the swings of the last quarter are as those before."""
     tail = _tail(series) / (np.max(np.abs(series)) or 1.0)  # squares may overflow
     before, after = (np.std(part) for part in np.array_split(tail, 2))
-    return float(after / before) if before > 0 else 0.0
+    if before == 0:
+        return np.inf if after > 0 else 0.0
+    return float(after / before)
 
 
 def _jumps(series: np.ndarray) -> float:
@@ -250,6 +281,11 @@ def _jumps(series: np.ndarray) -> float:
 def _explodes(series: np.ndarray) -> bool:
     b0, b1, b2 = _thirds(series)
     return b0 > 0 and b1 > 3 * b0 and b2 > 3 * b1
+
+
+def _soars(series: np.ndarray) -> bool:
+    b0, _, b2 = _thirds(series)
+    return _trend(series) > 0 and b2 > 9 * abs(b0)
 
 
 def _trend(series: np.ndarray) -> float:
@@ -386,17 +422,15 @@ def _capped(tracks: list[_Track], tolerance: float) -> list[Verdict]:
 def _infeasible(
     tracks: list[_Track], loss: np.ndarray, tolerance: float
 ) -> list[Verdict]:
-    found = []
-    for track in tracks:
-        free = track.uncapped()
-        stuck = max(tolerance, _thirds(free.violation)[2] / 2)
-        if (
-            len(free.violation) >= _FEW
-            and track.above(tolerance)
-            and free.climbs()
-            and _levels_off_at(free.violation) > stuck
-        ):
-            found.append(free)
+    free = (t.uncapped() for t in tracks if t.above(tolerance))
+    climbing = [t for t in free if len(t.violation) >= _FEW and t.climbs()]
+    found = [t for t in climbing if _stays(t.violation, tolerance)]
+    # Rivals may give way to each other in turn, and only the worst violation stays.
+    rivals = [
+        t for t in climbing if _stays(t.violation, tolerance) or not _falls(t.violation)
+    ]
+    if rivals and _stays(_worst(rivals), tolerance):
+        found = rivals
     # A dual rate far too small looks the same until multipliers weigh as much as the
     # loss. While a feasible convex problem is solved slowly enough, sum lambda g stays
     # below what feasibility costs in loss; where nothing is feasible it has no bound.
@@ -405,7 +439,7 @@ def _infeasible(
     at_stake = max(abs(level), abs(loss[0] - level))
     if not found or price < at_stake:
         return []
-    violations = _figures(_thirds(t.violation)[2] for t in found)
+    violations = _figures(np.median(_tail(t.violation)) for t in found)
     multipliers = _figures(t.multiplier[-1] for t in found)
     what = (
         f"{_quoted(found)} cannot all hold near here: their violations stay at {violations}"
@@ -417,7 +451,9 @@ def _infeasible(
     return _verdict("infeasible", found, f"{what} (jaxcon.conflict weighs them)")
 
 
-def _winding_up(tracks: list[_Track], tolerance: float) -> list[Verdict]:
+def _winding_up(
+    tracks: list[_Track], loss: np.ndarray, tolerance: float
+) -> list[Verdict]:
     verdicts = []
     for track in tracks:
         b0, b1, b2 = _thirds(track.violation)
@@ -432,6 +468,17 @@ def _winding_up(tracks: list[_Track], tolerance: float) -> list[Verdict]:
                 f"its violation falls from {b0:.3g} to {b2:.3g} and ever faster, and will "
                 "overshoot; lower the dual rate or raise the primal one, or damp with "
                 "nupi's kp",
+            )
+        soar = track.climbs() and _soars(track.multiplier) and _soars(loss)
+        if soar and max(b0, b1, b2) <= tolerance:
+            l0, _, l2 = _thirds(loss)
+            verdicts += _verdict(
+                "winding up",
+                [track],
+                f"the multiplier of {track.name!r} climbs from {m0:.3g} to {m2:.3g} and "
+                f"the loss from {l0:.3g} to {l2:.3g}, though its constraint is mostly met; "
+                "lower the dual rate or the penalty, cap the multiplier, or ask whether a "
+                "finite one exists (a squared equality has none)",
             )
         met = np.mean(_tail(track.violation) <= tolerance) > 0.95
         falls = _straightness(_tail(track.multiplier)) < -0.7 and m0 - m1 > 0.1 * m0
@@ -451,9 +498,8 @@ def _winding_up(tracks: list[_Track], tolerance: float) -> list[Verdict]:
 
 def _at_rest(tracks: list[_Track], tolerance: float) -> list[Verdict]:
     def rests(track: _Track) -> bool:
-        pulls = track.multiplier, track.penalty
-        moves = [np.ptp(_tail(pull)) / (np.max(pull) or 1.0) for pull in pulls]
-        still = max(moves) <= _SETTLED and not track.climbs() and not track.capped[-1]
+        raised = np.ptp(_tail(track.penalty)) > _SETTLED * np.max(track.penalty)
+        still = not (raised or track.stirs() or track.capped[-1])
         return still and track.above(tolerance) and not _trend(track.violation)
 
     verdicts, found = [], [t for t in tracks if rests(t)]
@@ -479,12 +525,12 @@ def _at_rest(tracks: list[_Track], tolerance: float) -> list[Verdict]:
 
 def _state(tracks: list[_Track], loss: np.ndarray, tolerance: float) -> Verdict:
     worst = np.max([np.zeros_like(loss), *(t.violation for t in tracks)], axis=0)
-    largest = float(np.quantile(np.array_split(_tail(worst), 3)[2], 0.95))
+    largest = _usually_below(worst)
     within = f"within the tolerance {tolerance:.3g}"
     above = [t for t in tracks if t.above(tolerance)]
     series = [
         ("the loss", loss),
-        *((f"the multiplier of {t.name!r}", t.multiplier) for t in tracks),
+        *((f"the multiplier of {t.name!r}", t.multiplier) for t in tracks if t.stirs()),
         # Within the tolerance a violation may do as it likes.
         *((f"the violation of {t.name!r}", t.violation) for t in above),
     ]
@@ -513,7 +559,9 @@ def _state(tracks: list[_Track], loss: np.ndarray, tolerance: float) -> Verdict:
             f"violations are {within} (95 % of the last below {largest:.2g}), and the "
             f"loss ({_thirds(loss)[2]:.4g}) and all multipliers have settled",
         )[0]
-    noisy = [t for t in tracks if np.quantile(_tail(t.violation), 0.95) > tolerance]
+    noisy = [t for t in tracks if _usually_below(t.violation) > tolerance]
+    # None has to reach by itself how often all of them together do.
+    noisy = noisy or [max(tracks, key=lambda t: _usually_below(t.violation))]
     return _verdict(
         "noisy",
         noisy,

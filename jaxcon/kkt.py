@@ -33,7 +33,7 @@ from jaxcon.constraints import (
     violation,
     worst,
 )
-from jaxcon.lagrangian import lagrangian
+from jaxcon.lagrangian import check_match, lagrangian
 
 # Of the proximal iteration: each costs two passes, beside the two per active residual.
 _MOST_ROUNDS = 30
@@ -207,7 +207,9 @@ def least_squares_multipliers(
         tolerance: an inequality is active where g >= -tolerance.
 
     Returns:
-        A `LeastSquares`. Computed on the host: not for use inside jit.
+        A `LeastSquares`. Computed on the host: not for use inside jit. Two passes for every
+        active residual, and up to thirty small nonnegative least-squares problems of
+        their number: seconds for hundreds, minutes for thousands.
 
     Raises:
         TypeError: `constraints` is no `Constraints` of functions.
@@ -271,6 +273,9 @@ def sensitivity(multipliers: Constraints) -> dict[str, jax.Array]:
     Returns:
         One slope per constraint, each ().
 
+    Raises:
+        TypeError: they are a table's or a network's, not those of a batch.
+
     References:
         Boyd and Vandenberghe, Convex Optimization (2004), section 5.6.3.
 
@@ -281,6 +286,7 @@ def sensitivity(multipliers: Constraints) -> dict[str, jax.Array]:
         >>> print(sensitivity(lam)["cap"])                     # a looser cap, a lower loss
         -3.0
     """
+    check_match(multipliers, multipliers)
     return {name: -jnp.sum(m) for _, name, m in named(multipliers)}
 
 

@@ -256,6 +256,41 @@ def multiplier_estimates(
     )
 
 
+def safeguarded_estimates(
+    multipliers: Constraints, estimates: Constraints
+) -> Constraints:
+    r"""Estimates of a penalty-barrier method that change no multiplier by too much.
+
+    .. math::
+        \lambda \leftarrow \max\left(
+            \min(\max(\hat\lambda, \kappa \lambda), \lambda / \kappa), \epsilon
+        \right), \qquad \kappa = 0.3
+
+    A multiplier of which one step far inside the constraint left nothing would be lost
+    for good: its price is a product with it. Epsilon is the dtype's machine epsilon.
+
+    Args:
+        multipliers: mu and lambda, the present ones.
+        estimates: shaped like them.
+
+    Returns:
+        Estimates; those of equalities unchanged.
+
+    References:
+        Ben-Tal and Zibulevsky, Penalty/Barrier Multiplier Methods for Convex Programming
+        Problems (1997), who bound the change of a multiplier by a factor.
+    """
+
+    def bounded(before: jax.Array, estimate: jax.Array) -> jax.Array:
+        bounded = jnp.clip(estimate, 0.3 * before, before / 0.3)
+        return jnp.maximum(bounded, jnp.finfo(before.dtype).eps)
+
+    return Constraints(
+        estimates.equality,
+        jax.tree.map(bounded, multipliers.inequality, estimates.inequality),
+    )
+
+
 def check_penalty(penalty: Any) -> None:
     """Refuses a penalty that is known and not positive.
 
@@ -299,7 +334,15 @@ def check_match(residuals: Constraints, multipliers: Constraints) -> None:
 
     Raises:
         ValueError: names or shapes differ.
+        TypeError: multipliers are a table or a network, not those of a batch.
     """
+    for kind, name, multiplier in named(multipliers):
+        if not jax.tree_util.all_leaves([multiplier]):
+            raise TypeError(
+                f"the multipliers of {kind} constraint {name!r} are kept as a "
+                f"{type(multiplier).__name__}: pass method.estimates(state, batch), which "
+                "has one for each residual"
+            )
     shapes = {(kind, name): jnp.shape(r) for kind, name, r in named(residuals)}
     theirs = {(kind, name): jnp.shape(m) for kind, name, m in named(multipliers)}
     for kind, name in shapes.keys() ^ theirs.keys():

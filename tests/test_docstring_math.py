@@ -14,6 +14,7 @@ import pytest
 import jaxcon as jc
 from jaxcon import penalties
 from jaxcon.lagrangian import penalty_barrier_lagrangian
+from jaxcon.lagrangian import safeguarded_estimates as safeguarded
 from jaxcon.transforms import scheduled_penalty
 from jaxcon.transforms._penalty import unsettled
 
@@ -72,6 +73,13 @@ def not_settled(residuals, multipliers, penalty):
 def multiplier_estimates(residuals, multipliers, rho):
     (h, mu), (g, lam) = pairs(residuals, multipliers)
     return np.concatenate([mu + rho * h, positive_part(lam + rho * g)])
+
+
+def safeguarded_estimates(multipliers, estimates):
+    (mu, new), (lam, bold) = pairs(multipliers, estimates)
+    del mu
+    bounded = np.minimum(np.maximum(bold, 0.3 * lam), lam / 0.3)
+    return np.concatenate([new, np.maximum(bounded, np.finfo(float).eps)])
 
 
 def huber(h, delta):
@@ -157,6 +165,13 @@ FORMULAS = {
         r"\hat\mu = \mu + \rho h, \qquad \hat\lambda = \max(\lambda + \rho g, 0)",
         multiplier_estimates,
         lambda: problem(RNG.uniform(0.1, 10)),
+    ),
+    safeguarded: (
+        r"""\lambda \leftarrow \max\left(
+            \min(\max(\hat\lambda, \kappa \lambda), \lambda / \kappa), \epsilon
+        \right), \qquad \kappa = 0.3""",
+        safeguarded_estimates,
+        lambda: (entries(nonnegative=True), entries(scale=2.0)),
     ),
     jc.violation: (
         r":math:`|h|` and :math:`\max(g, 0)`",

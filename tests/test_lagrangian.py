@@ -223,7 +223,7 @@ def test_a_known_penalty_is_checked_while_something_else_is_traced(penalty):
 
 @pytest.mark.parametrize("zero", [jnp.array(0.0), jc.Constraints({}, {"g": 0.0})])
 def test_a_known_zero_is_refused_while_something_else_is_traced(zero):
-    with pytest.raises(ValueError, match="must be > 0, got 0.0"):
+    with pytest.raises(ValueError, match="must be > 0 and finite, got 0.0"):
         jax.jit(lambda x: check_penalty(zero))(1.0)
 
 
@@ -306,7 +306,9 @@ def test_ascent_of_rate_rho_is_the_method_of_multipliers(seed, rho):
     ids=[*PRICES, "simultaneous", "alternating", "extragradient"],
 )
 def test_a_penalty_that_is_not_positive_is_refused(use, penalty):
-    with pytest.raises(ValueError, match=f"penalty must be > 0, got {penalty}"):
+    with pytest.raises(
+        ValueError, match=f"penalty must be > 0 and finite, got {penalty}"
+    ):
         use(penalty)
 
 

@@ -727,3 +727,42 @@ def test_a_network_s_parameters_are_any_pytree_and_never_projected(make, kind):
     for leaf in jax.tree.leaves(moved):
         assert (leaf < -0.5).all()
         assert (leaf != -1).all()
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        lambda c, s, b: jc.kkt(lambda p, _: p**2, c, s.params, s.multipliers, b),
+        lambda c, s, b: jc.sensitivity(s.multipliers),
+    ],
+    ids=["kkt", "sensitivity"],
+)
+def test_a_table_is_not_taken_for_a_batch_s_multipliers(judge):
+    constraints = jc.Constraints(inequality={"g": lambda p, batch: batch["y"] - p})
+    method = jc.alternating(
+        lambda p, _: p**2,
+        constraints,
+        optax.sgd(0.1),
+        DUALS["sgd"],
+        multipliers={"g": indexed(3, on="i")},
+    )
+    batch = {"y": jnp.ones(2), "i": jnp.array([0, 2])}
+    state = method.init(0.0, batch)
+    with pytest.raises(TypeError, match=r"'g' are kept as a Table.*method\.estimates"):
+        judge(constraints, state, batch)
+
+
+def test_an_index_out_of_its_table_is_named_by_fit():
+    method = jc.alternating(
+        lambda p, _: p**2,
+        jc.Constraints(inequality={"g": lambda p, batch: batch["y"] - p}),
+        optax.sgd(0.1),
+        DUALS["sgd"],
+        multipliers={"g": indexed(3, on="i")},
+    )
+    from_one = {"y": jnp.ones(3), "i": jnp.array([1, 2, 3])}
+    state = method.init(0.0, from_one)
+    with pytest.raises(
+        FloatingPointError, match="multipliers of inequality.*'g'.*index"
+    ):
+        jc.fit(method, state, from_one, steps=5, progress=False)

@@ -398,9 +398,14 @@ def test_a_rule_of_one_s_own_is_two_functions():
 @pytest.mark.parametrize(
     ("penalty", "error", "words"),
     [
-        (0, ValueError, "penalty must be > 0, got 0; for a plain Lagrangian"),
-        (-1.0, ValueError, "penalty must be > 0, got -1.0"),
-        (float("nan"), ValueError, "penalty must be > 0, got nan"),
+        (
+            0,
+            ValueError,
+            "penalty must be > 0 and finite, got 0; for a plain Lagrangian",
+        ),
+        (-1.0, ValueError, "penalty must be > 0 and finite, got -1.0"),
+        (float("nan"), ValueError, "penalty must be > 0 and finite, got nan"),
+        (float("inf"), ValueError, "penalty must be > 0 and finite, got inf"),
         ("10", TypeError, "penalty must be one number, got str"),
         (True, TypeError, "penalty must be one number, got bool"),
         (1j, TypeError, "penalty must be one number, got complex"),
@@ -410,14 +415,26 @@ def test_a_rule_of_one_s_own_is_two_functions():
         (jnp.ones(1), TypeError, "penalty must be one number, got ArrayImpl"),
         (optax.sgd(1.0), TypeError, "penalty must be one number, got Gradient"),
         (jc.Constraints({"h": 1.0}), TypeError, "a dict by constraint name"),
-        (lambda _: 0.0, ValueError, "penalty must be > 0, got 0.0"),
+        (lambda _: 0.0, ValueError, "penalty must be > 0 and finite, got 0.0"),
         (lambda _: jnp.ones(2), TypeError, "penalty must be one number"),
         ({"flux": 1.0}, ValueError, "penalty of 'flux': no such constraint"),
-        ({"h": 1.0, "g": 0.0}, ValueError, "penalty of 'g' must be > 0, got 0.0"),
-        ({"g": float("nan")}, ValueError, "penalty of 'g' must be > 0, got nan"),
+        (
+            {"h": 1.0, "g": 0.0},
+            ValueError,
+            "penalty of 'g' must be > 0 and finite, got 0.0",
+        ),
+        (
+            {"g": float("nan")},
+            ValueError,
+            "penalty of 'g' must be > 0 and finite, got nan",
+        ),
         ({"g": "10"}, TypeError, "penalty of 'g' must be one number, got str"),
         ({"g": {"h": 1.0}}, TypeError, "penalty of 'g' must be one number, got dict"),
-        ({"g": lambda _: -1.0}, ValueError, "penalty of 'g' must be > 0, got -1.0"),
+        (
+            {"g": lambda _: -1.0},
+            ValueError,
+            "penalty of 'g' must be > 0 and finite, got -1.0",
+        ),
     ],
 )
 @pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
@@ -431,7 +448,10 @@ def test_what_is_no_penalty_is_refused_in_one_sentence(order, penalty, error, wo
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: jc.growing_penalty(0.0, every=1), "penalty must be > 0, got 0.0"),
+        (
+            lambda: jc.growing_penalty(0.0, every=1),
+            "penalty must be > 0 and finite, got 0.0",
+        ),
         (lambda: jc.growing_penalty(1.0, every=0), "every must be a whole number"),
         (lambda: jc.growing_penalty(1.0, every=2.5), "every must be a whole .* 2.5"),
         (lambda: growing(factor=1.0), "factor must be > 1, got 1.0"),
@@ -441,10 +461,16 @@ def test_what_is_no_penalty_is_refused_in_one_sentence(order, penalty, error, wo
         (lambda: growing(tolerance=-1.0), "tolerance must be >= 0, got -1.0"),
         (lambda: growing(tolerance=np.nan), "tolerance must be >= 0, got nan"),
         (lambda: growing(limit=0.5), "limit must be at least initial = 1.0, got 0.5"),
-        (lambda: jc.adaptive_penalty(0.0), "learning_rate must be > 0, got 0.0"),
+        (
+            lambda: jc.adaptive_penalty(0.0),
+            "learning_rate must be > 0, got 0.0",
+        ),
         (lambda: jc.adaptive_penalty(decay=1.0), r"decay must be in \[0, 1\), got"),
         (lambda: jc.adaptive_penalty(decay=-0.1), "decay must be in"),
-        (lambda: jc.adaptive_penalty(initial=-1.0), "penalty must be > 0, got -1.0"),
+        (
+            lambda: jc.adaptive_penalty(initial=-1.0),
+            "penalty must be > 0 and finite, got -1.0",
+        ),
         (lambda: jc.adaptive_penalty(decrease=0.0), "decrease must be in"),
         (lambda: jc.adaptive_penalty(decrease=2.0), "decrease must be in"),
         (lambda: jc.adaptive_penalty(eps=0.0), "eps must be > 0, got 0.0"),
@@ -453,3 +479,28 @@ def test_what_is_no_penalty_is_refused_in_one_sentence(order, penalty, error, wo
 def test_a_rule_s_arguments_out_of_range_are_refused_in_one_sentence(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        optax.linear_schedule(1.0, -1.0, 10),
+        optax.cosine_decay_schedule(1.0, 5),
+        lambda step: jnp.where(step == 5, 0.0, 1.0),
+    ],
+    ids=["negative", "zero at last", "zero once"],
+)
+def test_where_a_schedule_is_not_positive_steps_are_skipped_and_fit_says_so(schedule):
+    method = jc.alternating(
+        lambda p, _: p**2,
+        jc.Constraints({"h": lambda p, _: p - 1.0}),
+        optax.sgd(0.1),
+        jc.dual_ascent(optax.sgd(0.1)),
+        penalty=schedule,
+    )
+    with pytest.raises(FloatingPointError, match="a penalty, or") as caught:
+        jc.fit(method, method.init(0.0), steps=20, chunk=4, progress=False)
+    state = caught.value.result.state
+    # The clock of the schedule stands with the rest: it moves on when the state says so.
+    assert 0 < int(state.skipped) < int(state.step)
+    assert float(state.penalty.equality["h"]) > 0

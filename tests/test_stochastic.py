@@ -183,6 +183,42 @@ def test_what_keeps_no_multiplier_for_a_point_is_not_warned_of(way, source):
     assert warned(constraint, source, "new", **more) == []
 
 
+@pytest.mark.parametrize("source", ["function", "iterator"])
+def test_a_rate_of_each_group_is_not_warned_of(source):
+    # Multiplier i belongs to group i, whoever of it is in the batch.
+    groups = jnp.array([0, 0, 1, 1, 1, 2, 2, 2])
+
+    def rates(params, batch):
+        outputs = jax.vmap(partial(net, params))(batch["x"])
+        return 0.5 - jax.ops.segment_sum(outputs, groups, 3) / 3
+
+    assert warned(rates, source, "fixed") == []
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_with_its_own_batch_it_is_the_dual_s_points_that_count(half):
+    drawing_half = drawing("new")
+
+    def draw(key):
+        pair = [fixed, fixed]
+        pair[half] = drawing_half(key)
+        return tuple(pair)
+
+    fixed = drawing("fixed")(jax.random.key(2))
+    method = jc.alternating(
+        loss,
+        jc.Constraints(inequality={"high": values}),
+        optax.sgd(0.01),
+        jc.dual_ascent(optax.sgd(0.1)),
+        dual_batch=True,
+    )
+    state = method.init(PARAMS, (fixed, fixed))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        jc.fit(method, state, draw, steps=3, key=jax.random.key(1), progress=False)
+    assert len(caught) == half
+
+
 @pytest.mark.parametrize("chunk", [5, 100])
 def test_an_iterator_that_changes_its_points_late_is_warned_of(chunk):
     method = jc.alternating(

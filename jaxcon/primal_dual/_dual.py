@@ -17,7 +17,7 @@ from jaxcon.multipliers import (
     rows,
 )
 from jaxcon.primal_dual._state import DualStates
-from jaxcon.transforms import CappedState, DualTransform
+from jaxcon.transforms import CappedState, as_dual
 
 Transform = optax.GradientTransformationExtraArgs
 
@@ -167,9 +167,9 @@ def make_dual(dual: Any, kinds: Kinds, constraints: Constraints) -> Dual:
             if name in names:
                 raise ValueError(f"dual has no transform for constraint {name!r}")
             raise ValueError(f"dual of {name!r}: no such constraint; there are {names}")
-        own = {name: _transform(dual[name], f"dual of {name!r}") for name in names}
+        own = {name: as_dual(f"dual of {name!r}", dual[name]) for name in names}
         return Dual(kinds, None, own)
-    shared = _transform(dual, "dual")
+    shared = as_dual("dual", dual)
     own = {name: shared for name in names if isinstance(kinds.get(name), Indexed)}
     return Dual(kinds, shared, own)
 
@@ -191,30 +191,3 @@ def capped(states: Any, multipliers: Constraints) -> Constraints:
             for _, name, flag in named(state.at_cap):
                 on_cap[name] |= jnp.any(flag)
     return Constraints(*({name: on_cap[name] for name in kind} for kind in multipliers))
-
-
-def _transform(dual: Any, what: str) -> Transform:
-    if not isinstance(dual, optax.GradientTransformation):
-        raise TypeError(
-            f"{what} must be an optax transform, e.g. jaxcon.dual_ascent(optax.sgd(1.0)), "
-            f"got {type(dual).__name__}"
-        )
-    transform = optax.with_extra_args_support(dual)
-    if not isinstance(dual, DualTransform) and _descends(transform):
-        raise ValueError(
-            f"{what} moves a multiplier down where its residual is positive: an optax "
-            "optimizer descends, so wrap it as jaxcon.dual_ascent(optimizer)"
-        )
-    return transform
-
-
-def _descends(transform: Transform) -> bool:
-    """Tries it on one multiplier whose constraint is violated."""
-    with jax.ensure_compile_time_eval():
-        ones = Constraints(equality={"h": jnp.ones(())})
-        try:
-            climb, _ = transform.update(ones, transform.init(ones), ones)  # pyright: ignore[reportArgumentType]
-            return bool(climb.equality["h"] < 0)  # pyright: ignore[reportAttributeAccessIssue]
-        except (TypeError, ValueError):
-            # It wants what only a step can give, or its rate is being traced.
-            return False

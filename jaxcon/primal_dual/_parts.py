@@ -22,6 +22,7 @@ from jaxcon.lagrangian import (
     check_match,
     lagrangian,
     penalty_barrier_lagrangian,
+    safeguarded_estimates,
 )
 from jaxcon.multipliers import Indexed, Kinds
 from jaxcon.primal_dual._dual import Dual, capped, make_dual
@@ -168,12 +169,15 @@ class Parts(NamedTuple):
         value, estimates = jax.value_and_grad(self.objective, argnums=1)(
             loss, residuals, multipliers, prices.penalty
         )
+        estimates = kinds_of.joined(self.kinds, multipliers, estimates, batch)
+        if self.barrier is not None:
+            estimates = safeguarded_estimates(multipliers, estimates)
         moved, dual = self.dual.update(
             kinds_of.ascent(self.kinds, prices.multipliers, residuals, batch),
             prices.dual,
             prices.multipliers,
             value=value,
-            estimates=kinds_of.joined(self.kinds, multipliers, estimates, batch),
+            estimates=estimates,
             penalty=prices.penalty,
         )
         penalty, rule = prices.penalty, prices.rule
@@ -222,7 +226,7 @@ def make_method(parts: Parts, step: Step) -> Method:
     """A method of that step."""
 
     def residuals(params: Any, batch: Any = None) -> Constraints:
-        return evaluate(parts.constraints, params, parts.split(batch)[0])
+        return evaluate(parts.constraints, params, parts.split(batch)[1])
 
     def estimates(state: PrimalDualState, batch: Any = None) -> Constraints:
         here, _ = parts.split(batch)
@@ -249,8 +253,8 @@ def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
         params=params,
         multipliers=multipliers,
         penalty=penalty,
-        primal=jax.tree.map(_strong, parts.primal.init(params)),
-        dual=jax.tree.map(_strong, parts.dual.init(multipliers)),
+        primal=parts.primal.init(params),
+        dual=parts.dual.init(multipliers),
         rule=rule,
         step=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
@@ -259,7 +263,7 @@ def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
     jax.eval_shape(
         lambda state: parts.read(parts.prices(state, here), residuals, here), state
     )
-    return state
+    return jax.tree.map(_own, state)
 
 
 def finish(
@@ -289,6 +293,8 @@ def finish(
     params, primal, after = moved
     # A finite gradient can still overflow the parameters.
     finite = _all_finite((point.loss, seen, params, after.multipliers, after.penalty))
+    # Nor may a memory, e.g. a mean of squares, that never would recover.
+    finite &= _still_finite((before.dual, before.rule), (after.dual, after.rule))
     # Selecting fuses with the update; a conditional would copy every buffer, and an
     # accelerator would wait for the host to read its predicate. Of indexed multipliers
     # only the batch's rows are selected: the tables are as large as the data.
@@ -333,6 +339,16 @@ def _all_finite(tree: Any) -> jax.Array:
     )
 
 
+def _still_finite(before: Any, after: Any) -> jax.Array:
+    """Whether nothing became infinite or NaN; what was before, may be."""
+    sound = [
+        jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
+        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after))
+        if jnp.issubdtype(jnp.result_type(new), jnp.inexact)
+    ]
+    return jnp.all(jnp.stack([jnp.array(True), *sound]))
+
+
 def _scalar_loss(value: Any) -> tuple[jax.Array, Any]:
     value, aux = value if isinstance(value, tuple) else (value, None)
     if jnp.shape(value) != ():
@@ -345,10 +361,12 @@ def _scalar_loss(value: Any) -> tuple[jax.Array, Any]:
     return jnp.asarray(value), aux
 
 
-def _strong(leaf: Any) -> Any:
-    """A number without a weak type (optax.lbfgs begins with some): traced only once."""
-    dtype = jnp.result_type(leaf)
-    return jnp.asarray(leaf, dtype) if jnp.issubdtype(dtype, jnp.number) else leaf
+def _own(leaf: Any) -> jax.Array:
+    """A copy that shares its buffer with nothing, so that the state can be donated.
+
+    And of no weak type, with which optax.lbfgs begins: a step is traced only once.
+    """
+    return jnp.array(leaf, jnp.result_type(leaf), copy=True)
 
 
 def _float_leaf(path: Any, leaf: Any) -> jax.Array:

@@ -85,7 +85,7 @@ class Method(NamedTuple):
         step: (state, batch=None) -> (`PrimalDualState`, `Info`); jit, vmap and scan it.
         estimates: (state, batch=None) -> the multipliers that the objective's gradient
             really uses there, shaped like the residuals: what `jaxcon.kkt` wants.
-        residuals: (params, batch=None) -> h and g as the step sees them.
+        residuals: (params, batch=None) -> h and g as the multipliers see them.
     """
 
     init: Callable[..., PrimalDualState]

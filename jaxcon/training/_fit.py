@@ -248,7 +248,13 @@ def _not_finite(info: Info, row: int) -> str:
     for kind, name, worst in named(info.violation):
         if not np.isfinite(worst[row]):
             return f"{kind} constraint {name!r} was not finite"
-    return "the gradient, or the point looked ahead to, was not finite"
+    for kind, name, largest in named(info.multiplier):
+        if not np.isfinite(largest[row]):
+            return (
+                f"the multipliers of {kind} constraint {name!r} were not finite (is an "
+                "index outside its table?)"
+            )
+    return "the gradient, a penalty, or the point looked ahead to, was not finite"
 
 
 def _bar(progress: bool | None, total: int) -> Any:

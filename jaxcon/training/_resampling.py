@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -37,7 +38,7 @@ def moving_points(
 
     Returns:
         (kind, name) of each constraint of n > 1 dense multipliers whose residuals
-        depend on what differs from batch to batch.
+        depend on what differs from batch to batch, as do n rows of it.
     """
     if source.draw is not None:
         drawn, batch = jax.make_jaxpr(source.draw, return_shape=True)(source.key)
@@ -59,11 +60,18 @@ def moving_points(
     fixed = [False] * len(jax.tree.leaves(state.params))
     tree = jax.tree.structure(shapes)
     moves = tree.unflatten(depends(traced.jaxpr, fixed + changes))
+    # A residual as long as nothing that changes has entries of its own, e.g. one for each
+    # group of samples, which stay what they are.
+    new = [leaf for leaf, moved in zip(jax.tree.leaves(batch), changes) if moved]
+    lengths = {leaf.shape[0] for leaf in new if leaf.shape}
+    # With a key a constraint draws its points itself.
+    drawn_inside = any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in new)
     return {
         (kind, name)
         for kind, name, multiplier in named(state.multipliers)
         if isinstance(multiplier, jax.Array)
         and multiplier.size > 1
+        and (drawn_inside or multiplier.size in lengths)
         and getattr(moves, kind)[name]
     }
 

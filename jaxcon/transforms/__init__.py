@@ -3,7 +3,7 @@
 from jaxcon.transforms._ascent import dual_ascent, method_of_multipliers
 from jaxcon.transforms._bounds import CappedState, capped, restart_when_feasible
 from jaxcon.transforms._control import nupi, pid, scale_by_pi
-from jaxcon.transforms._entries import DualTransform
+from jaxcon.transforms._entries import DualTransform, as_dual
 from jaxcon.transforms._penalty import (
     PenaltyRule,
     adaptive_penalty,
@@ -19,6 +19,7 @@ __all__ = [
     "DualTransform",
     "PenaltyRule",
     "adaptive_penalty",
+    "as_dual",
     "capped",
     "constant_penalty",
     "dual_ascent",

@@ -144,7 +144,8 @@ def method_of_multipliers() -> DualTransform:
             if penalty is None or name not in getattr(penalty, kind):
                 raise ValueError(
                     f"method_of_multipliers needs a penalty for {kind} constraint "
-                    f"{name!r}, e.g. alternating(..., penalty=10.0)"
+                    f"{name!r}, e.g. alternating(..., penalty=10.0), and that it reaches "
+                    "it: optax.MultiSteps drops extra arguments, jaxcon.every does not"
                 )
         return jax.tree.map(lambda new, old: new - old, estimates, params), state
 

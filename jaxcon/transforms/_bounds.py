@@ -8,7 +8,7 @@ import optax
 
 from jaxcon.constraints import Constraints
 from jaxcon.transforms._entries import (
-    as_transform,
+    as_dual,
     check_number,
     is_array,
     map_entries,
@@ -52,7 +52,7 @@ def capped(
 
     Raises:
         TypeError: `dual` is no optax transform.
-        ValueError: `limit` is not positive.
+        ValueError: `dual` descends; or `limit` is not positive.
 
     References:
         Andreani et al., On Augmented Lagrangian Methods with General Lower-Level
@@ -67,7 +67,7 @@ def capped(
         >>> print(climb.equality["h"], state.at_cap.equality["h"])
         [1. 1.] True
     """
-    dual = as_transform("dual", dual)
+    dual = as_dual("dual", dual)
     check_number("limit", limit, "> 0", lambda limit: limit > 0)
     lows = Constraints(equality=-limit, inequality=0)  # pyright: ignore[reportArgumentType]
 
@@ -142,6 +142,7 @@ def restart_when_feasible(
 
     Raises:
         TypeError: `dual` is no optax transform.
+        ValueError: `dual` descends.
 
     References:
         Gallego-Posada et al., Controlled Sparsity via Constrained Optimization or: How
@@ -156,7 +157,7 @@ def restart_when_feasible(
         >>> print(optax.apply_updates(lam, climb).inequality["cap"])
         [0. 5.]
     """
-    dual = as_transform("dual", dual)
+    dual = as_dual("dual", dual)
 
     def restart(move: Any, multiplier: Any, residual: Any) -> Any:
         if not is_array(move):

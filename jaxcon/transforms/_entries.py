@@ -8,6 +8,11 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
+from jaxcon.constraints import Constraints
+
+# A rate may warm up from zero, and a mean of residuals waits for all of them.
+_CALLS = 32
+
 
 class DualTransform(optax.GradientTransformationExtraArgs):
     """A transform for multipliers: its updates climb along the residuals it is given.
@@ -64,6 +69,52 @@ def as_transform(name: str, value: Any) -> optax.GradientTransformationExtraArgs
             f"got {type(value).__name__}"
         )
     return optax.with_extra_args_support(value)
+
+
+def as_dual(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
+    """Refuses what does not move multipliers, or moves them the wrong way.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user gave.
+
+    Returns:
+        `value`, taking extra arguments.
+
+    Raises:
+        TypeError: it is no optax transform.
+        ValueError: it descends.
+    """
+    if not isinstance(value, optax.GradientTransformation):
+        raise TypeError(
+            f"{name} must be an optax transform, e.g. jaxcon.dual_ascent(optax.sgd(1.0)), "
+            f"got {type(value).__name__}"
+        )
+    transform = optax.with_extra_args_support(value)
+    if not isinstance(value, DualTransform) and _descends(transform):
+        raise ValueError(
+            f"{name} moves a multiplier down where its residual is positive: an optax "
+            "optimizer descends, so wrap it as jaxcon.dual_ascent(optimizer)"
+        )
+    return transform
+
+
+def _descends(transform: optax.GradientTransformationExtraArgs) -> bool:
+    """Tries it on one multiplier whose constraint is violated, until it moves."""
+    with jax.ensure_compile_time_eval():
+        ones: Any = Constraints(equality={"h": jnp.ones(())})
+        extra = {"value": jnp.ones(()), "estimates": ones, "penalty": ones}
+        try:
+            state = transform.init(ones)
+            for _ in range(_CALLS):
+                move: Any
+                move, state = transform.update(ones, state, ones, **extra)
+                if move.equality["h"] != 0:
+                    return bool(move.equality["h"] < 0)
+        except (TypeError, ValueError):
+            # It wants what only a step can give, or its rate is being traced.
+            pass
+    return False
 
 
 def check_number(

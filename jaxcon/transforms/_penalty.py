@@ -84,7 +84,8 @@ def scheduled_penalty(schedule: Callable[[Any], Any]) -> PenaltyRule:
         A rule.
 
     Raises:
-        ValueError: the schedule does not begin at a positive number.
+        ValueError: the schedule does not begin at a positive number. Where it later is
+            zero or negative, steps are not finite, and so skipped.
 
     Example:
         >>> import optax, jaxcon as jc
@@ -107,6 +108,7 @@ def scheduled_penalty(schedule: Callable[[Any], Any]) -> PenaltyRule:
     ) -> tuple[Constraints, Any]:
         count = state + 1
         rho = schedule(count)
+        rho = jnp.where(rho > 0, rho, jnp.nan)
         return jax.tree.map(lambda old: jnp.asarray(rho, old.dtype), penalty), count
 
     check_penalty(schedule(0))

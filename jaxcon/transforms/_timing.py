@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon.transforms._entries import as_transform, check_calls, check_number
+from jaxcon.transforms._entries import (
+    as_dual,
+    as_transform,
+    check_calls,
+    check_number,
+)
 
 
 def every(
@@ -27,7 +32,7 @@ def every(
 
     Raises:
         TypeError: `dual` is no optax transform.
-        ValueError: `k` is not 1, 2, 3, ….
+        ValueError: `dual` descends; or `k` is not 1, 2, 3, ….
 
     Example:
         >>> import jaxcon as jc
@@ -40,7 +45,7 @@ def every(
         >>> print(mu.equality["h"])
         2.0
     """
-    dual = as_transform("dual", dual)
+    dual = as_dual("dual", dual)
     check_calls(k)
     return type(dual)(
         *optax.conditionally_mask(dual, lambda step, **_: (step + 1) % k == 0)
@@ -85,7 +90,8 @@ def when_stalled(
 
     Raises:
         TypeError: `dual` is no optax transform.
-        ValueError: `decrease` is not in (0, 1]; or, when traced, there is no ``value``.
+        ValueError: `dual` descends, or `decrease` is not in (0, 1]; or, when traced,
+            there is no ``value``.
 
     References:
         Hu, Basir and Senocak, Conditionally Adaptive Augmented Lagrangian Method for
@@ -102,7 +108,7 @@ def when_stalled(
         >>> print(mu.equality["h"])
         1.0
     """
-    dual = as_transform("dual", dual)
+    dual = as_dual("dual", dual)
     check_number("decrease", decrease, "in (0, 1]", lambda share: 0 < share <= 1)
 
     def init(params: Any) -> Any:
