@@ -63,11 +63,11 @@ def diagnose(history: Info, tolerance: float = 1e-3) -> Diagnosis:
       jumps up and down from step to step, without a penalty.
     - *cap reached*: a violation stays above the tolerance while a multiplier of it sits on
       its cap.
-    - *infeasible*: a multiplier climbs steadily, multiplier times violation outweighs the
-      loss and its change since the first row, and the violation levels off above the
-      tolerance all the same (Aitken's limit of its thirds). Several that do so at
-      once are in conflict, also if only the worst of their violations levels off, while
-      they give way to each other.
+    - *infeasible*: a multiplier climbs from third to third, multiplier times violation
+      outweighs the loss and its change since the first row, and the violation levels off
+      above the tolerance all the same (Aitken's limit of its thirds). Several that do so
+      at once are in conflict, also if they give way to each other and only the worst of
+      their violations levels off.
     - *winding up*: a multiplier climbs steadily while its violation lags behind and falls
       ever faster, so that it will overshoot; or it has overshot, and only comes down,
       its constraint being met all the while; or it and the loss grow more than ninefold
@@ -188,9 +188,13 @@ def _worst(tracks: list[_Track]) -> np.ndarray:
     return np.max([track.violation[:rows] for track in tracks], axis=0)
 
 
+def _last(series: np.ndarray) -> np.ndarray:
+    return np.array_split(_tail(series), 3)[2]
+
+
 def _usually_below(series: np.ndarray) -> float:
-    """What 95 % of the last third of the last half stay below."""
-    return float(np.quantile(np.array_split(_tail(series), 3)[2], 0.95))
+    """What 95 % of the last third stay below."""
+    return float(np.quantile(_last(series), 0.95))
 
 
 def _straightness(series: np.ndarray) -> float:
@@ -401,11 +405,7 @@ def _oscillating(tracks: list[_Track], tolerance: float) -> list[Verdict]:
 
 
 def _capped(tracks: list[_Track], tolerance: float) -> list[Verdict]:
-    found = [
-        t
-        for t in tracks
-        if t.above(tolerance) and np.array_split(_tail(t.capped), 3)[2].mean() > 0.5
-    ]
+    found = [t for t in tracks if t.above(tolerance) and _last(t.capped).mean() > 0.5]
     if not found:
         return []
     caps = _figures(t.multiplier[-1] for t in found)
@@ -458,9 +458,11 @@ def _winding_up(
     for track in tracks:
         b0, b1, b2 = _thirds(track.violation)
         m0, m1, m2 = _thirds(track.multiplier)
+        straightness = _straightness(_tail(track.multiplier))
         doubt = _doubt(track.violation)
         faster = b0 - b1 > -doubt and b1 - b2 > b0 - b1 + max(0.1 * (b0 - b1), doubt)
-        if b2 > tolerance and track.climbs() and faster:
+        steadily = track.climbs() and straightness > 0.7
+        if b2 > tolerance and steadily and faster:
             verdicts += _verdict(
                 "winding up",
                 [track],
@@ -481,9 +483,9 @@ def _winding_up(
                 "finite one exists (a squared equality has none)",
             )
         met = np.mean(_tail(track.violation) <= tolerance) > 0.95
-        falls = _straightness(_tail(track.multiplier)) < -0.7 and m0 - m1 > 0.1 * m0
-        steadily = m2 == 0 or m1 - m2 > 0.8 * (m0 - m1)
-        if track.kind == "inequality" and met and falls and steadily:
+        falls = straightness < -0.7 and m0 - m1 > 0.1 * m0
+        evenly = m2 == 0 or m1 - m2 > 0.8 * (m0 - m1)
+        if track.kind == "inequality" and met and falls and evenly:
             verdicts += _verdict(
                 "winding up",
                 [track],
@@ -561,7 +563,7 @@ def _state(tracks: list[_Track], loss: np.ndarray, tolerance: float) -> Verdict:
         )[0]
     noisy = [t for t in tracks if _usually_below(t.violation) > tolerance]
     # None has to reach by itself how often all of them together do.
-    noisy = noisy or [max(tracks, key=lambda t: _usually_below(t.violation))]
+    noisy = noisy or [max(tracks, key=lambda t: _last(t.violation).max())]
     return _verdict(
         "noisy",
         noisy,

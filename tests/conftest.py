@@ -1,5 +1,6 @@
 """What every test runs under: no silent broadcast, and float64 where it is asked for."""
 
+import itertools
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -9,6 +10,17 @@ import pytest
 
 # The silent (n,) * (n, 1) -> (n, n) broadcast is this field's classic bug.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+TAKEN = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _bounded_caches():
+    """Forgets compiled programs now and then: thousands of them slow all others down."""
+    yield
+    if next(TAKEN) % 300 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture

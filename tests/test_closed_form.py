@@ -19,8 +19,10 @@ from benchmarks.methods import (
 )
 from benchmarks.problems import PROBLEMS
 
-# One way of each kind; the others, a minute of compiling each, are with the slow tests.
-QUICK = ["alt", "PI", "alt+"]
+# The others, half a minute of compiling each, are with the slow tests.
+QUICK = ["alt+"]
+# One converges, one runs away, one circles, one has no curvature, one bends down.
+TELLING = ["sum to one", "HS40", "hyperbola", "bilinear", "saddle"]
 SMOOTH = [way for way in WAYS if WAYS[way].smooth]
 # What a float64 eigenvalue, possibly a multiple one, is good for.
 AT_ONE = 1e-6
@@ -31,15 +33,11 @@ def run(way, name, dtype):
     return reach(WAYS[way], PROBLEMS[name](), dtype)
 
 
-def ways(names, quick):
-    return [
-        pytest.param(way, marks=() if way in quick else pytest.mark.slow)
-        for way in names
-    ]
-
-
 @pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("way", ways(WAYS, QUICK))
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=() if way in QUICK else pytest.mark.slow) for way in WAYS],
+)
 def test_primal_and_dual_are_reached_or_theory_says_why_not(dtype, way, name):
     # benchmarks/methods.py holds an answer only if it stays within 1e-4 in float32 and
     # 1e-7 in float64, parameters and multipliers, for twenty steps.
@@ -53,8 +51,15 @@ def test_primal_and_dual_are_reached_or_theory_says_why_not(dtype, way, name):
     assert WAYS[way].smooth or failure(way, name), reached
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("way", ways(SMOOTH, QUICK[:1]))
+@pytest.mark.parametrize(
+    ("way", "name"),
+    [
+        pytest.param(way, name, marks=() if quick else pytest.mark.slow)
+        for way in SMOOTH
+        for name in PROBLEMS
+        for quick in [way == "alt" and name in TELLING]
+    ],
+)
 def test_the_step_s_eigenvalues_say_who_gets_there(x64, way, name):
     problem = PROBLEMS[name]()
     radius = contraction(WAYS[way], problem)

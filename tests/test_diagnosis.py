@@ -11,6 +11,11 @@ from benchmarks.problems import PROBLEMS
 from jaxcon.diagnosis import diagnose
 from jaxcon.training import NonFiniteError
 
+in_float64_slowly = pytest.mark.parametrize(
+    "dtype",
+    ["float32", pytest.param("float64", marks=pytest.mark.slow)],
+    indirect=True,
+)
 PAIR = {"x <= -1": lambda x, _: x + 1.0, "x >= 1": lambda x, _: 1.0 - x}
 HARMLESS = {"x <= 5": lambda x, _: x - 5.0}
 AT_0 = {"x = 0": lambda x, _: x}
@@ -221,6 +226,23 @@ RUNS = {
         lambda: run(inequality=PAIR, penalty=3.0, dual=optax.set_to_zero()),
         {"penalty too small": ("x <= -1", "x >= 1")},
     ),
+    # The multiplier gets to 4e-7, and pulls nothing beside 3 (x - 1).
+    "penalty too small beside a dual far too slow": (
+        lambda: run(
+            loss=to_2, inequality=AT_MOST_1, penalty=3.0, dual=plain_dual(1e-9)
+        ),
+        {"penalty too small": ("x <= 1",)},
+    ),
+    "penalty large enough beside a dual far too slow": (
+        lambda: run(
+            loss=to_2,
+            inequality=AT_MOST_1,
+            penalty=5e3,
+            primal=optax.sgd(1e-4),
+            dual=plain_dual(1e-9),
+        ),
+        {"converged": ()},
+    ),
     "penalty large enough": (  # it leaves 2 / (2 + 5000)
         lambda: run(
             loss=to_2,
@@ -323,6 +345,7 @@ RUNS = {
 
 
 @pytest.mark.filterwarnings("ignore:.*the step was skipped")
+@in_float64_slowly
 @pytest.mark.parametrize("name", RUNS)
 def test_real_runs_are_called_what_they_are(dtype, name):
     history, expected = RUNS[name][0](), RUNS[name][1]
@@ -356,6 +379,7 @@ CONVERGING = [
 ]
 
 
+@in_float64_slowly
 @pytest.mark.parametrize(("name", "order", "penalty"), CONVERGING)
 def test_no_false_alarm_on_runs_that_converge(dtype, name, order, penalty):
     whole = of(PROBLEMS[name](), order, penalty=penalty)
@@ -411,6 +435,12 @@ def test_a_running_fit_can_be_watched_and_stopped():
 
 
 T = np.arange(400.0)
+RANDOM = np.random.default_rng(0).random((2, 400))
+SPIKES = 1.0 * (RANDOM < 0.04)
+# A multiplier that is a maximum over points does not climb in a straight line.
+ROUGH = T / 20 + RANDOM[0]
+SWERVES = 0.06 - T / 1e4 + 0.5 * np.exp(-(((T - 300) / 25) ** 2))
+LATE = T >= 340
 MADE = {
     "settled": (history(a=(0.0, 2.0)), "converged"),
     "settled within the tolerance": (history(a=(9e-4, 2.0)), "converged"),
@@ -425,6 +455,39 @@ MADE = {
     "falling to 0": (history(a=(np.exp(-T / 90), T)), "still moving"),
     "falling ever faster": (history(a=(1 - (T / 420) ** 2, T)), "winding up"),
     "falling evenly": (history(a=(1 - T / 420, T)), "still moving"),
+    "level, climbing roughly": (history(a=(0.5, ROUGH)), "infeasible"),
+    "falling to 0, climbing roughly": (
+        history(a=(np.exp(-T / 90), ROUGH)),
+        "still moving",
+    ),
+    "level beside one that swerves": (
+        history(a=(0.5, ROUGH), b=(SWERVES, T)),
+        "infeasible",
+    ),
+    "falling beside one that swerves": (
+        history(a=(np.exp(-T / 90), ROUGH), b=(SWERVES * np.exp(-T / 90), T)),
+        "still moving",
+    ),
+    "met, but multiplier and loss soar": (
+        history(a=(1e-6, np.where(LATE, 7e3, 0.1) + T / 1e3), loss=1e-4 + LATE * T),
+        "winding up",
+    ),
+    "met, and only the multiplier soars": (
+        history(a=(1e-6, np.where(LATE, 7e3, 0.1) + T / 1e3), loss=1.0),
+        "still moving",
+    ),
+    "met, and only the loss soars": (
+        history(a=(1e-6, 1.0), loss=1e-4 + LATE * T),
+        "still moving",
+    ),
+    "spikes that have just begun": (
+        history(a=(LATE * (RANDOM[0] < 0.15), 0.0)),
+        "noisy",
+    ),
+    "periodic spikes that have just begun": (
+        history(a=(LATE * (T % 13 == 0), 0.0)),
+        "oscillating",
+    ),
     "cosine": (history(a=(1 + np.cos(T / 5), T % 7)), "oscillating"),
     "cosine that dies out": (
         history(a=(np.exp(-T / 60) * np.abs(np.cos(T / 5)), 1.0)),
@@ -448,6 +511,21 @@ MADE = {
 def test_made_histories(name):
     made, kind = MADE[name]
     assert set(kinds(made)) == {kind}
+
+
+@pytest.mark.parametrize("name", ["level", "falling"])
+def test_conflicts_name_all_that_give_way_to_each_other(name):
+    got = kinds(MADE[f"{name} beside one that swerves"][0])
+    assert got.get("infeasible", ()) == (("a", "b") if name == "level" else ())
+
+
+def test_noise_names_the_largest_where_only_together_they_come_often():
+    first, second = SPIKES
+    assert np.mean(first[-66:] > 0) < 0.05
+    assert np.mean(second[-66:] > 0) < 0.05
+    for a, b, name in [(2.0, 1.0, "a"), (1.0, 2.0, "b")]:
+        got = kinds(history(a=(a * first, 0.0), b=(b * second, 0.0)))
+        assert got == {"noisy": (name,)}
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])

@@ -318,6 +318,7 @@ def pulled_by(weights, params, batch):
     )
 
 
+@pytest.mark.slow
 def test_a_million_parameters_and_two_hundred_active_points(key):
     params = random_network(key, 10, 1000)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -482,7 +483,13 @@ def optimal_loss(problem):
 UNIQUE = [name for name, make in PROBLEMS.items() if make().unique]
 
 
-@pytest.mark.parametrize("name", UNIQUE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if i % 4 == 0 else pytest.mark.slow)
+        for i, name in enumerate(UNIQUE)
+    ],
+)
 def test_sensitivity_is_the_slope_of_the_optimal_loss(x64, name):
     problem, room = PROBLEMS[name](), 1e-3
     params = jax.tree.map(jnp.array, problem.params)

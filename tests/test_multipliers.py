@@ -19,6 +19,7 @@ ORDERS = {
     "primal first": partial(jc.alternating, first="primal"),
     "extragradient": jc.extragradient,
 }
+OTHERS = ["simultaneous", "primal first", "extragradient"]
 KINDS = jc.Constraints._fields
 # The schedule has a clock, momentum and Adam a memory, every a count, capped a flag.
 DUALS = {
@@ -164,6 +165,11 @@ def one_sample_alone(name, kind, residuals):
     return getattr(multiplier, kind)["c"], jax.tree.leaves(state)
 
 
+@pytest.mark.parametrize(
+    "order",
+    ["dual first", *(pytest.param(o, marks=pytest.mark.slow) for o in OTHERS)],
+    indirect=True,
+)
 def test_each_sample_s_trajectory_is_that_of_its_own_visits(x64, order):
     # Residuals are the batch's alone, so that nothing couples the samples.
     batches, duals = visits(), of_both_kinds(DUALS | WITH_PENALTY)
