@@ -19,8 +19,8 @@ Last         2026-11-21, jax 0.12.0. Of 34 problems in float64 (the table itself
              alt         28           418  4,683    mom         32           554  4,739
              pri         28           418  4,682    grow        33           269    419
              ext         32           364  4,685    capu        29            46    300
-             opt         32           814 14,612    log         29           632  4,019
-             PI          34           276  6,585    exp         29           662  4,019
+             opt         32           814 14,612    log         29           693  4,019
+             PI          34           276  6,585    exp         29           719  4,019
              PID         34           264  6,353    reset       27           289  2,207
              sim+        34           270  6,451    fixed        6            20  1,296
              alt+        34           284  6,468
@@ -354,6 +354,19 @@ def cell(way: str, name: str, dtype: str) -> str:
     return "-" if failure(way, name) else f"{max(reached.primal, reached.dual):.0e}!"
 
 
+def reasons() -> dict[str, list[str]]:
+    """Where ways without a smooth step do not get there, or may not, by reason."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for way in WAYS:
+        for name in PROBLEMS:
+            if why := failure(way, name):
+                found.setdefault(why, {}).setdefault(way, []).append(name)
+    return {
+        why: [f"{way} on {', '.join(names)}" for way, names in where.items()]
+        for why, where in found.items()
+    }
+
+
 def main() -> None:
     for dtype in TOLERANCE:
         jax.config.update("jax_enable_x64", dtype == "float64")
@@ -372,14 +385,8 @@ def main() -> None:
             summary = "".join(f"{of(column):8.0f}" for column in steps)
             print(f"{what:22s}{summary}")
         print()
-    reasons: dict[str, list[str]] = {}
-    for way in WAYS:
-        for name in PROBLEMS:
-            if why := failure(way, name):
-                reasons.setdefault(why, []).append(f"{way} on {name}")
-    for why, where in reasons.items():
-        shown = ", ".join(where) if len(where) < 10 else f"{len(where)} cells"
-        print(f"-  {why}: {shown}")
+    for why, where in reasons().items():
+        print(f"-  {why}: {'; '.join(where)}")
 
 
 if __name__ == "__main__":
