@@ -158,6 +158,11 @@ def test_active_are_all_equalities_and_inequalities_at_their_bound_or_beyond():
     assert found.inequality["one"].shape == ()
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    ["float64", pytest.param("float32", marks=pytest.mark.slow)],
+    indirect=True,
+)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_multipliers_of_known_solutions(dtype, name):
     problem = PROBLEMS[name]()

@@ -86,7 +86,12 @@ def table_and_state(state, name):
 
 
 @pytest.mark.parametrize(
-    ("order", "penalty"), [*((name, RHO) for name in ORDERS), ("dual first", None)]
+    ("order", "penalty"),
+    [
+        ("dual first", RHO),
+        ("dual first", None),
+        *(pytest.param(name, RHO, marks=pytest.mark.slow) for name in OTHERS),
+    ],
 )
 def test_batches_of_the_same_samples_are_a_dense_run_on_them(x64, order, penalty):
     duals = {name: DUALS[name] for name in ("adam", "nupi", "capped")}

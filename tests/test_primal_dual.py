@@ -710,7 +710,13 @@ def faulty(order, memory):
     return method, method.init(jnp.array([1.0, -2.0, 3.0]), GOOD), jax.jit(method.step)
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize(
+    "memory",
+    [
+        pytest.param(name, marks=() if name == "everything" else pytest.mark.slow)
+        for name in MEMORIES
+    ],
+)
 @pytest.mark.parametrize(
     "fault",
     [

@@ -97,6 +97,7 @@ def test_the_answer_meets_the_kkt_conditions(x64, name):
     np.testing.assert_allclose(lam * g, 0, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_multipliers_are_those_of_least_squares(x64, name):
     # min |∇f + Jᵀλ| over the active ones, the smallest where they are not unique.
@@ -114,6 +115,7 @@ def independent(gradients):
     return np.diff(ranks, prepend=0) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_scipy_finds_the_same_answer(x64, name):
     p = flat(name)
@@ -147,6 +149,7 @@ def test_the_start_is_far_from_the_answer(x64, name):
     assert np.abs(p.start - p.params).max() > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_unique_and_convex_are_what_they_say(x64, name):
     problem = PROBLEMS[name]()
@@ -159,6 +162,7 @@ def test_unique_and_convex_are_what_they_say(x64, name):
     assert problem.convex == (at.curvature[0] > 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_penalty_1_convexifies_and_the_rate_suits_it(x64, name):
     problem = PROBLEMS[name]()
