@@ -10,10 +10,10 @@ from jaxcon import derivatives as derivatives
 from jaxcon import multipliers as multipliers
 from jaxcon import penalties as penalties
 from jaxcon import points as points
+from jaxcon import report as report
 from jaxcon import shapes as shapes
-from jaxcon.comparison import Problem as Problem
+from jaxcon import ways as ways
 from jaxcon.comparison import compare as compare
-from jaxcon.comparison import standard_ways as standard_ways
 from jaxcon.constraints import Constraints as Constraints
 from jaxcon.constraints import evaluate as evaluate
 from jaxcon.constraints import feasible as feasible
@@ -42,18 +42,24 @@ from jaxcon.primal_dual import simultaneous as simultaneous
 from jaxcon.selection import best_iterate as best_iterate
 from jaxcon.selection import mixture as mixture
 from jaxcon.training import FitResult as FitResult
+from jaxcon.training import SweepResult as SweepResult
 from jaxcon.training import fit as fit
+from jaxcon.training import sweep as sweep
 from jaxcon.transforms import adaptive_penalty as adaptive_penalty
 from jaxcon.transforms import capped as capped
 from jaxcon.transforms import dual_ascent as dual_ascent
 from jaxcon.transforms import every as every
+from jaxcon.transforms import fixed_price as fixed_price
 from jaxcon.transforms import growing_penalty as growing_penalty
 from jaxcon.transforms import method_of_multipliers as method_of_multipliers
 from jaxcon.transforms import nupi as nupi
 from jaxcon.transforms import pid as pid
+from jaxcon.transforms import proximal as proximal
 from jaxcon.transforms import restart_every as restart_every
 from jaxcon.transforms import restart_when_feasible as restart_when_feasible
 from jaxcon.transforms import scale_by_pi as scale_by_pi
 from jaxcon.transforms import when_stalled as when_stalled
+from jaxcon.ways import Problem as Problem
+from jaxcon.ways import Way as Way
 
 __version__ = _version("jaxcon")

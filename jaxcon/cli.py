@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxcon import report, runs, tabular
 from jaxcon.comparison import Judge, train
-from jaxcon.examples import EXAMPLES, Example
+from jaxcon.examples import STUDIES, TABLES, TableExample
 from jaxcon.tabular import Rules, Settings, TableError
 from jaxcon.training import Interrupted, NonFiniteError
 
@@ -100,7 +100,7 @@ def fit(
             raise TableError(f"--inputs: {target!r} is the target")
         columns = (*inputs, target) if inputs else None
         table = tabular.read_csv(data, columns)
-        example = Example(table, target, rules, truth=None)
+        example = TableExample(table, target, rules, truth=None)
     held = example.rules != Rules()
     if compare and not held:
         raise TableError("--compare needs something to hold, e.g. --increasing COLUMN")
@@ -156,20 +156,51 @@ def example(
     """Run a packaged example and compare every way to train it.
 
     Args:
-        name: which: engel, call-surface.
-        settings: how to fit.
+        name: which: engel, call-surface (tables), smoothing, probabilities, bounded,
+            sparse, ordering, doubling, positive, conservation, rates, poisson, front,
+            diffusion.
+        settings: how to fit; all but the seed are for the examples that are tables.
         out: new folder for what comes of it.
     """
-    if name not in EXAMPLES:
+    if name in TABLES:
+        _run(TABLES[name](), settings, None, out, name, None)
+    elif name in STUDIES:
+        _study(name, settings, out)
+    else:
+        known = ", ".join([*TABLES, *STUDIES])
+        raise TableError(f"there is no example {name!r}; there are {known}")
+
+
+def _study(name: str, settings: Settings, out: Path | None) -> None:
+    """Runs an example's parts and writes each as it comes."""
+    foreign = _flags(settings, without=Settings(seed=settings.seed))
+    if foreign:
         raise TableError(
-            f"there is no example {name!r}; there are {', '.join(EXAMPLES)}"
+            f"{foreign[0]} is for tables; example {name!r} takes --seed and --out"
         )
-    _run(EXAMPLES[name](), settings, None, out, name, None)
+    if not 0 <= settings.seed < 2**32:
+        raise TableError(f"--seed {settings.seed} is out of range")
+    folder = runs.new_folder(out, name)
+    command = ["jaxcon", "example", name, "--seed", str(settings.seed)]
+    entries: dict[str, Any] = {"command": shlex.join(command), "parts": {}}
+    _say(f"{name}: its parts come one by one")
+    try:
+        for findings in STUDIES[name](settings.seed):
+            entries["parts"][findings.title] = findings.rows
+            runs.write_findings(folder, findings)
+            print(f"## {findings.title}\n\n{report.markdown(findings.rows)}")
+            print(f"{findings.note}\n", flush=True)
+    except KeyboardInterrupt:
+        entries["stopped"] = "stopped by Ctrl-C"
+        raise KeyboardInterrupt(f"stopped by Ctrl-C; saved in {folder}") from None
+    finally:
+        runs.write_json(folder, entries)
+    print(f"everything is in {folder}")
 
 
-def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> Example:
+def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> TableExample:
     """The packaged data, under its own rules unless others are given."""
-    engel = EXAMPLES["engel"]()
+    engel = TABLES["engel"]()
     if (target or engel.target) in inputs:
         raise TableError(f"--inputs: {target or engel.target!r} is the target")
     for column in (*inputs, *filter(None, [target])):
@@ -185,7 +216,7 @@ def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> Example
 
 
 def _run(
-    example: Example,
+    example: TableExample,
     settings: Settings,
     only: str | None,
     out: Path | None,
@@ -233,7 +264,7 @@ def _run(
                 entries["stopped"] = f"{way_name}: {stop}"
                 raise
             parameters[way_name] = result.state.params
-            outcomes.append(judge(way_name, result))
+            outcomes.append(judge(way_name, way, result))
             record()
     except (KeyboardInterrupt, NonFiniteError) as stop:
         reason = str(stop) or "stopped by Ctrl-C"
@@ -252,7 +283,10 @@ def _run(
 
 
 def _plot_curves(
-    folder: Path, example: Example, scaling: tabular.Scaling, parameters: dict[str, Any]
+    folder: Path,
+    example: TableExample,
+    scaling: tabular.Scaling,
+    parameters: dict[str, Any],
 ) -> None:
     """One figure for each constrained input, of the methods that compete."""
     rules = example.rules
@@ -286,7 +320,11 @@ def _file_name(column: str, columns: Sequence[str]) -> str:
 
 
 def _command(
-    example: Example, settings: Settings, only: str | None, name: str, data: Path | None
+    example: TableExample,
+    settings: Settings,
+    only: str | None,
+    name: str,
+    data: Path | None,
 ) -> str:
     """The command that repeats this run, every setting written out."""
     if data is None and name != "engel":
@@ -300,10 +338,13 @@ def _command(
     return shlex.join([*words, *_flags(settings)])
 
 
-def _flags(options: Rules | Settings) -> list[str]:
+def _flags(options: Rules | Settings, without: Any = None) -> list[str]:
+    """Options as the command line spells them, but for those that equal `without`'s."""
     words = []
     for field in fields(options):
         value = getattr(options, field.name)
+        if without is not None and value == getattr(without, field.name):
+            continue
         if value is not None and value != ():
             words.append(f"--{field.name.replace('_', '-')}")
             words += map(str, value if isinstance(value, tuple) else [value])

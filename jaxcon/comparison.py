@@ -1,53 +1,38 @@
-r"""Sets ways side by side: one problem definition, several methods, one verdict each.
+r"""Sets ways side by side: one problem definition, several ways, one verdict each.
 
-A `Problem` says what is to be fitted and what must hold, and nothing of how. A *way*
-turns it into a `Method`; `Judge` measures what came of it at points no way was trained
-on: the constraints' worst case over the whole box, by search and at random.
+`Judge` measures what came of a way at points that none was trained on: the constraints'
+worst case over the whole box, by search and at random.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 
 from jaxcon import points
 from jaxcon.constraints import Constraint, Constraints, evaluate, named
 from jaxcon.kkt import KKT, kkt
 from jaxcon.lagrangian import multiplier_estimates
-from jaxcon.primal_dual import Loss, Method, alternating
-from jaxcon.training import FitResult, fit
-from jaxcon.transforms import dual_ascent
+from jaxcon.training import FitResult, NonFiniteError, fit, sweep
+from jaxcon.ways import Problem, Way
 
 
-class Problem(NamedTuple):
-    """What is to be fitted and what must hold.
+class Sensitivity(NamedTuple):
+    """What becomes of a way as its hyperparameter changes.
 
     Attributes:
-        init: (key) -> params.
-        apply: (params, x (d,)) -> output of one example.
-        loss: (params, batch) -> ().
-        constraints: what must hold; they read their points from ``batch["points"]``.
-        tightened: what is trained on: `constraints`, some with a margin.
-        batch: data and points, a dict of arrays with an entry "points" (n, d).
-        lower: lower corner of the box in which the constraints must hold, (d,).
-        upper: upper corner, (d,).
-        score: (params) -> {name: number}, measured on data no way was trained on.
+        values: of the hyperparameter, the way's own among them, (k,).
+        scores: `Problem.score` of each run, {name: (k,)}.
+        violation: of each run the worst over all constraints, by search or at random
+            points, whichever is worse, (k,).
     """
 
-    init: Callable[[jax.Array], Any]
-    apply: Callable[[Any, jax.Array], jax.Array]
-    loss: Loss
-    constraints: Constraints
-    tightened: Constraints
-    batch: dict[str, Any]
-    lower: Any
-    upper: Any
-    score: Callable[[Any], dict[str, float]]
-
-
-Way = Callable[[Problem], Method]
+    values: np.ndarray
+    scores: dict[str, np.ndarray]
+    violation: np.ndarray
 
 
 class Outcome(NamedTuple):
@@ -55,6 +40,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         name: the way's name.
+        way: the way.
         result: its run.
         scores: `Problem.score` of the last iterate.
         searched: per constraint, the worst violation that a search over the box found.
@@ -62,10 +48,13 @@ class Outcome(NamedTuple):
         worst_points: per constraint, where the search found it, each (d,).
         multipliers: per constraint, the sum of its points' multiplier estimates: by how
             much the loss would fall per unit of room given to it everywhere.
-        kkt: residuals of the trained (tightened) problem, with those estimates.
+        kkt: residuals of the problem that was trained, with those estimates.
+        sensitivity: to the way's hyperparameter; None where it has none, or no sweep was
+            asked for.
     """
 
     name: str
+    way: Way
     result: FitResult
     scores: dict[str, float]
     searched: dict[str, float]
@@ -73,54 +62,12 @@ class Outcome(NamedTuple):
     worst_points: dict[str, Any]
     multipliers: dict[str, float]
     kkt: KKT
+    sensitivity: Sensitivity | None = None
 
-
-def standard_ways(
-    primal: optax.GradientTransformation, strength: float
-) -> dict[str, Way]:
-    r"""Unconstrained, fixed penalties, Lagrangian and augmented Lagrangian.
-
-    They share the primal optimizer and one `strength` c: with n points to a constraint,
-    the penalty is :math:`\rho = c / n` and the dual rate :math:`\eta = c / n`, so that the
-    quadratic term is :math:`\tfrac{c}{2} \operatorname{mean}(g_+^2)`. A fixed penalty is
-    also shown a thousand times lighter and a hundred times heavier, because its weight is
-    what one has to guess. What one step may add to a multiplier is bounded by clipping
-    the residual the dual sees to [-1, 1]. Every way, the unconstrained one too, evaluates
-    the constraints at every step, so that their histories can be compared; its seconds
-    hold that.
-
-    Args:
-        primal: an optax transform for the parameters.
-        strength: c > 0, in loss units per squared residual unit.
-
-    Returns:
-        Ways by name, in the order they are shown.
-    """
-
-    def way(weight: float | None, climbs: bool) -> Way:
-        def make(problem: Problem) -> Method:
-            num = len(problem.batch["points"])
-            # Without a bound on what one step may add, the first steps, whose residuals
-            # are thousands of times the later ones, wind the multipliers up.
-            bounded = optax.chain(optax.clip(1.0), optax.sgd(strength / num))
-            return alternating(
-                problem.loss,
-                problem.tightened,
-                primal,
-                dual_ascent(bounded) if climbs else optax.set_to_zero(),
-                penalty=None if weight is None else weight / num,
-            )
-
-        return make
-
-    return {
-        "unconstrained": way(None, climbs=False),
-        "light penalty": way(strength / 1000, climbs=False),
-        "penalty": way(strength, climbs=False),
-        "heavy penalty": way(strength * 100, climbs=False),
-        "lagrangian": way(None, climbs=True),
-        "augmented": way(strength, climbs=True),
-    }
+    @property
+    def violation(self) -> float:
+        """The worst over all constraints, by search or at random points."""
+        return _worst(self.searched, self.random)
 
 
 class Judge:
@@ -133,79 +80,165 @@ class Judge:
     """
 
     def __init__(self, problem: Problem, num_random: int = 100_000, seed: int = 0):
-        self._problem = problem
-        self._measure = jax.jit(self._worst)
-        self._kkt = jax.jit(self._optimality)
-        self._random = points.uniform(
-            jax.random.key(seed), problem.lower, problem.upper, num_random
-        )
+        self._original = problem
+        self._options = num_random, seed
+        self._verdicts: dict[Any, _Verdict] = {}
 
-    def __call__(self, name: str, result: FitResult) -> Outcome:
+    def __call__(self, name: str, way: Way, result: FitResult) -> Outcome:
         """The verdict on one run.
 
         Args:
             name: the way's name.
+            way: the way.
             result: what `fit` returned for the problem.
 
         Returns:
             An `Outcome` of the last iterate.
         """
-        state = result.state
-        searched, places, random = jax.device_get(self._measure(state.params))
+        verdict, state = self._verdict(way), result.state
+        searched, places, random = verdict.violations(state.params)
         optimality, weights = jax.device_get(
-            self._kkt(state.params, state.multipliers, state.penalty)
+            verdict.kkt(state.params, state.multipliers, state.penalty)
         )
         return Outcome(
             name=name,
+            way=way,
             result=result,
-            scores=self._problem.score(state.params),
-            searched={key: float(value) for key, value in searched.items()},
-            random={key: float(value) for key, value in random.items()},
+            scores=verdict.scores(state.params),
+            searched=searched,
+            random=random,
             worst_points=places,
             multipliers={key: float(value) for key, value in weights.items()},
             kkt=jax.tree.map(float, optimality),
         )
 
-    def _worst(self, params: Any) -> tuple[dict, dict, dict]:
+    def sensitivity(
+        self, outcome: Outcome, factors: Sequence[float], steps: int, seed: int
+    ) -> Sensitivity | None:
+        """Trains a way again with its hyperparameter changed, all runs in one program.
+
+        Args:
+            outcome: of the way, with its own value.
+            factors: what that value is multiplied by.
+            steps: of each run.
+            seed: of the initial parameters.
+
+        Returns:
+            A `Sensitivity`, `outcome` among its runs; None for a way without
+            hyperparameter, or without factors.
+        """
+        way = outcome.way
+        if not (way.hyperparameter and len(factors)):
+            return None
+        problem, verdict = way.change(self._original), self._verdict(way)
+        params = problem.init(jax.random.key(seed))
+        values = way.value * np.asarray(factors, float)
+        runs = sweep(
+            lambda value: (way.method(problem, value), params, problem.batch),
+            {"value": values},
+            steps=steps,
+            keep=1,
+        )
+        scores, violation = [outcome.scores], [outcome.violation]
+        for i in range(len(values)):
+            there = jax.tree.map(lambda leaf, i=i: leaf[i], runs.state.params)
+            searched, _, random = verdict.violations(there)
+            scores.append(verdict.scores(there))
+            violation.append(_worst(searched, random))
+        values = np.append(way.value, values)
+        order = np.argsort(values)
+        return Sensitivity(
+            values[order],
+            {
+                name: np.array([one[name] for one in scores])[order]
+                for name in scores[0]
+            },
+            np.array(violation)[order],
+        )
+
+    def _verdict(self, way: Way) -> "_Verdict":
+        """Of the way's problem: its own where it changes the network."""
+        if way.change not in self._verdicts:
+            changed = way.change(self._original)
+            self._verdicts[way.change] = _Verdict(changed, *self._options)
+        return self._verdicts[way.change]
+
+
+class _Verdict:
+    """What is measured of one network's parameters."""
+
+    def __init__(self, problem: Problem, num_random: int, seed: int):
+        self._problem = problem
+        self._judged_on = problem.batch if problem.unseen is None else problem.unseen
+        self._measure = jax.jit(self._violations)
+        self.kkt = jax.jit(self._optimality)
+        if problem.lower is not None:
+            self._random = points.uniform(
+                jax.random.key(seed), problem.lower, problem.upper, num_random
+            )
+
+    def violations(self, params: Any) -> tuple[dict, dict, dict]:
         """Worst violation of each constraint by search, where, and at random points."""
+        searched, places, random = jax.device_get(self._measure(params))
+        return (
+            {name: float(value) for name, value in searched.items()},
+            places,
+            {name: float(value) for name, value in random.items()},
+        )
+
+    def scores(self, params: Any) -> dict[str, float]:
+        """The problem's scores."""
+        return {
+            name: float(value)
+            for name, value in self._problem.score(self._problem.apply, params).items()
+        }
+
+    def _violations(self, params: Any) -> tuple[dict, dict, dict]:
+        problem = self._problem
         searched, places, random = {}, {}, {}
-        for kind, name, constraint in named(self._problem.constraints):
+        for kind, name, constraint in named(problem.held()):
             signed = self._signed(kind, constraint, params)
-            found = points.worst_case(signed, self._problem.lower, self._problem.upper)
-            searched[name] = jnp.maximum(found.value, 0)
-            places[name] = found.point
-            random[name] = jnp.max(signed(self._random), initial=0)
+            if self._pointwise(signed):
+                found = points.worst_case(signed, problem.lower, problem.upper)
+                searched[name], places[name] = jnp.maximum(found.value, 0), found.point
+                random[name] = jnp.max(signed(self._random), initial=0)
+            else:
+                # A sum over the data, a boundary value: there is nothing to search for.
+                residual = signed(self._judged_on.get("points"))
+                searched[name] = random[name] = jnp.max(residual, initial=0)
         return searched, places, random
 
     def _signed(
         self, kind: str, constraint: Constraint, params: Any
-    ) -> Callable[[jax.Array], jax.Array]:
-        """g, or abs h, as a function (n, d) -> (n,) of the points alone."""
+    ) -> Callable[[Any], jax.Array]:
+        """g, or abs h, as a function of the points alone: the worst output of each."""
 
-        def residual(x: jax.Array) -> jax.Array:
-            r = constraint(params, {**self._problem.batch, "points": x})
-            return jnp.abs(r) if kind == "equality" else r
+        def signed(x: Any) -> jax.Array:
+            batch = self._judged_on if x is None else {**self._judged_on, "points": x}
+            r = constraint(params, batch)
+            r = jnp.abs(r) if kind == "equality" else r
+            several = x is not None and r.size > len(x) and r.size % len(x) == 0
+            return jnp.max(r.reshape(len(x), -1), axis=1) if several else r
 
-        def signed(x: jax.Array) -> jax.Array:
-            if pointwise:
-                return jnp.max(residual(x).reshape(len(x), -1), axis=1)
-            # It reads no points (a sum over the data, a boundary value): the same
-            # everywhere, and nothing to search for.
-            return jnp.broadcast_to(jnp.max(residual(x)), len(x))
-
-        d = len(self._problem.lower)
-        sizes = [jax.eval_shape(residual, jnp.zeros((n, d))).size for n in (7, 11)]
-        pointwise = sizes[0] % 7 == 0 and sizes[0] // 7 * 11 == sizes[1]
         return signed
+
+    def _pointwise(self, signed: Callable[[Any], jax.Array]) -> bool:
+        """Whether there is a residual for each point, as many as are given."""
+        lower = self._problem.lower
+        if lower is None:
+            return False
+        d = len(lower)
+        shapes = [jax.eval_shape(signed, jnp.zeros((n, d))).shape for n in (7, 11)]
+        return shapes == [(7,), (11,)]
 
     def _optimality(
         self, params: Any, multipliers: Constraints, penalty: Any
     ) -> tuple[KKT, dict[str, jax.Array]]:
         """KKT residuals of the trained problem, and each constraint's total multiplier."""
-        problem = self._problem
-        residuals = evaluate(problem.tightened, params, problem.batch)
+        problem, trained = self._problem, self._problem.trained_on()
+        residuals = evaluate(trained, params, problem.batch)
         estimates = multiplier_estimates(residuals, multipliers, penalty)
-        verdict = kkt(problem.loss, problem.tightened, params, estimates, problem.batch)
+        verdict = kkt(problem.objective, trained, params, estimates, problem.batch)
         return verdict, {name: jnp.sum(m) for _, name, m in named(estimates)}
 
 
@@ -214,26 +247,65 @@ def compare(
     ways: dict[str, Way],
     *,
     steps: int,
+    factors: Sequence[float] = (0.01, 0.1, 10.0, 100.0),
     seed: int = 0,
+    num_random: int = 100_000,
     progress: bool | None = None,
 ) -> list[Outcome]:
     """Trains one problem in several ways from the same start and judges each.
 
+    `jaxcon.report` makes a table and a figure of what comes back.
+
     Args:
         problem: the definition all ways share.
-        ways: functions (problem) -> method, by name, e.g. `standard_ways`.
-        steps: of each.
+        ways: by name, e.g. those of `jaxcon.ways.standard`.
+        steps: of each run.
+        factors: what each way's hyperparameter is multiplied by to see what hangs on it,
+            every factor one more run; () for none.
         seed: of the initial parameters.
+        num_random: random points at which each constraint is judged, beside the search.
         progress: as in `fit`.
 
     Returns:
         One `Outcome` for each way, in order.
+
+    Example:
+        >>> import optax, jaxcon as jc
+        >>> problem = jc.Problem(                           # 2 p x <= 1 on [0, 1]
+        ...     init=lambda key: jnp.zeros(()),
+        ...     apply=lambda p, x: p * x[0],
+        ...     loss=lambda apply, p, batch: jnp.square(apply(p, batch["x"]) - 2.0),
+        ...     constraints=lambda apply: jc.Constraints(
+        ...         inequality={"cap": jc.shapes.bounded(apply, upper=1.0, on="points")}
+        ...     ),
+        ...     batch={"x": jnp.ones(1), "points": jc.points.grid([0.0], [1.0], 5)},
+        ...     score=lambda apply, p: {"error": abs(p - 2.0)},
+        ...     lower=[0.0],
+        ...     upper=[1.0],
+        ... )
+        >>> primal = optax.sgd(0.1)
+        >>> ways = {
+        ...     "penalty": jc.ways.penalty(primal, 1.0),
+        ...     "augmented": jc.ways.augmented(primal, 1.0),
+        ... }
+        >>> for outcome in jc.compare(problem, ways, steps=1000):
+        ...     print(f"{outcome.name}: {outcome.violation:.3f}")
+        penalty: 0.881
+        augmented: 0.000
     """
-    judge = Judge(problem)
-    return [
-        judge(name, train(problem, way, steps=steps, seed=seed, progress=progress))
-        for name, way in ways.items()
-    ]
+    judge = Judge(problem, num_random)
+    outcomes = []
+    for name, way in ways.items():
+        try:
+            result = train(problem, way, steps=steps, seed=seed, progress=progress)
+        except NonFiniteError as stop:
+            # A way that blows up is an outcome too: what it reached is judged.
+            warnings.warn(f"{name}: {stop}", RuntimeWarning, stacklevel=2)
+            result = stop.result
+        outcome = judge(name, way, result)
+        sensitivity = judge.sensitivity(outcome, factors, steps, seed)
+        outcomes.append(outcome._replace(sensitivity=sensitivity))
+    return outcomes
 
 
 def train(
@@ -248,7 +320,7 @@ def train(
 
     Args:
         problem: what is to be fitted and what must hold.
-        way: function (problem) -> method.
+        way: how.
         steps: how many.
         seed: of the initial parameters.
         progress: as in `fit`.
@@ -256,6 +328,11 @@ def train(
     Returns:
         What `fit` returned.
     """
-    method = way(problem)
-    state = method.init(problem.init(jax.random.key(seed)), problem.batch)
-    return fit(method, state, problem.batch, steps=steps, progress=progress)
+    changed = way.change(problem)
+    method = way.method(changed, way.value)
+    state = method.init(changed.init(jax.random.key(seed)), changed.batch)
+    return fit(method, state, changed.batch, steps=steps, progress=progress)
+
+
+def _worst(searched: dict[str, float], random: dict[str, float]) -> float:
+    return max(*searched.values(), *random.values(), 0.0, 0.0)

@@ -40,6 +40,38 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     ]
 
 
+def summary(outcomes: Sequence[Outcome]) -> list[Row]:
+    """One short row per outcome: accuracy, worst violation, what the sweep showed, time.
+
+    Args:
+        outcomes: of one problem.
+
+    Returns:
+        Rows with the same keys. "violation" is the worst over all constraints, by search
+        or at random points; "swept" columns hold the least and the greatest over the
+        sweep of the hyperparameter; "ms/step" leaves out compilation.
+    """
+    table: list[Row] = []
+    for outcome in outcomes:
+        way, seen = outcome.way, outcome.sensitivity
+        row: Row = {"method": outcome.name, **outcome.scores}
+        row["violation"] = outcome.violation
+        row["hyperparameter"] = (
+            f"{way.hyperparameter} {way.value:g}" if way.hyperparameter else ""
+        )
+        for name in outcome.scores:
+            row[f"swept {name}"] = "" if seen is None else _range(seen.scores[name])
+        row["swept violation"] = "" if seen is None else _range(seen.violation)
+        steps = len(outcome.result.history.loss)
+        row["ms/step"] = 1000 * outcome.result.seconds / steps
+        table.append(row)
+    return table
+
+
+def _range(values: np.ndarray) -> str:
+    return f"{_cell(float(np.min(values)))} … {_cell(float(np.max(values)))}"
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """A Markdown table, its columns aligned so that it also reads as plain text.
 
@@ -117,7 +149,7 @@ def plot_curves(
         data: points (x, y) to show under the fit.
         truth: the true function, where it is known.
     """
-    figure = _figure(12, 3.6)
+    figure = new_figure(12, 3.6)
     labels = (names[1], f"slope in {names[0]}", f"curvature in {names[0]}")
     for place, (part, label) in enumerate(zip(Curve._fields, labels)):
         axes = figure.add_subplot(1, 3, place + 1)
@@ -152,7 +184,7 @@ def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
         outcomes: of one problem.
         path: the PNG to write.
     """
-    figure = _figure(9, 3.6)
+    figure = new_figure(9, 3.6)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for outcome in outcomes:
         history, style = outcome.result.history, _style(outcome.name)
@@ -167,6 +199,50 @@ def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
         axes.set_xlabel("step")
         if axes.lines:
             axes.legend(fontsize=8, loc="upper right")
+    figure.savefig(path, dpi=120)
+
+
+def plot_trade_off(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Accuracy against violation, and violation against each way's hyperparameter.
+
+    A way with a sweep is a curve, its own value the large marker; others are stars.
+
+    Args:
+        outcomes: of one problem; accuracy is their first score.
+        path: the PNG to write.
+    """
+    figure = new_figure(11, 4.2)
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    score = next(iter(outcomes[0].scores))
+    for place, outcome in enumerate(outcomes):
+        seen, color = outcome.sensitivity, f"C{place % 10}"
+        mark = "*" if seen is None else "o"
+        left.plot(
+            outcome.violation,
+            outcome.scores[score],
+            mark,
+            ms=11 if seen is None else 8,
+            color=color,
+            label=outcome.name,
+        )
+        if seen is not None:
+            thin = {"color": color, "marker": ".", "lw": 1}
+            left.plot(seen.violation, seen.scores[score], **thin)
+            relative = seen.values / outcome.way.value
+            right.plot(relative, seen.violation, label=outcome.name, **thin)
+    seen = [outcome.violation for outcome in outcomes]
+    seen += [v for o in outcomes if o.sensitivity for v in o.sensitivity.violation]
+    # Zero is on the axis too; below the threshold, which no violation is, it is linear.
+    threshold = min((v for v in seen if v > 0), default=1.0)
+    left.set_xscale("symlog", linthresh=threshold)
+    right.set_yscale("symlog", linthresh=threshold)
+    right.set_xscale("log")
+    left.set(xlabel="worst violation on unseen points", ylabel=score)
+    right.set(xlabel="hyperparameter, relative to its own", ylabel="worst violation")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
 
 
@@ -190,7 +266,19 @@ def _style(name: str) -> dict[str, Any]:
     return emphasis | ({"color": _COLORS[name]} if name in _COLORS else {})
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure that no window belongs to.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        A `matplotlib.figure.Figure`; save it at ``dpi=120``, as the others are.
+
+    Raises:
+        ImportError: matplotlib is not installed, with the line that installs it.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

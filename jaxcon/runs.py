@@ -6,6 +6,7 @@ parameters.npz      parameters of every way, by name (arrays only, no pickle)
 table.csv, table.md the comparison
 history.png         violation and multipliers over the steps
 curve-INPUT.png     fit, slope and curvature against a constrained input
+tables.md           of an example in parts, all its tables; PART.csv, PART.png
 =================== ===========================================================
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from jaxcon import report
 from jaxcon.comparison import Outcome
+from jaxcon.examples import Findings
 from jaxcon.tabular import Scaling, TableError, init_network
 
 
@@ -103,6 +105,22 @@ def write_results(folder: Path, outcomes: Sequence[Outcome]) -> None:
     report.write_csv(rows, folder / "table.csv")
     (folder / "table.md").write_text(report.markdown(rows), encoding="utf-8")
     report.plot_history(outcomes, folder / "history.png")
+
+
+def write_findings(folder: Path, findings: Findings) -> None:
+    """Writes one part of an example: its table, as CSV and Markdown, and its figures.
+
+    Args:
+        folder: of the run; what stands in tables.md already is kept.
+        findings: of the part.
+    """
+    name = findings.title.replace(" ", "-")
+    report.write_csv(findings.rows, folder / f"{name}.csv")
+    table = report.markdown(findings.rows)
+    with open(folder / "tables.md", "a", encoding="utf-8") as file:
+        file.write(f"## {findings.title}\n\n{table}\n{findings.note}\n\n")
+    for figure, draw in findings.figures.items():
+        draw(folder / f"{figure}.png")
 
 
 def read_model(folder: Path, way: str | None) -> tuple[Scaling, Any]:

@@ -20,9 +20,9 @@ import numpy as np
 import optax
 
 from jaxcon import derivatives, points, shapes
-from jaxcon.comparison import Problem, Way, standard_ways
 from jaxcon.constraints import Constraint, Constraints, tighten
 from jaxcon.report import Curve
+from jaxcon.ways import Apply, Problem, Way, standard
 
 
 class TableError(ValueError):
@@ -79,7 +79,7 @@ class Settings:
         width: units in each hidden layer.
         depth: hidden layers.
         learning_rate: Adam's first, decayed to zero by a cosine.
-        strength: c of `standard_ways`.
+        strength: c of `jaxcon.ways.standard`.
         margin: room asked for at the constraint points so that the rules hold between
             them: in scaled units for slopes and curvatures, a tenth of it for bounds.
     """
@@ -117,10 +117,10 @@ class Scaling(NamedTuple):
         """Inputs (n, d) in their own units to [0, 1]."""
         return ((np.asarray(x) - self.lower) / (self.upper - self.lower)).astype(float)
 
-    def predict(self, params: Any, x: Any) -> np.ndarray:
-        """The fitted function at inputs (n, d), both in the table's units."""
+    def predict(self, params: Any, x: Any, apply: Apply | None = None) -> np.ndarray:
+        """The fitted function, `network` unless given, at inputs (n, d), in own units."""
         z = jnp.asarray(self.unit(x), jnp.float32)
-        y = jax.vmap(partial(network, params))(z)
+        y = jax.vmap(partial(apply or network, params))(z)
         return self.center + self.scale * np.asarray(y, float)
 
     def to_json(self) -> dict[str, Any]:
@@ -369,24 +369,24 @@ def problem(
         float(y[train].std()),
     )
     d = len(inputs)
-    constraints, tightened = _constraints(scaling, rules, settings.margin)
     batch = {
         "x": jnp.asarray(scaling.unit(x[train]), jnp.float32),
         "y": jnp.asarray((y[train] - scaling.center) / scaling.scale, jnp.float32),
         "points": constraint_points(d),
     }
 
-    def loss(params: Any, batch: Any) -> jax.Array:
-        fitted = jax.vmap(partial(network, params))(batch["x"])
+    def loss(apply: Apply, params: Any, batch: Any) -> jax.Array:
+        fitted = jax.vmap(partial(apply, params))(batch["x"])
         return jnp.mean(jnp.square(fitted - batch["y"]))
 
-    def score(params: Any) -> dict[str, float]:
-        scores = {"held-out RMSE": _rms(scaling.predict(params, x[test]) - y[test])}
+    def score(apply: Apply, params: Any) -> dict[str, float]:
+        held_out = scaling.predict(params, x[test], apply) - y[test]
+        scores = {"held-out RMSE": _rms(held_out)}
         if truth is not None:
             # Sobol points over the box: the truth is scored everywhere, not at data.
             unit = np.asarray(points.sobol(np.zeros(d), np.ones(d), 4096), float)
             places = scaling.lower + unit * (scaling.upper - scaling.lower)
-            error = scaling.predict(params, places) - truth(places)
+            error = scaling.predict(params, places, apply) - truth(places)
             scores["RMSE to truth"] = _rms(error)
         return scores
 
@@ -395,8 +395,8 @@ def problem(
         init=lambda key: init_network(key, sizes),
         apply=network,
         loss=loss,
-        constraints=constraints,
-        tightened=tightened,
+        constraints=lambda apply: _constraints(apply, scaling, rules, margin=0.0),
+        trained=lambda apply: _constraints(apply, scaling, rules, settings.margin),
         batch=batch,
         lower=np.zeros(d),
         upper=np.ones(d),
@@ -437,7 +437,7 @@ def ways(settings: Settings) -> dict[str, Way]:
         Ways by name.
     """
     rate = optax.cosine_decay_schedule(settings.learning_rate, settings.steps)
-    return standard_ways(optax.adam(rate), settings.strength)
+    return standard(optax.adam(rate), settings.strength)
 
 
 def places(scaling: Scaling, name: str, num: int = 400) -> np.ndarray:
@@ -514,37 +514,35 @@ def true_curve(
 
 
 def _constraints(
-    scaling: Scaling, rules: Rules, margin: float
-) -> tuple[Constraints, Constraints]:
-    """The rules in scaled units: as they must hold, and as they are trained on."""
-    exact: dict[str, Constraint] = {}
-    room: dict[str, float] = {}
+    apply: Apply, scaling: Scaling, rules: Rules, margin: float
+) -> Constraints:
+    """The rules in scaled units, with a margin for derivatives and a tenth of it else."""
+    held: dict[str, Constraint] = {}
     for rule in ("increasing", "decreasing", "convex", "concave"):
         for name in getattr(rules, rule):
-            make = getattr(shapes, rule)
-            index = scaling.inputs.index(name)
-            exact[f"{rule} in {name}"] = make(network, index, on="points")
-            room[f"{rule} in {name}"] = margin
+            shaped = getattr(shapes, rule)(
+                apply, scaling.inputs.index(name), on="points"
+            )
+            held[f"{rule} in {name}"] = tighten(shaped, margin)
     if rules.lower is not None or rules.upper is not None:
         lower, upper = (
             None if bound is None else (bound - scaling.center) / scaling.scale
             for bound in (rules.lower, rules.upper)
         )
-        exact["bounded"] = shapes.bounded(network, lower, upper, on="points")
-        room["bounded"] = margin / 10
+        bounded = shapes.bounded(apply, lower, upper, on="points")
+        held["bounded"] = tighten(bounded, margin / 10)
     if rules.lipschitz is not None:
-        exact["lipschitz"] = _lipschitz(scaling, rules.lipschitz)
-        room["lipschitz"] = margin / 10
-    tight = {name: tighten(exact[name], room[name]) for name in exact}
-    return Constraints(inequality=exact), Constraints(inequality=tight)
+        steep = _lipschitz(apply, scaling, rules.lipschitz)
+        held["lipschitz"] = tighten(steep, margin / 10)
+    return Constraints(inequality=held)
 
 
-def _lipschitz(scaling: Scaling, constant: float) -> Constraint:
+def _lipschitz(apply: Apply, scaling: Scaling, constant: float) -> Constraint:
     """The gradient's norm in the table's units, relative to `constant`."""
     width = jnp.asarray(scaling.upper - scaling.lower, jnp.float32)
 
     def relative(params: Any, v: jax.Array) -> jax.Array:
-        return network(params, v / width) * (scaling.scale / constant)
+        return apply(params, v / width) * (scaling.scale / constant)
 
     steep = shapes.lipschitz(relative, 1.0)
     return lambda params, batch: steep(params, batch["points"] * width[None])

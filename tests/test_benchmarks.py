@@ -12,6 +12,7 @@ from benchmarks import (
     proxies,
     stochastic_constraints,
     support_vectors,
+    sweep,
 )
 
 
@@ -103,3 +104,9 @@ def test_a_short_run_on_a_proxy_is_shown(capsys, order):
     row = capsys.readouterr().out
     assert row.startswith(order)
     assert "of 20" in row
+
+
+def test_a_tiny_sweep_is_measured():
+    ratios = sweep.measure(4, 8, steps=2, rounds=1)
+    assert list(ratios) == list(sweep.TOGETHER)
+    assert all(ratio > 0 for ratio in ratios.values())

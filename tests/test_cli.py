@@ -18,7 +18,7 @@ import pytest
 from test_tabular import BAD_FILES, BAD_WISHES, GOOD
 
 from jaxcon import cli, runs
-from jaxcon.examples import engel
+from jaxcon.examples import Findings, engel
 from jaxcon.tabular import Rules
 
 SMALL = ["--steps", "60", "--width", "8", "--depth", "1"]
@@ -351,6 +351,58 @@ def test_an_unknown_example_is_refused(tmp_path, capsys, monkeypatch):
     message = one_line(capsys)
     assert "'nonesuch'" in message
     assert "engel, call-surface" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def parts(seed):
+    """An example in two parts, the second of which Ctrl-C never sees the end of."""
+
+    def draw(path):
+        path.write_bytes(b"a picture")
+
+    row = {"method": "a way", "seed": float(seed)}
+    yield Findings("first part", [row], "It shows.", {"first-part": draw})
+    if seed == 1:
+        raise KeyboardInterrupt
+    yield Findings("second part", [row], "It shows more.", {"second-part": draw})
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cli.STUDIES, "both", parts)
+    code = command("example", "both", "--seed", seed)
+    printed = capsys.readouterr()
+    titles = ["first part", "second part"][: 2 - seed]
+    assert code == (130 if seed else 0)
+    assert re.findall("## (.*)", printed.out) == titles
+    folder = Path("jaxcon-runs/both-1")
+    run = json.loads((folder / "run.json").read_text())
+    assert run["command"] == f"jaxcon example both --seed {seed}"
+    assert list(run["parts"]) == titles
+    assert ("stopped" in run) == ("saved in" in printed.err) == bool(seed)
+    tables = (folder / "tables.md").read_text()
+    assert re.findall("## (.*)", tables) == titles
+    for title in titles:
+        name = title.replace(" ", "-")
+        assert (folder / f"{name}.png").read_bytes() == b"a picture"
+        with open(folder / f"{name}.csv", newline="") as file:
+            assert list(csv.DictReader(file)) == [
+                {"method": "a way", "seed": str(float(seed))}
+            ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [(["--steps", "7"], "--steps"), (["--seed", "-1"], "--seed -1")],
+)
+def test_settings_of_tables_are_refused_elsewhere(
+    flags, named, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cli.STUDIES, "both", parts)
+    assert command("example", "both", *flags) == 2
+    assert named in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
 

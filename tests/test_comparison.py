@@ -10,6 +10,7 @@ import jaxcon as jc
 from jaxcon import comparison
 from jaxcon.training import FitResult
 
+ANY = jc.ways.unconstrained(optax.sgd(0.1))
 PEAK, WIDTH = (0.37, 0.81), 0.05
 
 
@@ -49,36 +50,36 @@ BATCH = {
 
 def problem(*names, margin=0.0):
     """Minimise (p - 1)^2 under some of the planted constraints."""
-    constraints = jc.Constraints(
+    held = jc.Constraints(
         *(
             {name: PLANTED[name][1] for name in names if PLANTED[name][0] == kind}
             for kind in jc.Constraints._fields
         )
     )
-    tightened = constraints._replace(
+    tightened = held._replace(
         inequality={
             name: jc.tighten(function, margin)
-            for name, function in constraints.inequality.items()
+            for name, function in held.inequality.items()
         }
     )
     return jc.Problem(
         init=lambda key: jax.random.normal(key),
         apply=lambda p, x: p,
-        loss=lambda p, batch: jnp.square(p - 1.0),
-        constraints=constraints,
-        tightened=tightened,
+        loss=lambda apply, p, batch: jnp.square(p - 1.0),
+        constraints=lambda apply: held,
+        trained=lambda apply: tightened,
         batch=BATCH,
         lower=np.zeros(2),
         upper=np.ones(2),
-        score=lambda p: {"double": 2 * float(p)},
+        score=lambda apply, p: {"double": 2 * p},
     )
 
 
 def at(problem, p, multipliers=None, penalty=None):
     """A run that came to p."""
     method = jc.alternating(
-        problem.loss,
-        problem.tightened,
+        problem.objective,
+        problem.trained_on(),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.1)),
         penalty=penalty,
@@ -93,7 +94,7 @@ def at(problem, p, multipliers=None, penalty=None):
 def verdict():
     """All that is planted, judged at once, at p = 3."""
     whole = problem(*PLANTED)
-    return comparison.Judge(whole)("a way", at(whole, 3.0))
+    return comparison.Judge(whole)("a way", ANY, at(whole, 3.0))
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -124,7 +125,7 @@ def test_multipliers_are_summed_estimates(penalty):
     small = problem("corner", "total", margin=0.5)
     lam, mu = jnp.array([0.25, 1.0, 0.0, 2.0]), jnp.array(-3.0)
     result = at(small, 3.0, jc.Constraints({"total": mu}, {"corner": lam}), penalty)
-    outcome = comparison.Judge(small, num_random=10)("a way", result)
+    outcome = comparison.Judge(small, num_random=10)("a way", ANY, result)
     # Residuals at the corners (0,0), (0,1), (1,0), (1,1), with a margin of 0.5.
     g, h = 3 * np.array([1.0, 2.0, 0.0, 1.0]) - 5 + 0.5, 3.0 - 7.5
     rho = penalty or 0.0
@@ -140,23 +141,25 @@ def test_multipliers_are_summed_estimates(penalty):
     assert outcome.searched["corner"] == pytest.approx(1.0)
 
 
-STRENGTH, NUM = 8.0, len(BATCH["points"])
-# way: (penalty, whether its multipliers move)
+STRENGTH = 8.0
+# way: (weight of a fixed quadratic price, rate of ascent, penalty)
 STANDARD = {
-    "unconstrained": (None, False),
-    "light penalty": (STRENGTH / 1000 / NUM, False),
-    "penalty": (STRENGTH / NUM, False),
-    "heavy penalty": (STRENGTH * 100 / NUM, False),
-    "lagrangian": (None, True),
-    "augmented": (STRENGTH / NUM, True),
+    "unconstrained": (0, 0, None),
+    "light penalty": (STRENGTH / 1000, 0, None),
+    "penalty": (STRENGTH, 0, None),
+    "heavy penalty": (STRENGTH * 100, 0, None),
+    "lagrangian": (0, STRENGTH, None),
+    "augmented": (0, STRENGTH, STRENGTH),
 }
 
 
 @pytest.fixture(scope="module")
 def outcomes():
     """Every standard way for one step that leaves the parameters where they start."""
-    ways = jc.standard_ways(optax.set_to_zero(), STRENGTH)
-    return jc.compare(problem("total", "sum"), ways, steps=1, seed=4, progress=False)
+    ways = jc.ways.standard(optax.set_to_zero(), STRENGTH)
+    return jc.compare(
+        problem("total", "corner"), ways, steps=1, seed=4, factors=(), progress=False
+    )
 
 
 def test_compare_returns_every_way_in_order(outcomes):
@@ -174,30 +177,140 @@ def test_compare_starts_every_way_from_the_seed(outcomes):
 @pytest.mark.parametrize("index", range(len(STANDARD)), ids=STANDARD)
 def test_standard_ways(index, outcomes):
     state = outcomes[index].result.state
-    penalty, climbs = STANDARD[outcomes[index].name]
-    got = [float(rho) for rho in jax.tree.leaves(state.penalty)]
-    assert got == pytest.approx([] if penalty is None else [penalty] * 2)
+    weight, rate, penalty = STANDARD[outcomes[index].name]
     p = float(problem().init(jax.random.key(4)))
-    # One step of rate c / n up the residuals, of which at most 1 counts.
-    rate = climbs * STRENGTH / NUM
-    assert float(state.multipliers.equality["total"]) == pytest.approx(
-        rate * np.clip(p - 7.5, -1, 1)
+    # A number of residuals each, over which weight, rate and penalty are spread.
+    h, g = np.array(p - 7.5), p * np.array([1.0, 2.0, 0.0, 1.0]) - 5
+    seen = jax.tree.leaves(state.penalty)
+    assert seen == pytest.approx([] if penalty is None else [penalty, penalty / 4])
+    np.testing.assert_allclose(
+        state.multipliers.equality["total"],
+        weight * h + rate * np.clip(h, -1, 1),
+        rtol=1e-6,  # float32
     )
-    assert float(state.multipliers.inequality["sum"]) == pytest.approx(
-        rate * np.clip(10 - p, 0, 1)
+    np.testing.assert_allclose(
+        state.multipliers.inequality["corner"],
+        (weight * np.maximum(g, 0) + rate * np.clip(g, 0, 1)) / 4,
+        rtol=1e-6,
     )
+
+
+def cap(limit):
+    return lambda apply: jc.Constraints(inequality={"cap": lambda p, _: p - limit})
 
 
 def test_train_moves_by_the_trained_problem_alone():
     """The tightened constraint p <= 0.25 binds, although p <= 0.75 is what must hold."""
-    small = problem()._replace(
-        constraints=jc.Constraints(inequality={"cap": lambda p, _: p - 0.75}),
-        tightened=jc.Constraints(inequality={"cap": lambda p, _: p - 0.25}),
-    )
-    way = jc.standard_ways(optax.sgd(0.1), 4.0)["augmented"]
+    small = problem()._replace(constraints=cap(0.75), trained=cap(0.25))
+    way = jc.ways.standard(optax.sgd(0.1), 4.0)["augmented"]
     result = comparison.train(small, way, steps=300, progress=False)
     assert float(result.state.params) == pytest.approx(0.25, abs=1e-4)
     # Stationarity: 2 (p - 1) + lambda = 0.
     assert float(result.state.multipliers.inequality["cap"]) == pytest.approx(
         1.5, abs=1e-3
     )
+
+
+PRIMAL = optax.sgd(0.02)
+# way: where minimising (p - 1)^2 under p <= 0.25 ends, and its multiplier; the weight is 4
+ENDS = {
+    "unconstrained": (jc.ways.unconstrained(PRIMAL), 1.0, 0.0),
+    # 2 (p - 1) + 4 (p - 0.25) = 0
+    "penalty": (jc.ways.penalty(PRIMAL, 4.0), 0.5, 1.0),
+    # The kink holds where the weight exceeds the multiplier; the step of sgd chatters.
+    "absolute": (jc.ways.penalty(PRIMAL, 4.0, "absolute"), 0.25, None),
+    # Beyond delta = 1 a Huber price is linear; here it is quadratic.
+    "huber": (jc.ways.penalty(PRIMAL, 4.0, "huber"), 0.5, 1.0),
+    "linear": (jc.ways.penalty(PRIMAL, 4.0, "linear"), -1.0, 4.0),
+    "lagrangian": (jc.ways.lagrangian(PRIMAL, 0.1), 0.25, 1.5),
+    "pi": (jc.ways.pi_control(PRIMAL, 0.1), 0.25, 1.5),
+    "augmented": (jc.ways.augmented(PRIMAL, 4.0), 0.25, 1.5),
+    "projected": (
+        jc.ways.projected(PRIMAL, lambda p: jnp.minimum(p, 0.25)), 0.25, 0.0,
+    ),
+    "by construction": (
+        jc.ways.by_construction(PRIMAL, lambda apply: lambda p, x: jnp.minimum(p, 0.25)),
+        0.25, 0.0,
+    ),
+}  # fmt: skip
+
+
+def capped_problem():
+    """Minimise (p - 1)^2 under p <= 0.25, both seen through the network."""
+    return problem()._replace(
+        loss=lambda apply, p, batch: jnp.square(apply(p, None) - 1.0),
+        constraints=lambda apply: jc.Constraints(
+            inequality={"cap": lambda p, _: apply(p, None) - 0.25}
+        ),
+        trained=None,
+        score=lambda apply, p: {"distance": abs(apply(p, None) - 1.0)},
+        lower=None,
+        upper=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def ends():
+    ways = {name: way for name, (way, _, _) in ENDS.items()}
+    made = jc.compare(
+        capped_problem(), ways, steps=2000, factors=(0.5, 2.0), progress=False
+    )
+    return {outcome.name: outcome for outcome in made}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_each_way_ends_where_it_should(name, ends):
+    _, where, multiplier = ENDS[name]
+    outcome = ends[name]
+    # The absolute price moves by 0.02 (4 - 1.5) at most around its kink.
+    tolerance = 0.1 if name == "absolute" else 1e-4
+    assert 1 - outcome.scores["distance"] == pytest.approx(where, abs=tolerance)
+    assert outcome.violation == pytest.approx(max(where - 0.25, 0), abs=tolerance)
+    if multiplier is not None:
+        assert outcome.multipliers["cap"] == pytest.approx(multiplier, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_sensitivity_is_of_runs_with_another_value(name, ends):
+    way, outcome = ENDS[name][0], ends[name]
+    if not way.hyperparameter:
+        assert outcome.sensitivity is None
+        return
+    np.testing.assert_allclose(
+        outcome.sensitivity.values, way.value * np.array([0.5, 1, 2]), rtol=1e-12
+    )
+    for place, value in ((0, way.value / 2), (2, way.value * 2)):
+        other = way._replace(value=value)
+        alone = comparison.train(capped_problem(), other, steps=2000, progress=False)
+        p = float(alone.state.params)
+        # The same program but for batching; absolute's chatter doubles a rounding error.
+        loose = 0.2 if name == "absolute" else 1e-5
+        seen = outcome.sensitivity
+        assert seen.scores["distance"][place] == pytest.approx(abs(p - 1), abs=loose)
+        assert seen.violation[place] == pytest.approx(max(p - 0.25, 0), abs=loose)
+
+
+def test_constraints_on_data_are_judged_on_unseen_data():
+    data = problem("each, negative")._replace(unseen={**BATCH, "x": jnp.arange(9.0)})
+    outcome = comparison.Judge(data, num_random=10)("a way", ANY, at(data, 3.0))
+    assert outcome.searched["each, negative"] == 5.0  # 8 - 3
+
+
+def test_an_unknown_price_is_refused():
+    with pytest.raises(ValueError, match="no price 'cubic'; there are quadratic"):
+        jc.ways.penalty(PRIMAL, 1.0, "cubic")
+
+
+@pytest.mark.filterwarnings("ignore:step 1:RuntimeWarning")
+def test_a_way_that_blows_up_stays_in_the_comparison():
+    ways = {
+        "wild": jc.ways.unconstrained(optax.sgd(1e30)),
+        "tame": jc.ways.unconstrained(optax.sgd(0.1)),
+    }
+    with pytest.warns(RuntimeWarning, match="wild: "):
+        wild, tame = jc.compare(
+            capped_problem(), ways, steps=200, factors=(), progress=False
+        )
+    assert np.isfinite(wild.scores["distance"])
+    assert int(wild.result.state.skipped) > 0
+    assert tame.scores["distance"] == pytest.approx(0.0, abs=1e-6)

@@ -236,6 +236,12 @@ def restart_when_feasible(e, m, v, clamp):
         yield m
 
 
+def fixed_price(e, m, v, clamp):
+    for e_t in e:
+        # (r^2 / 2)' = r and (max(r, 0)^2 / 2)' = max(r, 0)
+        yield RHO / e_t.size * clamp(e_t)
+
+
 def when_stalled(e, m, v, clamp):
     for t, e_t in enumerate(e):
         m = clamp(m + ETA * e_t) if stalled(v, t) else m
@@ -292,6 +298,11 @@ RECURSIONS = {
         r"\lambda \leftarrow 0 \quad \text{where} \quad g \le 0",
         jc.restart_when_feasible(SGD),
         restart_when_feasible,
+    ),
+    jc.fixed_price: (
+        r"\mu_i = \frac{w}{n} p'(h_i), \qquad \lambda_i = \frac{w}{n} q'(g_i)",
+        jc.fixed_price(RHO, jc.penalties.quadratic, jc.penalties.squared_hinge),
+        fixed_price,
     ),
     jc.when_stalled: (
         r"v_t \ge v_{t-1} - (1 - \omega) |v_{t-1}|",
@@ -389,8 +400,9 @@ def test_the_recursion_stands_in_the_docstring_and_is_the_transform(x64, functio
     formula, dual, in_numpy = RECURSIONS[function]
     words = " ".join(inspect.getdoc(function).split())
     assert " ".join(formula.split()) in words
-    h, g = RNG.normal(size=(2, 20, 5))
-    v = RNG.normal(size=20)
+    rng = np.random.default_rng(3)
+    h, g = rng.normal(size=(2, 20, 5))
+    v = rng.normal(size=20)
     multipliers = jc.Constraints({"h": jnp.zeros(5)}, {"g": jnp.zeros(5)})
     state, path = dual.init(multipliers), []
     for t in range(20):
@@ -417,8 +429,10 @@ def test_the_recursion_stands_in_the_docstring_and_is_the_rule(x64, function):
     words = " ".join(inspect.getdoc(function).split())
     for formula in formulas:
         assert " ".join(formula.split()) in words
-    h, g = RNG.normal(size=(2, 20, 5)) * np.geomspace(2, 0.1, 20)[:, None]
-    v, lam = RNG.normal(size=20), RNG.uniform(0.1, 2, size=5)
+    rng = np.random.default_rng(3)
+    # Large at last, so that growth is seen.
+    h, g = rng.normal(size=(2, 20, 5)) * np.geomspace(0.1, 2, 20)[:, None]
+    v, lam = rng.normal(size=20), rng.uniform(0.1, 2, size=5)
     multipliers = jc.Constraints({"h": jnp.array(lam)}, {"g": jnp.array(lam)})
     penalty, state = rule.init(multipliers, jnp.float64)
     first, path = float(penalty.equality["h"]), []

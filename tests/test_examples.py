@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from jaxcon import comparison, tabular
-from jaxcon.examples import EXAMPLES, call_surface, engel
+from jaxcon.examples import TABLES, call_surface, engel
 from jaxcon.examples.call_surface import MATURITIES, NOISE, STRIKES, price
 from jaxcon.tabular import Rules
 
@@ -67,16 +67,16 @@ def test_engel_is_the_published_data():
     assert table.column("foodexp").mean() == pytest.approx(624.150, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_examples_can_be_fitted(name):
-    example = EXAMPLES[name]()
+    example = TABLES[name]()
     tabular.check(example.table, example.target, example.rules, tabular.Settings())
     assert example.rules != Rules()
 
 
 def judged(name, seed):
     """Outcomes of the unconstrained and the augmented way, under default settings."""
-    example, settings = EXAMPLES[name](), tabular.Settings(seed=seed)
+    example, settings = TABLES[name](), tabular.Settings(seed=seed)
     problem, _ = tabular.problem(
         example.table, example.target, example.rules, settings, example.truth
     )
@@ -88,13 +88,13 @@ def judged(name, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_constraints_hold_and_cost_no_accuracy(name):
     seeds = [judged(name, seed) for seed in range(6)]
     for free, held in seeds:
         assert max(*held.searched.values(), *held.random.values()) <= 1e-3
         assert min(max(free.searched.values()), max(free.random.values())) > 1
-        if EXAMPLES[name]().truth is not None:
+        if TABLES[name]().truth is not None:
             assert held.scores["RMSE to truth"] < free.scores["RMSE to truth"]
     ratios = [
         held.scores["held-out RMSE"] / free.scores["held-out RMSE"]

@@ -222,6 +222,12 @@ CASES = {
     ),
     "every": dual_case(jc.every(jc.dual_ascent(optax.adam(0.5)), 2)),
     "when stalled": dual_case(jc.when_stalled(jc.dual_ascent(optax.adam(0.5)))),
+    "fixed price": dual_case(
+        jc.fixed_price(0.5, penalties.quadratic, penalties.squared_hinge)
+    ),
+    "proximal": primal_case(
+        jc.proximal(optax.adam(0.1), lambda p: jax.tree.map(lambda w: w.clip(0, 1), p))
+    ),
     "restarted adam": primal_case(jc.restart_every(optax.adam(0.1), 2)),
     "restarted lbfgs": primal_case(jc.restart_every(optax.lbfgs(), 2)),
 } | {

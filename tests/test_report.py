@@ -4,10 +4,11 @@ import csv
 import math
 
 import numpy as np
+import optax
 import pytest
 
-from jaxcon import report
-from jaxcon.comparison import Outcome
+from jaxcon import report, ways
+from jaxcon.comparison import Outcome, Sensitivity
 from jaxcon.constraints import Constraints
 from jaxcon.kkt import KKT
 from jaxcon.primal_dual import Info
@@ -49,7 +50,8 @@ def outcome(name="augmented", seen=None, **changes):
         "multipliers": {"a": -5.5, "b": 4.0, "c": 0.0},
         "kkt": KKT(11.0, {"c": 12.0}, {"a": 13.0}, {"a": 14.0}, {"a": 0.0, "b": 0.75}),
     }
-    return Outcome(name, result, **(values | changes))
+    values["way"] = ways.penalty(optax.sgd(0.1), 2.0)
+    return Outcome(name=name, result=result, **(values | changes))
 
 
 EXPECTED = {
@@ -151,4 +153,29 @@ def test_curves_are_drawn(names, extra, tmp_path):
 def test_history_is_drawn(seen, tmp_path):
     path = tmp_path / "history.png"
     report.plot_history([outcome(seen=seen), outcome("unconstrained", seen)], path)
+    written(path)
+
+
+SWEPT = Sensitivity(
+    values=np.array([0.2, 2.0, 20.0]),
+    scores={"held-out RMSE": np.array([0.5, 2 / 3, 0.7]), "RMSE to truth": np.ones(3)},
+    violation=np.array([3.0, 0.25, 0.0]),
+)
+
+
+def test_summary_holds_the_worst_violation_and_the_range_of_the_sweep():
+    free = outcome("free", way=ways.unconstrained(optax.sgd(0.1)))
+    swept, plain = report.summary([outcome(sensitivity=SWEPT), free])
+    assert swept["violation"] == plain["violation"] == 0.25
+    assert (swept["hyperparameter"], plain["hyperparameter"]) == ("weight 2", "")
+    assert swept["swept held-out RMSE"] == "0.5 … 0.7"
+    assert swept["swept violation"] == "0 … 3"
+    assert plain["swept violation"] == ""
+    assert swept["ms/step"] == 1000 * 1.25 / 2
+
+
+@pytest.mark.parametrize("swept", [[None], [SWEPT, None], [SWEPT, SWEPT]])
+def test_the_trade_off_is_drawn(swept, tmp_path):
+    path = tmp_path / "trade-off.png"
+    report.plot_trade_off([outcome(sensitivity=seen) for seen in swept], path)
     written(path)

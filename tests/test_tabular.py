@@ -228,7 +228,7 @@ def test_scores_are_of_the_rows_held_out(fitted):
     ]
     assert len(kept) == 10
     error = by_hand(params, scaling, x[kept]) - table.column("y")[kept]
-    assert problem.score(params) == {
+    assert problem.score(problem.apply, params) == {
         "held-out RMSE": pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
     }
 
@@ -245,7 +245,7 @@ def test_score_to_truth_is_over_the_whole_box(fitted):
     share = (200 - scaling.lower[0]) / (scaling.upper[0] - scaling.lower[0])
     # 4,096 Sobol points know the share of a half space to about one in 4,096.
     expected = pytest.approx(3 * np.sqrt(share), rel=1e-3)
-    assert again.score(params)["RMSE to truth"] == expected
+    assert again.score(again.apply, params)["RMSE to truth"] == expected
 
 
 def test_predict_is_the_network_in_the_tables_units(fitted):
@@ -290,7 +290,7 @@ def test_constraints_are_those_of_the_tables_units(fitted):
         # Relative to the constant 5, in the table's units.
         "lipschitz": np.hypot(*slopes) / 5 - 1,
     }
-    residuals = jc.evaluate(problem.constraints, params, {"points": z}).inequality
+    residuals = jc.evaluate(problem.held(), params, {"points": z}).inequality
     assert residuals.keys() == expected.keys()
     for name, residual in residuals.items():
         # Differences over a thousandth of the box err by about 1e-5 of the scale.
@@ -303,7 +303,7 @@ def test_margins_are_room_within_the_rules(fitted):
     _, problem, _, params = fitted
     exact, tight = (
         jc.evaluate(which, params, problem.batch).inequality
-        for which in (problem.constraints, problem.tightened)
+        for which in (problem.held(), problem.trained_on())
     )
     room = {"increasing in b": 0.2, "convex in a": 0.2, "bounded": 0.02}
     for name, margin in (room | {"lipschitz": 0.02}).items():

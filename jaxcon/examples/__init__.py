@@ -1,13 +1,24 @@
 """Small complete problems, packaged: the command, the tests and the benchmarks share them.
 
-Each is an `Example`: a table, what must hold of the function fitted to it and, where the
-data is simulated, the truth.
+Most are functions that yield `Findings`, one for each of their parts: what every way to
+obey came to, a note and figures. Those about a table of numbers are a `TableExample`: the
+table, what must hold of the function fitted to it and, where simulated, the truth.
 """
 
-from jaxcon.examples._example import Example
+from collections.abc import Callable, Iterator
+
+from jaxcon.examples._example import Findings, TableExample
 from jaxcon.examples.call_surface import call_surface
 from jaxcon.examples.engel import engel
 
-EXAMPLES = {"engel": engel, "call-surface": call_surface}
+TABLES = {"engel": engel, "call-surface": call_surface}
+STUDIES: dict[str, Callable[[int], Iterator[Findings]]] = {}
 
-__all__ = ["EXAMPLES", "Example", "call_surface", "engel"]
+__all__ = [
+    "STUDIES",
+    "TABLES",
+    "Findings",
+    "TableExample",
+    "call_surface",
+    "engel",
+]

@@ -1,14 +1,19 @@
 """What an example consists of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxcon import report
+from jaxcon.comparison import Outcome, compare
+from jaxcon.report import Row
 from jaxcon.tabular import Rules, Table
+from jaxcon.ways import Problem, Way
 
 
-class Example(NamedTuple):
+class TableExample(NamedTuple):
     """A table, its rules and, if simulated, its truth.
 
     Attributes:
@@ -22,3 +27,69 @@ class Example(NamedTuple):
     target: str
     rules: Rules
     truth: Callable[[np.ndarray], np.ndarray] | None
+
+
+class Findings(NamedTuple):
+    """What one part of an example came to.
+
+    Attributes:
+        title: of the part, a few words, e.g. "bounds on a noisy sine".
+        rows: its table, one row for each method; the first key is "method".
+        note: what the table shows, in a sentence or two.
+        figures: {file name without ending: function (path) that writes the PNG}.
+        outcomes: of the comparison behind the rows; () where there is none.
+    """
+
+    title: str
+    rows: list[Row]
+    note: str
+    figures: dict[str, Callable[[Path], None]]
+    outcomes: Sequence[Outcome] = ()
+
+
+def study(
+    title: str,
+    problem: Problem,
+    ways: dict[str, Way],
+    *,
+    steps: int,
+    note: str,
+    draw: Callable[[Sequence[Outcome], Path], None],
+    factors: Sequence[float] = (0.01, 0.1, 10.0, 100.0),
+    seed: int = 0,
+) -> Findings:
+    """Compares the ways of one problem.
+
+    Args:
+        title: as in `Findings`.
+        problem: the definition all ways share.
+        ways: by name.
+        steps: of each run.
+        note: as in `Findings`.
+        draw: (outcomes, path) writes the example's own picture.
+        factors: as in `jaxcon.compare`.
+        seed: of the initial parameters.
+
+    Returns:
+        `Findings` with two figures: the picture, and the trade-off of all ways.
+    """
+    outcomes = compare(
+        problem,
+        ways,
+        steps=steps,
+        factors=factors,
+        seed=seed,
+        num_random=10_000,
+        progress=False,
+    )
+    name = title.replace(" ", "-")
+    return Findings(
+        title,
+        report.summary(outcomes),
+        note,
+        {
+            name: lambda path: draw(outcomes, path),
+            f"{name}-trade-off": lambda path: report.plot_trade_off(outcomes, path),
+        },
+        outcomes,
+    )

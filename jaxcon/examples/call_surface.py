@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon.examples._example import Example
+from jaxcon.examples._example import TableExample
 from jaxcon.tabular import Rules, Table
 
 WEIGHT = 0.6
@@ -60,7 +60,7 @@ def black_scholes(
     return cdf(d1) - strike * cdf(d1 - deviation)
 
 
-def call_surface(quotes: int = 250, seed: int = 0) -> Example:
+def call_surface(quotes: int = 250, seed: int = 0) -> TableExample:
     """Simulated quotes at uniformly random strikes and maturities.
 
     Args:
@@ -68,14 +68,14 @@ def call_surface(quotes: int = 250, seed: int = 0) -> Example:
         seed: of strikes, maturities and noise.
 
     Returns:
-        An `Example` whose truth is `price`.
+        A `TableExample` whose truth is `price`.
     """
     rng = np.random.default_rng(seed)
     strike = rng.uniform(*STRIKES, quotes)
     maturity = rng.uniform(*MATURITIES, quotes)
     x = np.stack([strike, maturity], axis=1)
     quoted = _truth(x) + NOISE * rng.normal(size=quotes)
-    return Example(
+    return TableExample(
         table=Table(("strike", "maturity", "price"), np.column_stack([x, quoted])),
         target="price",
         rules=Rules(

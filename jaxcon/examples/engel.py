@@ -12,19 +12,19 @@ marked public domain, with statsmodels (``statsmodels.datasets.engel``), of whic
 
 from pathlib import Path
 
-from jaxcon.examples._example import Example
+from jaxcon.examples._example import TableExample
 from jaxcon.tabular import Rules, read_csv
 
 PATH = Path(__file__).with_name("engel.csv")
 
 
-def engel() -> Example:
+def engel() -> TableExample:
     """Food expenditure, increasing and concave in income.
 
     Returns:
-        An `Example` without a known truth.
+        A `TableExample` without a known truth.
     """
-    return Example(
+    return TableExample(
         table=read_csv(PATH),
         target="foodexp",
         rules=Rules(increasing=("income",), concave=("income",)),

@@ -1,0 +1,136 @@
+"""Many runs, one program."""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcon.primal_dual import Info, Method, PrimalDualState
+
+
+class SweepResult(NamedTuple):
+    """What all runs of a sweep came to.
+
+    Attributes:
+        values: by name, the value that each run was made of, (n,).
+        state: the last states; a leading axis of n on every leaf.
+        history: `Info` before each of the kept steps, NumPy arrays (n, kept).
+        steps: the steps kept in `history`, (kept,).
+        seconds: running time of all of them, without compilation.
+        compile_seconds: time to trace and compile.
+    """
+
+    values: dict[str, np.ndarray]
+    state: PrimalDualState
+    history: Info
+    steps: np.ndarray
+    seconds: float
+    compile_seconds: float
+
+
+def sweep(
+    make_run: Callable[..., tuple[Method, Any, Any]],
+    grid: Mapping[str, Any],
+    *,
+    steps: int,
+    keep: int = 100,
+    together: int | None = None,
+) -> SweepResult:
+    r"""Trains every combination of a grid, compiled once.
+
+    Values reach `make_run` as traced scalars: anything that a method is made of may
+    depend on them, and so may the start and the data, as long as shapes do not.
+
+    Args:
+        make_run: (\*\*values) -> (method, params, batch): one run.
+        grid: {name: values (k,)}; every combination is one run, the last name varying
+            fastest.
+        steps: of each run.
+        keep: how many steps, evenly spaced, to keep the `Info` of.
+        together: how many runs to batch by `jax.vmap`; the rest take turns. Unless given,
+            one on a CPU, where a batched product of small matrices is slower than the
+            products one by one (``python -m benchmarks.sweep``), all of them elsewhere.
+
+    Returns:
+        A `SweepResult`.
+
+    Raises:
+        ValueError: the grid is empty, its values are not (k,), or `steps`, `keep` or
+            `together` is below 1.
+
+    Example:
+        >>> import optax, jaxcon as jc
+        >>> sums = jc.Constraints(equality={"sum": lambda p, _: jnp.sum(p) - 1.0})
+        >>> def run(penalty):
+        ...     method = jc.alternating(
+        ...         lambda p, _: jnp.sum(p**2), sums, optax.sgd(0.05),
+        ...         jc.dual_ascent(optax.sgd(penalty)), penalty=penalty,
+        ...     )
+        ...     return method, jnp.zeros(2), None
+        >>> result = jc.sweep(run, {"penalty": [0.1, 1.0]}, steps=50)
+        >>> print(result.state.params.sum(axis=1).round(2))
+        [1.05 1.  ]
+    """
+    columns = {name: np.asarray(jnp.asarray(values)) for name, values in grid.items()}
+    for name, column in columns.items():
+        if column.ndim != 1 or column.size == 0:
+            raise ValueError(
+                f"sweep needs values of shape (k,) for {name!r}, got {column.shape}"
+            )
+    if not columns:
+        raise ValueError("sweep needs a grid of at least one name")
+    if together is None:
+        together = 1 if jax.default_backend() == "cpu" else 2**31
+    if min(steps, keep, together) < 1:
+        raise ValueError(
+            "sweep needs steps, keep and together of at least 1, "
+            f"got {steps}, {keep} and {together}"
+        )
+    rows = list(itertools.product(*columns.values()))
+    values = {
+        name: np.array(column, columns[name].dtype)
+        for name, column in zip(columns, zip(*rows))
+    }
+    kept = np.unique(np.linspace(0, steps - 1, min(keep, steps)).round().astype(int))
+    # Where each step's infos go; those of the others fall outside and are dropped.
+    rows_of_steps = np.full(steps, len(kept), np.int32)
+    rows_of_steps[kept] = np.arange(len(kept))
+
+    def run(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Info]:
+        method, params, batch = make_run(**values)
+
+        def body(i: Any, carry: Any) -> Any:
+            state, infos = carry
+            state, info = method.step(state, batch)
+            row = jnp.asarray(rows_of_steps)[i]
+            infos = jax.tree.map(
+                lambda rows, one: rows.at[row].set(one, mode="drop"), infos, info
+            )
+            return state, infos
+
+        start = method.init(params, batch)
+        _, info = jax.eval_shape(method.step, start, batch)
+        infos = jax.tree.map(
+            lambda one: jnp.zeros((len(kept), *one.shape), one.dtype), info
+        )
+        return jax.lax.fori_loop(0, steps, body, (start, infos))
+
+    def all_runs(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Info]:
+        return jax.lax.map(run, values, batch_size=min(together, len(rows)))
+
+    began = time.perf_counter()
+    program = jax.jit(all_runs).lower(values).compile()
+    compiled = time.perf_counter()
+    state, history = jax.block_until_ready(program(values))
+    return SweepResult(
+        values=values,
+        state=state,
+        history=jax.device_get(history),
+        steps=kept,
+        seconds=time.perf_counter() - compiled,
+        compile_seconds=compiled - began,
+    )

@@ -1,0 +1,83 @@
+"""Multipliers that a fixed penalty sets: what a constraint costs, without memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcon.constraints import Constraints, named
+from jaxcon.transforms._entries import DualTransform, check_array, check_number
+
+Price = Callable[[jax.Array], jax.Array]
+
+
+def fixed_price(
+    weight: Any, equality: Price | None = None, inequality: Price | None = None
+) -> DualTransform:
+    r"""Sets multipliers to what a fixed penalty charges for the residuals.
+
+    .. math::
+        \mu_i = \frac{w}{n} p'(h_i), \qquad \lambda_i = \frac{w}{n} q'(g_i)
+
+    so that in `alternating`, where multipliers move first, parameters descend on
+    :math:`f + w \operatorname{mean} p(h) + w \operatorname{mean} q(g)` from a single
+    evaluation of the constraints: a penalty method whose implied multipliers can be
+    read, and compared with those that ascent finds. It reads nothing but the residuals:
+    a line search would still see the Lagrangian.
+
+    Args:
+        weight: w > 0.
+        equality: p, elementwise, e.g. `penalties.absolute`.
+        inequality: q, elementwise, e.g. `penalties.hinge`.
+
+    Returns:
+        A transform over `Constraints` of residuals and multipliers.
+
+    Raises:
+        ValueError: the weight is not positive; when traced, if there is a constraint of a
+            kind without a price, or its multipliers are computed by a network.
+
+    References:
+        Nocedal and Wright, Numerical Optimization (2006), eq. 17.9, for p quadratic.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> dual = jc.fixed_price(4.0, inequality=jc.penalties.squared_hinge)
+        >>> lam = jc.Constraints(inequality={"cap": jnp.zeros(2)})
+        >>> g = jc.Constraints(inequality={"cap": jnp.array([-1.0, 0.5])})
+        >>> move, _ = dual.update(g, dual.init(lam), lam)
+        >>> print(optax.apply_updates(lam, move).inequality["cap"])
+        [0. 1.]
+    """
+    check_number("weight", weight, "> 0", lambda weight: weight > 0)
+    prices = {"equality": equality, "inequality": inequality}
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, Any]:
+        del extra
+        for kind, name, multiplier in named(params):
+            check_array("fixed_price", kind, name, multiplier)
+            if prices[kind] is None:
+                raise ValueError(
+                    f"fixed_price has no price for {kind} constraint {name!r}: pass "
+                    f"{kind}=, e.g. one of jaxcon.penalties"
+                )
+        moves = {
+            kind: {
+                name: _slope(prices[kind], weight, residual)
+                - getattr(params, kind)[name]
+                for name, residual in getattr(updates, kind).items()
+            }
+            for kind in prices
+        }
+        return Constraints(**moves), state
+
+    return DualTransform(lambda params: optax.EmptyState(), update)
+
+
+def _slope(price: Any, weight: Any, residual: jax.Array) -> jax.Array:
+    """Gradient of w times the mean price."""
+    return jax.grad(lambda r: weight * jnp.mean(price(r)).astype(r.dtype))(residual)

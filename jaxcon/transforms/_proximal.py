@@ -1,0 +1,61 @@
+"""What a step is followed by: a projection, or the proximal step of a cost."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from jaxcon.transforms._entries import as_transform
+
+
+def proximal(
+    optimizer: optax.GradientTransformation, operator: Callable[[Any], Any]
+) -> optax.GradientTransformationExtraArgs:
+    r"""Follows each move of the parameters by an operator on where they came to.
+
+    .. math::
+        \theta \leftarrow P(\theta + u)
+
+    With P the projection onto a set of parameters and u a gradient step this is projected
+    gradient descent; with :math:`P(z) = \arg\min_\theta
+    r(\theta) + \|\theta - z\|^2 / 2 \alpha` and a gradient step of rate :math:`\alpha`,
+    the proximal gradient method, which minimises f + r. After an optimizer that scales
+    coordinates differently, such as Adam, the sequence still obeys P's set but its fixed
+    points are in general not the minimisers.
+
+    Args:
+        optimizer: any optax optimizer.
+        operator: P, params -> params, e.g. ``lambda w: optax.projections.
+            projection_l1_ball(w, 2.0)``.
+
+    Returns:
+        A transform whose update needs the parameters.
+
+    Raises:
+        TypeError: `optimizer` is no optax transform.
+        ValueError: when updated without params.
+
+    References:
+        Parikh and Boyd, Proximal Algorithms (2014), section 4.2.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> primal = jc.proximal(optax.sgd(1.0), lambda w: jnp.clip(w, 0.0, 1.0))
+        >>> w = jnp.array([0.5, 0.5])
+        >>> move, _ = primal.update(jnp.array([2.0, -0.2]), primal.init(w), w)
+        >>> print(w + move)
+        [0.  0.7]
+    """
+    inner = as_transform("optimizer", optimizer)
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError("proximal's update needs params, to know where it leads")
+        moves, state = inner.update(updates, state, params, **extra)
+        there = operator(optax.apply_updates(params, moves))
+        return jax.tree.map(lambda new, old: new - old, there, params), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
