@@ -6,6 +6,7 @@ worst case over the whole box, by search and at random.
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -197,39 +198,36 @@ class _Verdict:
         problem = self._problem
         searched, places, random = {}, {}, {}
         for kind, name, constraint in named(problem.held()):
-            signed = self._signed(kind, constraint, params)
+            signed = partial(self._signed, kind, constraint, params)
             if self._pointwise(signed):
-                found = points.worst_case(signed, problem.lower, problem.upper)
+
+                def worst_output(x: jax.Array, signed: Any = signed) -> jax.Array:
+                    return jnp.max(signed({"points": x}).reshape(len(x), -1), axis=1)
+
+                found = points.worst_case(worst_output, problem.lower, problem.upper)
                 searched[name], places[name] = jnp.maximum(found.value, 0), found.point
-                random[name] = jnp.max(signed(self._random), initial=0)
+                random[name] = jnp.max(worst_output(self._random), initial=0)
             else:
                 # A sum over the data, a boundary value: there is nothing to search for.
-                residual = signed(self._judged_on.get("points"))
-                searched[name] = random[name] = jnp.max(residual, initial=0)
+                searched[name] = random[name] = jnp.max(signed({}), initial=0)
         return searched, places, random
 
     def _signed(
-        self, kind: str, constraint: Constraint, params: Any
-    ) -> Callable[[Any], jax.Array]:
-        """g, or abs h, as a function of the points alone: the worst output of each."""
+        self, kind: str, constraint: Constraint, params: Any, changes: dict[str, Any]
+    ) -> jax.Array:
+        """g, or abs h, on the data it is judged on, with some of them changed."""
+        residual = constraint(params, self._judged_on | changes)
+        return jnp.abs(residual) if kind == "equality" else residual
 
-        def signed(x: Any) -> jax.Array:
-            batch = self._judged_on if x is None else {**self._judged_on, "points": x}
-            r = constraint(params, batch)
-            r = jnp.abs(r) if kind == "equality" else r
-            several = x is not None and r.size > len(x) and r.size % len(x) == 0
-            return jnp.max(r.reshape(len(x), -1), axis=1) if several else r
-
-        return signed
-
-    def _pointwise(self, signed: Callable[[Any], jax.Array]) -> bool:
-        """Whether there is a residual for each point, as many as are given."""
-        lower = self._problem.lower
-        if lower is None:
+    def _pointwise(self, signed: Callable[[dict[str, Any]], jax.Array]) -> bool:
+        """Whether there are as many residuals as points, or so many for each."""
+        if self._problem.lower is None:
             return False
-        d = len(lower)
-        shapes = [jax.eval_shape(signed, jnp.zeros((n, d))).shape for n in (7, 11)]
-        return shapes == [(7,), (11,)]
+        d = np.size(self._problem.lower)
+        few, more = (
+            jax.eval_shape(signed, {"points": jnp.zeros((n, d))}).size for n in (7, 11)
+        )
+        return few % 7 == 0 and few // 7 * 11 == more
 
     def _optimality(
         self, params: Any, multipliers: Constraints, penalty: Any
