@@ -23,6 +23,11 @@ from jaxcon.constraints import tighten as tighten
 from jaxcon.constraints import violation as violation
 from jaxcon.diagnosis import Diagnosis as Diagnosis
 from jaxcon.diagnosis import diagnose as diagnose
+from jaxcon.identify import Confounded as Confounded
+from jaxcon.identify import Identification as Identification
+from jaxcon.identify import cramer_rao_bound as cramer_rao_bound
+from jaxcon.identify import fisher_information as fisher_information
+from jaxcon.identify import identify as identify
 from jaxcon.kkt import KKT as KKT
 from jaxcon.kkt import active as active
 from jaxcon.kkt import conflict as conflict

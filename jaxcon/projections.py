@@ -1,0 +1,83 @@
+r"""The nearest points of sets that `optax.projections` lacks.
+
+Each function takes *one* output y of shape (m,), so that it can be a network's last line,
+and is differentiable in all that it is given; batch with `jax.vmap`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.scipy.linalg import solve_triangular
+
+
+def affine(y: Any, A: Any, b: Any) -> jax.Array:
+    r"""The nearest point at which linear equations hold.
+
+    .. math::
+        P(y) = y - A^T (A A^T)^{-1} (A y - b)
+
+    computed from a QR decomposition of :math:`A^T`, which does not square A's condition
+    number. Its derivative in y is the projection onto the null space of A, so a network
+    that ends in it learns only what the equations leave free. Each equation then holds
+    to 4 machine epsilons of its largest terms,
+    :math:`\sum_j |A_{ij}| (|y_j| + |P(y)_j|) + |b_i|`, on accelerators too.
+
+    Args:
+        y: what is projected, (m,).
+        A: one row for each equation, (k, m), of full row rank.
+        b: right-hand sides, (k,), in the units of A y.
+
+    Returns:
+        Shape (m,), in float32 or wider.
+
+    Raises:
+        ValueError: the shapes do not fit, or a row of A is a combination of those above
+            it: then the equations either repeat or contradict each other. Where A is
+            traced and its values are not known, the result is NaN instead.
+
+    References:
+        Boyd and Vandenberghe, Convex Optimization (2004), section 8.1.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> from jaxcon.projections import affine
+        >>> print(affine(jnp.array([1.0, 2.0]), jnp.ones((1, 2)), jnp.ones(1)))
+        [0. 1.]
+    """
+    m, k = jnp.size(y), jnp.size(b)
+    if (jnp.shape(y), jnp.shape(A), jnp.shape(b)) != ((m,), (k, m), (k,)):
+        raise ValueError(
+            "affine needs y (m,), A (k, m) and b (k,), got "
+            f"{jnp.shape(y)}, {jnp.shape(A)} and {jnp.shape(b)}; use jax.vmap for many y"
+        )
+    if not 1 <= k <= m:
+        raise ValueError(
+            f"affine got {k} equations for {m} outputs; it needs at least one and at "
+            "most as many as there are outputs"
+        )
+    # No half precision: there is no QR decomposition in it.
+    dtype = jnp.result_type(y, A, b, jnp.float32)
+    if not isinstance(A, Tracer):
+        known = np.asarray(A).astype(dtype)
+        dependent = np.flatnonzero(_dependent(np.linalg.qr(known.T, mode="r"), m))
+        if dependent.size:
+            raise ValueError(
+                f"affine: row {dependent[0]} of A is a combination of the rows above it; "
+                "leave it out if its equation repeats theirs"
+            )
+    y, A, b = (jnp.asarray(entry, dtype) for entry in (y, A, b))
+    q, r = jnp.linalg.qr(A.T)
+    r = jnp.where(_dependent(r, m)[None, :], jnp.nan, r)
+    excess = jnp.matmul(A, y, precision="highest") - b
+    return y - jnp.matmul(
+        q, solve_triangular(r, excess, trans="T"), precision="highest"
+    )
+
+
+def _dependent(r: Any, m: int) -> Any:
+    """Which columns of a triangular factor lie within rounding of those before, (k,)."""
+    lengths = (r**2).sum(axis=0) ** 0.5
+    return abs(r.diagonal()) <= 4 * m * jnp.finfo(r.dtype).eps * lengths

@@ -1,0 +1,109 @@
+"""At least the input: what noise and a low sensor do, and what holds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import lsq_linear
+
+import jaxcon as jc
+from jaxcon.examples import ordering as example
+from jaxcon.examples.ordering import DIP, POINTS
+
+
+def test_truths_obey_and_touch_and_targets_do_neither(x64):
+    x = jnp.linspace(0, 1, 1001)
+    for truth in (example.noise_truth, example.sensor_truth):
+        assert jnp.all(truth(x) >= x)
+        assert jnp.mean(truth(x) == x) == pytest.approx(0.5, abs=0.01)
+    assert jnp.max(x - example.sensor(x)) == pytest.approx(DIP, abs=1e-5)
+    noisy = example.noise_problem(0).batch
+    assert jnp.max(noisy["x"][:, 0] - noisy["y"]) > 0.1
+
+
+def test_truth_of_the_sensor_is_bounded_least_squares(x64):
+    batch = example.sensor_problem().batch
+    x, targets = np.asarray(batch["x"][:, 0]), np.asarray(batch["y"])
+    solved = lsq_linear(
+        np.eye(POINTS), targets, (x, np.full(POINTS, np.inf)), tol=1e-14
+    )
+    ours = example.sensor_truth(batch["x"][:, 0])
+    np.testing.assert_allclose(ours, solved.x, atol=1e-6)  # an interior-point method
+
+
+def test_truth_of_the_sensor_and_its_multipliers_are_a_kkt_point(x64):
+    nodes = example.inputs()[:, 0]
+    problem = example.sensor_problem()._replace(
+        apply=lambda values, x: jnp.interp(x[0], nodes, values)
+    )
+    multipliers = example.sensor_multipliers()
+    verdict = jc.kkt(
+        problem.objective,
+        problem.held(),
+        example.sensor_truth(nodes),
+        jc.Constraints(inequality={"y >= x": multipliers}),
+        problem.batch,
+    )
+    assert verdict.worst < 1e-12  # float64
+    # A sum of 100 points for the integral of sin over half a period.
+    assert jnp.sum(multipliers) == pytest.approx(2 * DIP / np.pi, rel=0.02)
+
+
+def test_raising_a_fit_takes_it_nowhere_further_from_the_truth(key):
+    x = example.inputs()[:, 0]
+    fits = x[None] + jax.random.normal(key, (100, POINTS))
+    for truth in (example.noise_truth(x), example.sensor_truth(x)):
+        raised = jnp.abs(jnp.maximum(fits, x[None]) - truth[None])
+        assert jnp.all(raised <= jnp.abs(fits - truth[None]))
+
+
+def test_noise_follows_the_seed():
+    one, same, other = (example.noise_problem(s).batch["y"] for s in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).all()
+
+
+HELD = ("Lagrangian", "PI control", "augmented")
+OBEYING = ("raised afterwards", "raised in training", "by construction")
+
+
+@pytest.mark.slow
+def test_every_way_does_what_the_docstring_says(tmp_path):
+    noise, sensor = example.ordering()
+    for found in (noise, sensor):
+        assert [row["method"] for row in found.rows] == list(example.ways())
+        for name, draw in found.figures.items():
+            draw(tmp_path / f"{name}.png")
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+    ways = {outcome.name: outcome for outcome in noise.outcomes}
+    for name in (*HELD, *OBEYING):
+        assert ways[name].scores["RMSE to truth"] <= 0.06
+    for name in HELD:
+        assert ways[name].violation < ways["unconstrained"].violation / 5
+
+    ways |= {outcome.name: outcome for outcome in sensor.outcomes}
+    for name in (*HELD, "raised afterwards", "by construction"):
+        assert ways[name].scores["RMSE to truth"] <= 0.03
+    for name in HELD:
+        assert ways[name].violation <= 0.01
+        assert ways[name].multipliers["y >= x"] == pytest.approx(
+            float(jnp.sum(example.sensor_multipliers())), abs=0.02
+        )
+    # Both minima are of a free function; the network's are rounded by a tenth of it.
+    assert ways["unconstrained"].violation == pytest.approx(DIP, rel=0.1)
+    assert ways["hinge"].violation == pytest.approx(
+        DIP - ways["hinge"].way.value / 2, rel=0.1
+    )
+    assert ways["squared hinge"].violation == pytest.approx(
+        DIP / (1 + ways["squared hinge"].way.value / 2), rel=0.1
+    )
+    for found in (noise, sensor):
+        for outcome in found.outcomes:
+            if outcome.name in OBEYING:
+                assert outcome.violation == 0
+
+
+@pytest.mark.slow
+def test_most_networks_raised_in_training_end_on_the_input():
+    assert 4 < example.dead_starts(np.arange(8)) <= 8

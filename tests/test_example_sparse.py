@@ -1,0 +1,129 @@
+"""Zeros by an L1 norm: of weights, of outputs, and which ways make them exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.linear_model import Lasso, lars_path
+
+from jaxcon.examples import sparse as example
+from jaxcon.examples.sparse import BUDGET, ENTRIES, THRESHOLD, WEIGHTS
+
+
+@pytest.fixture(scope="module", params=range(3))
+def seed(request):
+    return request.param
+
+
+def test_truth_of_sparse_weights_is_on_the_path_of_lars(seed, x64):
+    data = example.sparse_weights(seed)
+    design, targets = np.asarray(data.design), np.asarray(data.targets)
+    alphas, _, knots = lars_path(design, targets, method="lasso")
+    norms = np.abs(knots).sum(axis=0)
+    # The path is linear between its knots, in the norm as well as in alpha.
+    ours = [np.interp(BUDGET, norms, knot) for knot in knots]
+    # SLSQP stops where the loss changes by less than 1e-14: weights at its root.
+    np.testing.assert_allclose(data.truth, ours, atol=1e-6)
+    assert data.multiplier == pytest.approx(
+        2 * np.interp(BUDGET, norms, alphas), abs=1e-5
+    )
+    assert np.abs(data.truth).sum() == pytest.approx(BUDGET, abs=1e-9)
+
+
+def test_truth_of_sparse_outputs_is_the_nearest_in_the_ball(seed, x64):
+    data = example.sparse_outputs(seed)
+    outputs = data.design @ data.truth
+    nearest = optax.projections.projection_l1_ball(data.targets, data.radius)
+    np.testing.assert_allclose(outputs, nearest, atol=1e-12)  # float64
+    np.testing.assert_allclose(
+        data.design.T @ data.design, ENTRIES * np.eye(ENTRIES), atol=1e-9
+    )
+    left = jnp.abs(outputs) > 1e-9
+    shrunk = jnp.abs(data.targets - outputs)
+    np.testing.assert_allclose(shrunk[left], data.multiplier / 2, atol=1e-9)
+    assert jnp.max(shrunk) <= data.multiplier / 2 + 1e-9
+
+
+def test_soft_thresholding_is_the_proximal_step_of_the_norm(x64):
+    z = jnp.linspace(-2, 2, 81)
+    ours = example.soft_threshold(z, THRESHOLD)
+    candidates = jnp.linspace(-2, 2, 4001)[:, None]
+    cost = THRESHOLD * jnp.abs(candidates) + (candidates - z[None]) ** 2 / 2
+    best = candidates[jnp.argmin(cost, axis=0), 0]
+    np.testing.assert_allclose(ours, best, atol=1e-3)  # the candidates' distance
+    assert jnp.all(ours[jnp.abs(z) <= THRESHOLD] == 0)
+
+
+@pytest.mark.parametrize("make", [example.sparse_weights, example.sparse_outputs])
+def test_entries_and_weights_are_each_others_inverse(make, key, x64):
+    data = make()
+    weights = jax.random.normal(key, data.truth.shape)
+    np.testing.assert_allclose(data.weights(data.entries(weights)), weights, atol=1e-12)
+    problem = example.sparse_problem(data)
+    spent = problem.held().inequality["budget"]
+    assert spent(jnp.asarray(data.truth), problem.batch) == pytest.approx(0, abs=1e-9)
+    score = problem.score(problem.apply, jnp.asarray(data.truth))
+    assert score["RMSE to truth"] == pytest.approx(0, abs=1e-12)
+
+
+BY_GRADIENTS = (
+    "L1 penalty",
+    "hinge",
+    "squared hinge",
+    "Lagrangian",
+    "PI control",
+    "augmented",
+)
+REACHING = ("Lagrangian", "PI control", "augmented", "projected", "by construction")
+
+
+@pytest.mark.slow
+def test_every_way_does_what_the_docstring_says(tmp_path):
+    both = dict(zip(("weights", "outputs"), example.sparse()))
+    for kind, found in both.items():
+        data = getattr(example, f"sparse_{kind}")()
+        ways = {outcome.name: outcome for outcome in found.outcomes}
+        assert ways.keys() == example.ways(data).keys()
+        assert [row["method"] for row in found.rows] == list(ways)
+        for name in REACHING:
+            assert ways[name].scores["RMSE to truth"] <= 0.005
+            assert ways[name].violation <= 1e-5
+        for name in REACHING[:3]:
+            assert ways[name].multipliers["budget"] == pytest.approx(
+                data.multiplier, abs=0.02
+            )
+        for name in ("unconstrained", "L1 penalty", "squared hinge"):
+            assert ways[name].scores["RMSE to truth"] > 0.03
+        assert ways["unconstrained"].violation > 0.1
+        for name, draw in found.figures.items():
+            draw(tmp_path / f"{name}.png")
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+    data, ways = example.sparse_weights(), both["weights"].outcomes
+    weights = {outcome.name: example.reached(outcome, data) for outcome in ways}
+    for name in (*BY_GRADIENTS, "unconstrained", "by construction", "L1 of outputs"):
+        assert jnp.all(weights[name] != 0)
+    np.testing.assert_array_equal(
+        weights["projected"] != 0, np.arange(len(data.truth)) < len(WEIGHTS)
+    )
+    # Where the slope is largest it is the multiplier; float32.
+    residual = data.design @ weights["projected"] - data.targets
+    slope = 2 / len(residual) * data.design.T @ residual
+    assert jnp.max(jnp.abs(slope)) == pytest.approx(data.multiplier, abs=1e-4)
+    weight = 1.0
+    lasso = Lasso(weight / 2, fit_intercept=False, tol=1e-10)
+    lasso.fit(np.asarray(data.design, float), np.asarray(data.targets, float))
+    # In float32; a penalty's gradient goes on jumping at zero, by Adam's last steps.
+    for name, close in (("proximal", 1e-5), ("L1 penalty", 1e-3)):
+        np.testing.assert_allclose(weights[name], lasso.coef_, atol=close)
+    np.testing.assert_array_equal(weights["proximal"] != 0, lasso.coef_ != 0)
+
+    scores = {kind: {o.name: o.scores for o in both[kind].outcomes} for kind in both}
+    assert scores["weights"]["L1 of outputs"]["weights not 0"] == len(data.truth)
+    assert scores["weights"]["projected"]["outputs not 0"] == len(data.targets)
+    truth = example.soft_threshold(example.sparse_outputs().targets, THRESHOLD)
+    assert scores["outputs"]["projected"]["outputs not 0"] == np.sum(truth != 0)
+    assert scores["outputs"]["projected"]["weights not 0"] == ENTRIES
+    assert scores["outputs"]["L1 of weights"]["outputs not 0"] == ENTRIES
+    assert scores["outputs"]["L1 of weights"]["weights not 0"] < ENTRIES
