@@ -42,7 +42,6 @@ def affine(y: Any, A: Any, b: Any) -> jax.Array:
         Boyd and Vandenberghe, Convex Optimization (2004), section 8.1.
 
     Example:
-        >>> import jaxcon as jc
         >>> from jaxcon.projections import affine
         >>> print(affine(jnp.array([1.0, 2.0]), jnp.ones((1, 2)), jnp.ones(1)))
         [0. 1.]

@@ -146,6 +146,31 @@ def penalty(
     )
 
 
+def multipliers(
+    primal: optax.GradientTransformation,
+    dual: Callable[[Any], optax.GradientTransformation],
+    rate: float,
+) -> Way:
+    """The plain Lagrangian, its multipliers moved by any transform.
+
+    Args:
+        primal: an optax transform for the parameters.
+        dual: (rate) -> transform for multipliers, e.g.
+            ``lambda rate: jc.dual_ascent(optax.adam(rate))``.
+        rate: c; a constraint of n residuals has the transform of c / n.
+
+    Returns:
+        A `Way` whose hyperparameter is the rate.
+    """
+
+    def method(problem: Problem, rate: Any) -> Method:
+        return _alternating(
+            problem, primal, _per_residual(problem, lambda n: dual(rate / n))
+        )
+
+    return Way(method, "rate", rate)
+
+
 def lagrangian(primal: optax.GradientTransformation, rate: float) -> Way:
     r"""Multipliers by ascent, :math:`\lambda \leftarrow [\lambda + \eta\, g]_+`.
 
@@ -159,12 +184,7 @@ def lagrangian(primal: optax.GradientTransformation, rate: float) -> Way:
     Returns:
         A `Way` whose hyperparameter is the rate.
     """
-
-    def method(problem: Problem, rate: Any) -> Method:
-        duals = _per_residual(problem, lambda n: _ascent(rate / n))
-        return _alternating(problem, primal, duals)
-
-    return Way(method, "rate", rate)
+    return multipliers(primal, _ascent, rate)
 
 
 def pi_control(
@@ -180,12 +200,7 @@ def pi_control(
     Returns:
         A `Way` whose hyperparameter is the rate.
     """
-
-    def method(problem: Problem, rate: Any) -> Method:
-        duals = _per_residual(problem, lambda n: _ascent(rate / n, scale_by_pi(gain)))
-        return _alternating(problem, primal, duals)
-
-    return Way(method, "rate", rate)
+    return multipliers(primal, lambda rate: _ascent(rate, scale_by_pi(gain)), rate)
 
 
 def augmented(primal: optax.GradientTransformation, strength: float) -> Way:
@@ -246,9 +261,7 @@ def by_construction(
     return unconstrained(primal)._replace(change=change)
 
 
-def standard(
-    primal: optax.GradientTransformation, strength: float
-) -> dict[str, Way]:
+def standard(primal: optax.GradientTransformation, strength: float) -> dict[str, Way]:
     r"""Unconstrained, fixed penalties, Lagrangian and augmented Lagrangian.
 
     They share the primal optimizer and one `strength` c (see `augmented`). A fixed penalty
