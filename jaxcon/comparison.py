@@ -4,7 +4,6 @@ r"""Sets ways side by side: one problem definition, several ways, one verdict ea
 worst case over the whole box, by search and at random.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from jaxcon import points
 from jaxcon.constraints import Constraint, Constraints, evaluate, named
 from jaxcon.kkt import KKT, kkt
 from jaxcon.lagrangian import multiplier_estimates
-from jaxcon.training import FitResult, NonFiniteError, fit, sweep
+from jaxcon.training import FitResult, SweepResult, fit, sweep
 from jaxcon.ways import Problem, Way
 
 
@@ -83,7 +82,8 @@ class Judge:
     def __init__(self, problem: Problem, num_random: int = 100_000, seed: int = 0):
         self._original = problem
         self._options = num_random, seed
-        self._verdicts: dict[Any, _Verdict] = {}
+        self._changed: dict[Any, tuple[_Measure, Any]] = {}
+        self._measures: dict[Any, _Measure] = {}
 
     def __call__(self, name: str, way: Way, result: FitResult) -> Outcome:
         """The verdict on one run.
@@ -96,60 +96,43 @@ class Judge:
         Returns:
             An `Outcome` of the last iterate.
         """
-        verdict, state = self._verdict(way), result.state
-        searched, places, random = verdict.violations(state.params)
-        optimality, weights = jax.device_get(
-            verdict.kkt(state.params, state.multipliers, state.penalty)
+        (measure, optimality), state = self._of(way), result.state
+        searched, places, random = measure.violations(state.params)
+        verdict, weights = jax.device_get(
+            optimality(state.params, state.multipliers, state.penalty)
         )
         return Outcome(
             name=name,
             way=way,
             result=result,
-            scores=verdict.scores(state.params),
+            scores=measure.scores(state.params),
             searched=searched,
             random=random,
             worst_points=places,
             multipliers={key: float(value) for key, value in weights.items()},
-            kkt=jax.tree.map(float, optimality),
+            kkt=jax.tree.map(float, verdict),
         )
 
-    def sensitivity(
-        self, outcome: Outcome, factors: Sequence[float], steps: int, seed: int
-    ) -> Sensitivity | None:
-        """Trains a way again with its hyperparameter changed, all runs in one program.
+    def sensitivity(self, outcome: Outcome, runs: SweepResult) -> Sensitivity:
+        """The verdict on runs of a way with other values of its hyperparameter.
 
         Args:
-            outcome: of the way, with its own value.
-            factors: what that value is multiplied by.
-            steps: of each run.
-            seed: of the initial parameters.
+            outcome: of the way, which was the first of the runs.
+            runs: a sweep over "value".
 
         Returns:
-            A `Sensitivity`, `outcome` among its runs; None for a way without
-            hyperparameter, or without factors.
+            A `Sensitivity`, its values rising.
         """
-        way = outcome.way
-        if not (way.hyperparameter and len(factors)):
-            return None
-        problem, verdict = way.change(self._original), self._verdict(way)
-        params = problem.init(jax.random.key(seed))
-        values = way.value * np.asarray(factors, float)
-        runs = sweep(
-            lambda value: (way.method(problem, value), params, problem.batch),
-            {"value": values},
-            steps=steps,
-            keep=1,
-        )
+        measure, _ = self._of(outcome.way)
         scores, violation = [outcome.scores], [outcome.violation]
-        for i in range(len(values)):
-            there = jax.tree.map(lambda leaf, i=i: leaf[i], runs.state.params)
-            searched, _, random = verdict.violations(there)
-            scores.append(verdict.scores(there))
+        for i in range(1, len(runs.values["value"])):
+            params = runs.run(i).state.params
+            searched, _, random = measure.violations(params)
+            scores.append(measure.scores(params))
             violation.append(_worst(searched, random))
-        values = np.append(way.value, values)
-        order = np.argsort(values)
+        order = np.argsort(runs.values["value"])
         return Sensitivity(
-            values[order],
+            runs.values["value"][order],
             {
                 name: np.array([one[name] for one in scores])[order]
                 for name in scores[0]
@@ -157,22 +140,26 @@ class Judge:
             np.array(violation)[order],
         )
 
-    def _verdict(self, way: Way) -> "_Verdict":
-        """Of the way's problem: its own where it changes the network."""
-        if way.change not in self._verdicts:
-            changed = way.change(self._original)
-            self._verdicts[way.change] = _Verdict(changed, *self._options)
-        return self._verdicts[way.change]
+    def _of(self, way: Way) -> tuple["_Measure", Any]:
+        """What measures a way's network, and the KKT residuals of what it trains on."""
+        if way.change not in self._changed:
+            problem = way.change(self._original)
+            # What a way trains on does not matter for what must hold in the end.
+            same = (problem.apply, problem.constraints, problem.score)
+            if same not in self._measures:
+                self._measures[same] = _Measure(problem, *self._options)
+            optimality = jax.jit(partial(_optimality, problem))
+            self._changed[way.change] = self._measures[same], optimality
+        return self._changed[way.change]
 
 
-class _Verdict:
-    """What is measured of one network's parameters."""
+class _Measure:
+    """Violations and scores of one network's parameters."""
 
     def __init__(self, problem: Problem, num_random: int, seed: int):
         self._problem = problem
         self._judged_on = problem.batch if problem.unseen is None else problem.unseen
         self._measure = jax.jit(self._violations)
-        self.kkt = jax.jit(self._optimality)
         if problem.lower is not None:
             self._random = points.uniform(
                 jax.random.key(seed), problem.lower, problem.upper, num_random
@@ -229,15 +216,16 @@ class _Verdict:
         )
         return few % 7 == 0 and few // 7 * 11 == more
 
-    def _optimality(
-        self, params: Any, multipliers: Constraints, penalty: Any
-    ) -> tuple[KKT, dict[str, jax.Array]]:
-        """KKT residuals of the trained problem, and each constraint's total multiplier."""
-        problem, trained = self._problem, self._problem.trained_on()
-        residuals = evaluate(trained, params, problem.batch)
-        estimates = multiplier_estimates(residuals, multipliers, penalty)
-        verdict = kkt(problem.objective, trained, params, estimates, problem.batch)
-        return verdict, {name: jnp.sum(m) for _, name, m in named(estimates)}
+
+def _optimality(
+    problem: Problem, params: Any, multipliers: Constraints, penalty: Any
+) -> tuple[KKT, dict[str, jax.Array]]:
+    """KKT residuals of the trained problem, and each constraint's total multiplier."""
+    trained = problem.trained_on()
+    residuals = evaluate(trained, params, problem.batch)
+    estimates = multiplier_estimates(residuals, multipliers, penalty)
+    verdict = kkt(problem.objective, trained, params, estimates, problem.batch)
+    return verdict, {name: jnp.sum(m) for _, name, m in named(estimates)}
 
 
 def compare(
@@ -248,11 +236,11 @@ def compare(
     factors: Sequence[float] = (0.01, 0.1, 10.0, 100.0),
     seed: int = 0,
     num_random: int = 100_000,
-    progress: bool | None = None,
 ) -> list[Outcome]:
     """Trains one problem in several ways from the same start and judges each.
 
-    `jaxcon.report` makes a table and a figure of what comes back.
+    A way and its other hyperparameters are one program. One that blows up is judged by
+    what it reached. `jaxcon.report` makes a table and a figure of what comes back.
 
     Args:
         problem: the definition all ways share.
@@ -262,7 +250,6 @@ def compare(
             every factor one more run; () for none.
         seed: of the initial parameters.
         num_random: random points at which each constraint is judged, beside the search.
-        progress: as in `fit`.
 
     Returns:
         One `Outcome` for each way, in order.
@@ -294,15 +281,23 @@ def compare(
     judge = Judge(problem, num_random)
     outcomes = []
     for name, way in ways.items():
-        try:
-            result = train(problem, way, steps=steps, seed=seed, progress=progress)
-        except NonFiniteError as stop:
-            # A way that blows up is an outcome too: what it reached is judged.
-            warnings.warn(f"{name}: {stop}", RuntimeWarning, stacklevel=2)
-            result = stop.result
-        outcome = judge(name, way, result)
-        sensitivity = judge.sensitivity(outcome, factors, steps, seed)
-        outcomes.append(outcome._replace(sensitivity=sensitivity))
+        changed = way.change(problem)
+        params = changed.init(jax.random.key(seed))
+        swept = bool(way.hyperparameter) and len(factors) > 0
+        runs = sweep(
+            lambda value, way=way, changed=changed, params=params: (
+                way.method(changed, value),
+                params,
+                changed.batch,
+            ),
+            {"value": way.value * np.array([1.0, *(factors if swept else ())])},
+            steps=steps,
+            keep=steps,
+        )
+        outcome = judge(name, way, runs.run(0))
+        if swept:
+            outcome = outcome._replace(sensitivity=judge.sensitivity(outcome, runs))
+        outcomes.append(outcome)
     return outcomes
 
 

@@ -48,19 +48,25 @@ def summary(outcomes: Sequence[Outcome]) -> list[Row]:
 
     Returns:
         Rows with the same keys. "violation" is the worst over all constraints, by search
-        or at random points; "swept" columns hold the least and the greatest over the
-        sweep of the hyperparameter; "ms/step" leaves out compilation.
+        or at random points; "multipliers" the sum over a constraint's points; "swept"
+        columns hold the least and the greatest violation and first score over the sweep
+        of the hyperparameter; "ms/step" leaves out compilation.
     """
     table: list[Row] = []
+    names = dict.fromkeys(name for one in outcomes for name in one.multipliers)
     for outcome in outcomes:
         way, seen = outcome.way, outcome.sensitivity
         row: Row = {"method": outcome.name, **outcome.scores}
         row["violation"] = outcome.violation
+        for name in names:
+            # A way that trains on other constraints has none of this name.
+            total = outcome.multipliers.get(name, 0.0)
+            row["multipliers" if len(names) == 1 else f"multipliers of {name}"] = total
         row["hyperparameter"] = (
             f"{way.hyperparameter} {way.value:g}" if way.hyperparameter else ""
         )
-        for name in outcome.scores:
-            row[f"swept {name}"] = "" if seen is None else _range(seen.scores[name])
+        first = next(iter(outcome.scores))
+        row[f"swept {first}"] = "" if seen is None else _range(seen.scores[first])
         row["swept violation"] = "" if seen is None else _range(seen.violation)
         steps = len(outcome.result.history.loss)
         row["ms/step"] = 1000 * outcome.result.seconds / steps

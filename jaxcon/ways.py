@@ -19,7 +19,9 @@ from jaxcon.constraints import Constraints, evaluate, named
 from jaxcon.primal_dual import Method, alternating
 from jaxcon.transforms import (
     dual_ascent,
+    every,
     fixed_price,
+    method_of_multipliers,
     proximal,
     scale_by_pi,
 )
@@ -203,21 +205,32 @@ def pi_control(
     return multipliers(primal, lambda rate: _ascent(rate, scale_by_pi(gain)), rate)
 
 
-def augmented(primal: optax.GradientTransformation, strength: float) -> Way:
-    r"""The augmented Lagrangian, :math:`\rho = \eta = c / n`.
+def augmented(
+    primal: optax.GradientTransformation, strength: float, period: int = 1
+) -> Way:
+    r"""The augmented Lagrangian, :math:`\rho = c / n`.
+
+    Multipliers move at every step by ascent of rate :math:`\rho`, clipped as in
+    `lagrangian`, or, as in the classical method, at every `period`-th to their estimates.
+    A few constraints on a network's loss, with an optimizer that has momentum, want the
+    second: at every step they would swing up.
 
     Args:
         primal: an optax transform for the parameters.
         strength: c, in loss units per squared residual unit; the quadratic term is
             :math:`\tfrac{c}{2} \operatorname{mean}(g_+^2)`.
+        period: steps from one move of the multipliers to the next.
 
     Returns:
         A `Way` whose hyperparameter is the strength.
     """
 
     def method(problem: Problem, strength: Any) -> Method:
-        duals = _per_residual(problem, lambda n: _ascent(strength / n))
         rho = _per_residual(problem, lambda n: strength / n)
+        if period == 1:
+            duals = _per_residual(problem, lambda n: _ascent(strength / n))
+        else:
+            duals = every(method_of_multipliers(), period)
         return _alternating(problem, primal, duals, penalty=rho)
 
     return Way(method, "strength", strength)
@@ -257,6 +270,30 @@ def by_construction(
 
     def change(problem: Problem) -> Problem:
         return problem._replace(apply=output(problem.apply), init=init or problem.init)
+
+    return unconstrained(primal)._replace(change=change)
+
+
+def afterwards(
+    primal: optax.GradientTransformation, output: Callable[[Apply], Apply]
+) -> Way:
+    """The loss alone, of the problem's own network; what is judged has another output.
+
+    Args:
+        primal: an optax transform for the parameters.
+        output: apply -> apply, as in `by_construction`: here it is put on the trained
+            network, which never saw it.
+
+    Returns:
+        A `Way` without hyperparameter.
+    """
+
+    def change(problem: Problem) -> Problem:
+        def loss(apply: Apply, params: Any, batch: Any) -> jax.Array:
+            del apply
+            return problem.loss(problem.apply, params, batch)
+
+        return problem._replace(apply=output(problem.apply), loss=loss)
 
     return unconstrained(primal)._replace(change=change)
 

@@ -157,9 +157,7 @@ STANDARD = {
 def outcomes():
     """Every standard way for one step that leaves the parameters where they start."""
     ways = jc.ways.standard(optax.set_to_zero(), STRENGTH)
-    return jc.compare(
-        problem("total", "corner"), ways, steps=1, seed=4, factors=(), progress=False
-    )
+    return jc.compare(problem("total", "corner"), ways, steps=1, seed=4, factors=())
 
 
 def test_compare_returns_every_way_in_order(outcomes):
@@ -225,6 +223,16 @@ ENDS = {
     "lagrangian": (jc.ways.lagrangian(PRIMAL, 0.1), 0.25, 1.5),
     "pi": (jc.ways.pi_control(PRIMAL, 0.1), 0.25, 1.5),
     "augmented": (jc.ways.augmented(PRIMAL, 4.0), 0.25, 1.5),
+    "each 50 steps": (jc.ways.augmented(PRIMAL, 4.0, period=50), 0.25, 1.5),
+    "by adam": (
+        jc.ways.multipliers(PRIMAL, lambda c: jc.dual_ascent(optax.adam(c)), 0.01),
+        0.25, 1.5,
+    ),
+    # Trained as if unconstrained, to p = 1, and only then cut.
+    "afterwards": (
+        jc.ways.afterwards(PRIMAL, lambda apply: lambda p, x: jnp.minimum(p, 0.25)),
+        0.25, 0.0,
+    ),
     "projected": (
         jc.ways.projected(PRIMAL, lambda p: jnp.minimum(p, 0.25)), 0.25, 0.0,
     ),
@@ -252,9 +260,7 @@ def capped_problem():
 @pytest.fixture(scope="module")
 def ends():
     ways = {name: way for name, (way, _, _) in ENDS.items()}
-    made = jc.compare(
-        capped_problem(), ways, steps=2000, factors=(0.5, 2.0), progress=False
-    )
+    made = jc.compare(capped_problem(), ways, steps=2000, factors=(0.5, 2.0))
     return {outcome.name: outcome for outcome in made}
 
 
@@ -277,7 +283,7 @@ def test_sensitivity_is_of_runs_with_another_value(name, ends):
         assert outcome.sensitivity is None
         return
     np.testing.assert_allclose(
-        outcome.sensitivity.values, way.value * np.array([0.5, 1, 2]), rtol=1e-12
+        outcome.sensitivity.values, way.value * np.array([0.5, 1, 2]), rtol=1e-6
     )
     for place, value in ((0, way.value / 2), (2, way.value * 2)):
         other = way._replace(value=value)
@@ -301,16 +307,12 @@ def test_an_unknown_price_is_refused():
         jc.ways.penalty(PRIMAL, 1.0, "cubic")
 
 
-@pytest.mark.filterwarnings("ignore:step 1:RuntimeWarning")
 def test_a_way_that_blows_up_stays_in_the_comparison():
     ways = {
         "wild": jc.ways.unconstrained(optax.sgd(1e30)),
         "tame": jc.ways.unconstrained(optax.sgd(0.1)),
     }
-    with pytest.warns(RuntimeWarning, match="wild: "):
-        wild, tame = jc.compare(
-            capped_problem(), ways, steps=200, factors=(), progress=False
-        )
+    wild, tame = jc.compare(capped_problem(), ways, steps=200, factors=())
     assert np.isfinite(wild.scores["distance"])
     assert int(wild.result.state.skipped) > 0
     assert tame.scores["distance"] == pytest.approx(0.0, abs=1e-6)

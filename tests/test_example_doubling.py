@@ -84,7 +84,7 @@ def test_first_move_of_a_multiplier(dual, residual, expected):
 
 def test_a_dual_that_openly_descends_is_refused():
     problem = example.doubling_problem(mean=True)
-    way = example.moved_by(optax.adam, 1e-3)
+    way = jc.ways.multipliers(example.PRIMAL, optax.adam, 1e-3)
     with pytest.raises(ValueError, match="an optax optimizer descends"):
         way.method(problem, way.value)
 

@@ -83,7 +83,7 @@ def judged(name, seed):
     ways = tabular.ways(settings)
     ways = {way: ways[way] for way in ("unconstrained", "augmented")}
     return comparison.compare(
-        problem, ways, steps=settings.steps, seed=seed, progress=False
+        problem, ways, steps=settings.steps, factors=(), seed=seed
     )
 
 

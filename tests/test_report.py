@@ -164,9 +164,11 @@ SWEPT = Sensitivity(
 
 
 def test_summary_holds_the_worst_violation_and_the_range_of_the_sweep():
-    free = outcome("free", way=ways.unconstrained(optax.sgd(0.1)))
+    free = outcome("free", way=ways.unconstrained(optax.sgd(0.1)), multipliers={})
     swept, plain = report.summary([outcome(sensitivity=SWEPT), free])
     assert swept["violation"] == plain["violation"] == 0.25
+    assert list(swept) == list(plain)
+    assert [swept[f"multipliers of {name}"] for name in "abc"] == [-5.5, 4, 0]
     assert (swept["hyperparameter"], plain["hyperparameter"]) == ("weight 2", "")
     assert swept["swept held-out RMSE"] == "0.5 … 0.7"
     assert swept["swept violation"] == "0 … 3"

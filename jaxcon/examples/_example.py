@@ -53,7 +53,7 @@ def study(
     ways: dict[str, Way],
     *,
     steps: int,
-    note: str,
+    note: Callable[[dict[str, Outcome]], str],
     draw: Callable[[Sequence[Outcome], Path], None],
     factors: Sequence[float] = (0.01, 0.1, 10.0, 100.0),
     seed: int = 0,
@@ -65,7 +65,7 @@ def study(
         problem: the definition all ways share.
         ways: by name.
         steps: of each run.
-        note: as in `Findings`.
+        note: (outcomes by name) -> what the table shows.
         draw: (outcomes, path) writes the example's own picture.
         factors: as in `jaxcon.compare`.
         seed: of the initial parameters.
@@ -80,13 +80,12 @@ def study(
         factors=factors,
         seed=seed,
         num_random=10_000,
-        progress=False,
     )
     name = title.replace(" ", "-")
     return Findings(
         title,
         report.summary(outcomes),
-        note,
+        note({outcome.name: outcome for outcome in outcomes}),
         {
             name: lambda path: draw(outcomes, path),
             f"{name}-trade-off": lambda path: report.plot_trade_off(outcomes, path),

@@ -33,7 +33,7 @@ determine at 64 points. In the mean, those that climb and by construction reach
     jaxcon example doubling
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ from jaxcon import points, report, shapes, tabular
 from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.primal_dual import alternating
 from jaxcon.transforms import dual_ascent
 from jaxcon.ways import (
     Apply,
@@ -56,6 +55,7 @@ from jaxcon.ways import (
     augmented,
     by_construction,
     lagrangian,
+    multipliers,
     penalty,
     pi_control,
     projected,
@@ -179,28 +179,6 @@ def descent_and_ascent(rate: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def moved_by(
-    dual: Callable[[Any], optax.GradientTransformation], rate: float, num: int = 1
-) -> Way:
-    """A Lagrangian whose multipliers have a transform of their own.
-
-    Args:
-        dual: rate -> transform for the multipliers.
-        rate: c; the transform's is c / num.
-        num: residuals of the constraint.
-
-    Returns:
-        A `Way` whose hyperparameter is the rate.
-    """
-    return Way(
-        lambda problem, rate: alternating(
-            problem.objective, problem.trained_on(), PRIMAL, dual(rate / num)
-        ),
-        "rate",
-        rate,
-    )
-
-
 def by_adam(rate: Any) -> optax.GradientTransformation:
     """Ascent on the multipliers with an Adam of their own."""
     return dual_ascent(optax.adam(rate))
@@ -238,8 +216,8 @@ def ways() -> dict[str, Way]:
     common = common_ways()
     return {
         **common,
-        "Adam on multipliers": moved_by(by_adam, 0.01, POINTS),
-        "tolerance": moved_by(by_patient_sgd, 0.01, POINTS),
+        "Adam on multipliers": multipliers(PRIMAL, by_adam, 0.01),
+        "tolerance": multipliers(PRIMAL, by_patient_sgd, 0.01),
         # Nothing is left to learn; outputs projected onto y = 2x would be the same.
         "by construction": by_construction(
             PRIMAL, lambda apply: lambda params, x: 2 * x[0]
@@ -268,12 +246,12 @@ def mean_ways() -> dict[str, Way]:
 
     return {
         **common_ways(),
-        "Adam on multipliers": moved_by(by_adam, 1e-3),
-        "tolerance": moved_by(by_patient_sgd, 0.01),
+        "Adam on multipliers": multipliers(PRIMAL, by_adam, 1e-3),
+        "tolerance": multipliers(PRIMAL, by_patient_sgd, 0.01),
         "projection": projected(plain, nearest),
         "by construction": by_construction(PRIMAL, centred),
-        "descent": moved_by(by_descent, DESCENT),
-        "descent and ascent": moved_by(descent_and_ascent, ASCENT),
+        "descent": multipliers(PRIMAL, by_descent, DESCENT),
+        "descent and ascent": multipliers(PRIMAL, descent_and_ascent, ASCENT),
     }
 
 
@@ -291,22 +269,16 @@ def doubling(seed: int = 0) -> Iterator[Findings]:
         ("twice the input in the mean", mean_ways(), _mean_note),
     )
     for mean, (title, tried, note) in enumerate(parts):
-        found = study(
+        yield study(
             title,
             doubling_problem(mean=bool(mean)),
             tried,
             steps=STEPS,
-            note="",
+            note=note,
             draw=partial(_draw, mean=bool(mean)),
             factors=(0.1, 10.0),
             seed=seed,
         )
-        table = [
-            {**row, "multipliers": sum(outcome.multipliers.values())}
-            for row, outcome in zip(found.rows, found.outcomes)
-        ]
-        by_name = {outcome.name: outcome for outcome in found.outcomes}
-        yield found._replace(rows=table, note=note(by_name))
 
 
 def _note(outcomes: dict[str, Outcome]) -> str:
@@ -354,14 +326,14 @@ def _draw(outcomes: Sequence[Outcome], path: Path, mean: bool) -> None:
         }
         fitted = jax.vmap(partial(apply, result.state.params))(x[:, None])
         left.plot(x, fitted - 2 * x, lw=1, label=outcome.name, **style)
-        multipliers = result.state.multipliers.equality
+        mu = result.state.multipliers.equality
         if mean:
-            label = f"{outcome.name}: {multipliers['mean']:.3g}"
+            label = f"{outcome.name}: {mu['mean']:.3g}"
             right.semilogy(result.history.max_violation, lw=1, label=label, **style)
-        elif "mean" in multipliers:
-            right.axhline(multipliers["mean"], lw=1, label=outcome.name, **style)
-        elif np.any(multipliers["doubles"]):
-            each = POINTS * multipliers["doubles"]
+        elif "mean" in mu:
+            right.axhline(mu["mean"], lw=1, label=outcome.name, **style)
+        elif np.any(mu["doubles"]):
+            each = POINTS * mu["doubles"]
             right.plot(x, each, lw=1, label=outcome.name, **style)
     left.set(xlabel="x", ylabel="y - 2x")
     left.set_title(f"errors; the targets' are up to {np.max(np.abs(targets)):.2f}")

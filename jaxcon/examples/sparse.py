@@ -360,22 +360,16 @@ def sparse(seed: int = 0) -> Iterator[Findings]:
     parts = (("sparse weights", sparse_weights), ("sparse outputs", sparse_outputs))
     for title, make in parts:
         data = make(seed)
-        found = study(
+        yield study(
             title,
             sparse_problem(data),
             ways(data),
             steps=STEPS,
-            note="",
+            note=partial(_note, data),
             draw=partial(_draw, data=data),
             factors=(0.1, 10.0),
             seed=seed,
         )
-        table = [
-            {**row, "multiplier": outcome.multipliers["budget"]}
-            for row, outcome in zip(found.rows, found.outcomes)
-        ]
-        by_name = {outcome.name: outcome for outcome in found.outcomes}
-        yield found._replace(rows=table, note=_note(by_name, data))
 
 
 def reached(outcome: Outcome, data: Sparse) -> jax.Array:
@@ -384,7 +378,7 @@ def reached(outcome: Outcome, data: Sparse) -> jax.Array:
     return fitted_weights(problem.apply, outcome.result.state.params, data)
 
 
-def _note(outcomes: dict[str, Outcome], data: Sparse) -> str:
+def _note(data: Sparse, outcomes: dict[str, Outcome]) -> str:
     kind, other = ("outputs", "weights") if data.outputs else ("weights", "outputs")
     followed, confused = outcomes["Lagrangian"], outcomes[f"L1 of {other}"]
     sizes = np.abs(data.entries(reached(followed, data)))

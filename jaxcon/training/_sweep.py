@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.primal_dual import Info, Method, PrimalDualState
+from jaxcon.training._loop import better, first_best
+from jaxcon.training._result import FitResult, Iterate
 
 
 class SweepResult(NamedTuple):
@@ -18,18 +20,44 @@ class SweepResult(NamedTuple):
     Attributes:
         values: by name, the value that each run was made of, (n,).
         state: the last states; a leading axis of n on every leaf.
+        best: as in `FitResult`, of every run.
         history: `Info` before each of the kept steps, NumPy arrays (n, kept).
         steps: the steps kept in `history`, (kept,).
         seconds: running time of all of them, without compilation.
         compile_seconds: time to trace and compile.
+        tolerance: largest violation that counted as feasible.
     """
 
     values: dict[str, np.ndarray]
     state: PrimalDualState
+    best: Iterate
     history: Info
     steps: np.ndarray
     seconds: float
     compile_seconds: float
+    tolerance: float
+
+    def run(self, i: int) -> FitResult:
+        """One run by itself.
+
+        Args:
+            i: which, from 0.
+
+        Returns:
+            A `FitResult`: the history's kept steps, and this run's share of the time.
+        """
+        state, best, history = jax.tree.map(
+            lambda leaf: leaf[i], (self.state, self.best, self.history)
+        )
+        share = 1 / len(self.state.step)
+        return FitResult(
+            state,
+            best,
+            history,
+            self.seconds * share,
+            self.compile_seconds * share,
+            self.tolerance,
+        )
 
 
 def sweep(
@@ -37,6 +65,7 @@ def sweep(
     grid: Mapping[str, Any],
     *,
     steps: int,
+    tolerance: float = 1e-3,
     keep: int = 100,
     together: int | None = None,
 ) -> SweepResult:
@@ -50,6 +79,7 @@ def sweep(
         grid: {name: values (k,)}; every combination is one run, the last name varying
             fastest.
         steps: of each run.
+        tolerance: largest violation that counts as feasible, in the constraints' units.
         keep: how many steps, evenly spaced, to keep the `Info` of.
         together: how many runs to batch by `jax.vmap`; the rest take turns. Unless given,
             one on a CPU, where a batched product of small matrices is slower than the
@@ -100,37 +130,39 @@ def sweep(
     rows_of_steps = np.full(steps, len(kept), np.int32)
     rows_of_steps[kept] = np.arange(len(kept))
 
-    def run(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Info]:
+    def run(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Iterate, Info]:
         method, params, batch = make_run(**values)
 
         def body(i: Any, carry: Any) -> Any:
-            state, infos = carry
-            state, info = method.step(state, batch)
+            state, best, infos = carry
+            new, info = method.step(state, batch)
             row = jnp.asarray(rows_of_steps)[i]
             infos = jax.tree.map(
                 lambda rows, one: rows.at[row].set(one, mode="drop"), infos, info
             )
-            return state, infos
+            return new, better(best, state, info, tolerance), infos
 
         start = method.init(params, batch)
         _, info = jax.eval_shape(method.step, start, batch)
         infos = jax.tree.map(
             lambda one: jnp.zeros((len(kept), *one.shape), one.dtype), info
         )
-        return jax.lax.fori_loop(0, steps, body, (start, infos))
+        return jax.lax.fori_loop(0, steps, body, (start, first_best(start), infos))
 
-    def all_runs(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Info]:
+    def all_runs(values: dict[str, jax.Array]) -> Any:
         return jax.lax.map(run, values, batch_size=min(together, len(rows)))
 
     began = time.perf_counter()
     program = jax.jit(all_runs).lower(values).compile()
     compiled = time.perf_counter()
-    state, history = jax.block_until_ready(program(values))
+    state, best, history = jax.block_until_ready(program(values))
     return SweepResult(
         values=values,
         state=state,
+        best=best,
         history=jax.device_get(history),
         steps=kept,
         seconds=time.perf_counter() - compiled,
         compile_seconds=compiled - began,
+        tolerance=tolerance,
     )

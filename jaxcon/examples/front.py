@@ -1,0 +1,372 @@
+r"""Two aims whose trade-off front is concave: no weighted sum reaches the wanted point.
+
+A model u is pulled to c and to -c, where the mean of :math:`c^2` is 1, at prices that
+saturate:
+
+.. math::
+    f_1 = 1 - e^{-\operatorname{mean}(u - c)^2}, \qquad
+    f_2 = 1 - e^{-\operatorname{mean}(u + c)^2}, \qquad
+    \min f_1 \quad \text{subject to} \quad f_2 \le 1/2
+
+These are Fonseca and Fleming's two functions, of a model's outputs in place of a few
+numbers. Whatever is best for some trade-off is u = s c with :math:`|s| \le 1`: all else in
+u adds to both distances.
+
+Truth. The wanted point is :math:`s^* = \sqrt{\log 2} - 1`, where f2 is 1/2. There
+:math:`f_1' + \lambda f_2' = 0` for
+
+.. math::
+    \lambda(s) = \frac{1 - s}{1 + s}\, e^{4 s}, \qquad
+    f_1'' + \lambda f_2'' = 4 e^{-(1 - s)^2}\, \frac{2 s^2 - 1}{1 + s}
+
+The second formula is the curvature of :math:`f_1 + w f_2` at s for the only weight w that
+holds s in place. It is negative wherever :math:`s^2 < 1/2`: that weight makes s a maximum
+along the front, and no weight makes it a minimum. Weighted sums end where f2 is below 0.08
+or above 0.95. For the same reason the Lagrangian has no saddle point, and ascent on
+its multiplier spirals out. The augmented Lagrangian adds :math:`\rho (f_2')^2`, and the
+wanted point is its minimum once
+
+.. math::
+    \rho > \rho^* = \frac{e^{-(1 - s)^2} (1 - 2 s^2)}{(1 + s)^3 e^{-2 (1 + s)^2}}
+    = 1.674
+
+Reached, on two numbers: u to an RMSE of 1e-5 and :math:`\lambda^* = 0.7177` to 1e-5, by the
+augmented Lagrangian and PI control; u alone by projection and by construction. On a
+network: u to 0.02, :math:`\lambda^*` to 0.01. All by plain descent: momentum keeps
+parameters and multiplier circling each other.
+
+Run it: ``jaxcon example front``.
+
+References:
+    Fonseca and Fleming, An Overview of Evolutionary Algorithms in Multiobjective
+    Optimization (1995). Das and Dennis, A Closer Look at Drawbacks of Minimizing
+    Weighted Sums of Objectives (1997).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxcon import report
+from jaxcon.comparison import Outcome
+from jaxcon.constraints import Constraints
+from jaxcon.examples._example import Findings, study
+from jaxcon.tabular import init_network, network
+from jaxcon.training import sweep
+from jaxcon.ways import (
+    Apply,
+    Problem,
+    Way,
+    augmented,
+    by_construction,
+    lagrangian,
+    penalty,
+    pi_control,
+    projected,
+    unconstrained,
+)
+
+LIMIT = 0.5  # of f2
+STRENGTH = 5.0
+STEPS = 5000
+PRIMAL = optax.sgd(0.05)
+# As fast in the long run, by ten times smaller moves that add up.
+MOMENTUM = optax.sgd(0.005, momentum=0.9)
+
+
+class Truth(NamedTuple):
+    """The wanted point.
+
+    Attributes:
+        place: s, of u = s c.
+        aim: f1 there.
+        multiplier: of f2's limit.
+        strength: the penalty above which it is a minimum of the augmented Lagrangian.
+    """
+
+    place: float
+    aim: float
+    multiplier: float
+    strength: float
+
+
+def truth() -> Truth:
+    """The wanted point, in closed form (the module's formulas, for any `LIMIT`).
+
+    Returns:
+        A `Truth`.
+    """
+    s = float(np.sqrt(-np.log(1 - LIMIT)) - 1)
+    near, far = np.exp(-((1 - s) ** 2)), 1 - LIMIT
+    return Truth(
+        place=s,
+        aim=float(1 - near),
+        multiplier=weight_of(s),
+        strength=float(near * (1 - 2 * s**2) / ((1 + s) ** 3 * far**2)),
+    )
+
+
+def weight_of(s: Any) -> Any:
+    """The weight for which s is stationary, minimum or maximum, along the front.
+
+    Args:
+        s: place on the front, in (-1, 1), any shape.
+
+    Returns:
+        Lambda(s), of that shape.
+    """
+    return (1 - s) / (1 + s) * np.exp(4 * s)
+
+
+def aim(side: float) -> Callable[[Apply, Any, Any], jax.Array]:
+    """One of the two aims.
+
+    Args:
+        side: 1 for f1, -1 for f2.
+
+    Returns:
+        (apply, params, batch) -> ().
+    """
+
+    def price(apply: Apply, params: Any, batch: Any) -> jax.Array:
+        u = jax.vmap(lambda x: apply(params, x))(batch["x"])
+        return -jnp.expm1(-jnp.mean(jnp.square(u - side * batch["c"])))
+
+    return price
+
+
+FIRST, SECOND = aim(1.0), aim(-1.0)
+
+
+def two_numbers() -> Problem:
+    """Here u is a pair of numbers and c is (1, 1).
+
+    Returns:
+        A `Problem` whose parameters are the pair.
+    """
+    batch = {"x": jnp.eye(2), "c": jnp.ones(2)}
+    return _problem(
+        lambda key: jax.random.normal(key, (2,)), lambda u, x: u @ x, batch, batch
+    )
+
+
+def one_network() -> Problem:
+    """Here u is a network's output on [0, 1], and c(x) is sqrt(2) sin(2 pi x).
+
+    Returns:
+        A `Problem`, trained at 32 points and judged at 301 others.
+    """
+    sizes = (1, 16, 1)
+    return _problem(
+        lambda key: init_network(key, sizes), network, _sampled(32), _sampled(301)
+    )
+
+
+def _sampled(num: int) -> dict[str, jax.Array]:
+    """Midpoints of equal intervals, over which the mean of c squared is exactly 1."""
+    x = (jnp.arange(num) + 0.5) / num
+    return {"x": x[:, None], "c": jnp.sqrt(2.0) * jnp.sin(2 * jnp.pi * x)}
+
+
+def _problem(init: Any, apply: Apply, batch: Any, unseen: Any) -> Problem:
+    best = truth().place * unseen["c"]
+
+    def score(apply: Apply, params: Any) -> dict[str, Any]:
+        u = jax.vmap(lambda x: apply(params, x))(unseen["x"])
+        return {
+            "RMSE to truth": jnp.sqrt(jnp.mean(jnp.square(u - best))),
+            "f1": FIRST(apply, params, unseen),
+            "f2": SECOND(apply, params, unseen),
+        }
+
+    def constraints(apply: Apply) -> Constraints:
+        return Constraints(inequality={"f2": lambda p, b: SECOND(apply, p, b) - LIMIT})
+
+    return Problem(
+        init=init,
+        apply=apply,
+        loss=FIRST,
+        constraints=constraints,
+        batch=batch,
+        score=score,
+        unseen=unseen,
+    )
+
+
+def ways() -> dict[str, Way]:
+    """The ways that either model can be trained in.
+
+    Returns:
+        Ways by name. The weighted sum's weight is the true multiplier.
+    """
+    return {
+        "unconstrained": unconstrained(PRIMAL),
+        "weighted sum": penalty(PRIMAL, truth().multiplier, "linear"),
+        "quadratic penalty": penalty(PRIMAL, STRENGTH),
+        "absolute penalty": penalty(PRIMAL, STRENGTH, "absolute"),
+        "lagrangian": lagrangian(PRIMAL, STRENGTH / 10),
+        "PI control": pi_control(PRIMAL, STRENGTH / 10),
+        "augmented": augmented(PRIMAL, STRENGTH),
+        "augmented, momentum": augmented(MOMENTUM, STRENGTH),
+    }
+
+
+def ways_of_two_numbers() -> dict[str, Way]:
+    """Two more: of two numbers, those with f2 within its limit are a disc.
+
+    Returns:
+        Ways by name, `ways` among them.
+    """
+    return ways() | {
+        "projection": projected(PRIMAL, onto_disc),
+        "by construction": by_construction(
+            PRIMAL, lambda apply: lambda u, x: apply(onto_disc(u), x)
+        ),
+    }
+
+
+def onto_disc(u: jax.Array) -> jax.Array:
+    r"""The nearest pair whose f2 is within its limit.
+
+    .. math::
+        |u + c|^2 \le -2 \log(1 - \text{limit})
+
+    Args:
+        u: (2,).
+
+    Returns:
+        Shape (2,).
+    """
+    radius = np.sqrt(-2 * np.log(1 - LIMIT))
+    return optax.projections.projection_l2_ball(u + 1.0, radius) - 1.0
+
+
+def weighted_sums(problem: Problem, weights: np.ndarray, starts: int) -> np.ndarray:
+    """Where :math:`f_1 + w f_2` ends, for many weights and starts in one program.
+
+    Args:
+        problem: either model's.
+        weights: w, (k,).
+        starts: how many random starts for each weight.
+
+    Returns:
+        f1 and f2 at the end of each run, (k starts, 2).
+    """
+    way = penalty(PRIMAL, 1.0, "linear")
+    runs = sweep(
+        lambda weight, start: (
+            way.method(problem, weight),
+            problem.init(jax.random.key(start)),
+            problem.batch,
+        ),
+        {"weight": weights, "start": np.arange(starts)},
+        steps=2 * STEPS,
+        keep=1,
+    )
+    ends = [
+        jax.vmap(lambda p, f=f: f(problem.apply, p, problem.batch))(runs.state.params)
+        for f in (FIRST, SECOND)
+    ]
+    return np.stack(ends, axis=1)
+
+
+def front(seed: int = 0) -> Iterator[Findings]:
+    """Both models, every way, and a sweep of weighted sums.
+
+    Args:
+        seed: of the initial parameters.
+
+    Yields:
+        `Findings` of two numbers, then of a network.
+    """
+    for title, problem, its_ways, grid in (
+        ("a front of two numbers", two_numbers(), ways_of_two_numbers(), (50, 4)),
+        ("a front of a network", one_network(), ways(), (10, 2)),
+    ):
+        ends = weighted_sums(problem, np.geomspace(0.1, 10.0, grid[0]), grid[1])
+        yield study(
+            title,
+            problem,
+            its_ways,
+            steps=STEPS,
+            factors=(0.1, 0.3, 3.0),
+            seed=seed,
+            note=partial(_note, ends),
+            draw=partial(draw, ends),
+        )
+
+
+def late_aims(outcome: Outcome) -> tuple[float, float]:
+    """How far f1 still swings: its least and greatest over the last quarter of a run.
+
+    Args:
+        outcome: of one way.
+
+    Returns:
+        Both.
+    """
+    late = outcome.result.history.loss[-STEPS // 4 :]
+    return float(np.min(late)), float(np.max(late))
+
+
+def _note(ends: np.ndarray, outcomes: dict[str, Outcome]) -> str:
+    best, below = truth(), ends[:, 1] < LIMIT
+    low, high = late_aims(outcomes["lagrangian"])
+    heavy = late_aims(outcomes["augmented, momentum"])
+    held = outcomes["augmented"]
+    return (
+        f"f2 = {LIMIT:g} is wanted, where the multiplier is {best.multiplier:.4f}: of "
+        f"{len(ends)} weighted sums none ends between f2 = {ends[below, 1].max():.3f} and "
+        f"{ends[~below, 1].min():.3f}, and the multiplier as their weight ends at "
+        f"{outcomes['weighted sum'].scores['f2']:.3f}. "
+        f"The plain Lagrangian never settles (f1 from {low:.2f} to {high:.2f} in its last "
+        f"quarter); the augmented one, stronger than {best.strength:.3f}, ends at "
+        f"f2 = {held.scores['f2']:.4f} with the multiplier {held.multipliers['f2']:.4f}. "
+        f"With momentum its f1 still goes from {heavy[0]:.3f} to {heavy[1]:.3f}."
+    )
+
+
+def draw(ends: np.ndarray, outcomes: Sequence[Outcome], path: Path) -> None:
+    """The front with what was reached, and the multipliers' paths.
+
+    Args:
+        ends: what `weighted_sums` returned.
+        outcomes: of either model.
+        path: the PNG to write.
+    """
+    s = np.linspace(-0.999, 0.999, 400)
+    f1, f2 = -np.expm1(-((1 - s) ** 2)), -np.expm1(-((1 + s) ** 2))
+    best = truth()
+    figure = report.new_figure(12, 5)
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    left.fill_between(f1, f2, 1.0, color="0.9", label="attainable")
+    left.axhspan(LIMIT, 1.02, color="C3", alpha=0.1, lw=0, label="f2 too large")
+    left.plot(f1, f2, color="black", lw=1)
+    left.plot(*ends.T, "x", color="0.4", label=f"{len(ends)} weighted sums")
+    for place, outcome in enumerate(outcomes):
+        at = outcome.scores["f1"], outcome.scores["f2"]
+        left.plot(*at, "o", ms=7, color=f"C{place}", alpha=0.8, label=outcome.name)
+        if outcome.name in ("lagrangian", "PI control", "augmented"):
+            history = outcome.result.history
+            multiplier = history.multiplier.inequality["f2"]
+            right.plot(
+                history.loss, multiplier, color=f"C{place}", lw=1, label=outcome.name
+            )
+    left.set(xlabel="f1", ylabel="f2", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    left.set_title(
+        f"no weighted sum within {np.abs(ends[:, 1] - LIMIT).min():.2f} of f2 = {LIMIT:g}"
+    )
+    right.plot(f1, weight_of(s), color="black", lw=0.8, ls=":", label="stationary")
+    for axes, y in ((left, LIMIT), (right, best.multiplier)):
+        axes.plot(best.aim, y, "k*", ms=14, label="truth")
+    right.set(xlabel="f1", ylabel="multiplier", ylim=(-0.1, 4 * best.multiplier))
+    right.set_title("the multipliers' paths")
+    left.legend(fontsize=7, loc="lower left")
+    right.legend(fontsize=8, loc="upper left")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,318 @@
+r"""Targets that are never negative: heads against a constraint :math:`f \ge 0`.
+
+Targets are :math:`y_i = f^*(x_i)\, \varepsilon_i` with gamma noise of mean one. Their mean
+touches zero and stays there for a while:
+
+.. math::
+    f^*(x) = \max(\sin 3 \pi x, 0), \qquad x \in [0, 1].
+
+A network left alone undershoots there. Three heads on a network g forbid it: relu
+:math:`\max(g, 0)`, softplus :math:`\log(1 + e^g)` and square :math:`g^2`, which does not
+know the sign of g. A sample at which a head has no slope does not move the network. Relu
+has none wherever g < 0: a network that starts, or is driven, below zero at all samples is
+dead for good. The square has none at g = 0 only, and softplus has one everywhere, though
+it comes to zero only as g falls without bound.
+
+For seed 0, ways with multipliers end within 0.1 of the truth (RMSE on [0, 1]). A softplus
+head fits the noise more closely, and a relu head may be dead: for how many initial seeds,
+the second part counts. Run it by ``jaxcon example positive``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxcon import points, report, shapes, tabular, ways
+from jaxcon.comparison import Outcome
+from jaxcon.constraints import Constraints
+from jaxcon.examples._example import Findings, study
+from jaxcon.examples.smoothing import init_steep_network
+from jaxcon.report import Row
+from jaxcon.training import sweep
+from jaxcon.ways import Apply, Problem, Way
+
+SAMPLES = 40
+SHAPE = 16.0  # of the gamma noise: its standard deviation is 1 / sqrt(SHAPE)
+CHECKED = 121  # points at which the sign is checked
+STEPS = 3000
+STRENGTH = 1.0  # of every penalty and every multiplier method
+RUNS = 200  # initial seeds of the second part
+RUN_STEPS = 1000
+TOLERANCE = 0.1  # RMSE to the truth, of ways with multipliers
+
+HEADS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu head": jax.nn.relu,
+    "softplus head": jax.nn.softplus,
+    "square head": jnp.square,
+}
+
+
+def truth(x: np.ndarray) -> np.ndarray:
+    """The targets' mean: nowhere negative, zero from 1/3 to 2/3.
+
+    Args:
+        x: places, any shape.
+
+    Returns:
+        f*(x), of that shape.
+    """
+    return np.maximum(np.sin(3 * np.pi * x), 0.0)
+
+
+def targets(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Random places and targets there, none negative.
+
+    Args:
+        seed: of both.
+
+    Returns:
+        x and y, each (n,).
+    """
+    rng = np.random.default_rng(seed)
+    x = np.sort(rng.uniform(size=SAMPLES))
+    return x, truth(x) * rng.gamma(SHAPE, 1 / SHAPE, SAMPLES)
+
+
+def with_head(head: Callable[[jax.Array], jax.Array]) -> Callable[[Apply], Apply]:
+    """An output layer.
+
+    Args:
+        head: from numbers to numbers >= 0.
+
+    Returns:
+        apply -> apply, of one output.
+    """
+    return lambda apply: lambda params, x: head(apply(params, x))
+
+
+def init_network(key: jax.Array) -> list[dict[str, jax.Array]]:
+    """A hidden layer of 32 steep steps; the output's bias is random too."""
+    hidden, output = init_steep_network(key)
+    return [
+        hidden,
+        {**output, "b": jax.random.normal(jax.random.fold_in(key, 1), (1,))},
+    ]
+
+
+def positive_problem(seed: int = 0) -> Problem:
+    """Positive targets, to be fitted by a function that is nowhere negative.
+
+    Args:
+        seed: of the targets.
+
+    Returns:
+        A `Problem` with one constraint, "sign".
+    """
+    x, y = targets(seed)
+    unseen = np.linspace(0, 1, 1001)
+
+    def score(apply: Apply, params: Any) -> dict[str, float]:
+        error = _values(apply, params, unseen) - truth(unseen)
+        fit = _values(apply, params, x) - y
+        return {"RMSE to truth": _rms(error), "fit RMSE": _rms(fit)}
+
+    return Problem(
+        init=init_network,
+        apply=tabular.network,
+        loss=_mean_squared_error,
+        constraints=lambda apply: Constraints(
+            inequality={"sign": shapes.bounded(apply, lower=0.0, on="points")}
+        ),
+        batch={
+            "x": jnp.asarray(x, jnp.float32)[:, None],
+            "y": jnp.asarray(y, jnp.float32),
+            "points": points.grid([0.0], [1.0], CHECKED),
+        },
+        score=score,
+        lower=np.zeros(1),
+        upper=np.ones(1),
+    )
+
+
+def _rms(error: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(error))))
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(apply: Apply, params: Any, x: jax.Array) -> jax.Array:
+    return jax.vmap(partial(apply, params))(x)
+
+
+def _values(apply: Apply, params: Any, x: np.ndarray) -> np.ndarray:
+    return np.asarray(
+        _outputs(apply, params, jnp.asarray(x, jnp.float32)[:, None]), float
+    )
+
+
+def _mean_squared_error(apply: Apply, params: Any, batch: Any) -> jax.Array:
+    outputs = jax.vmap(partial(apply, params))(batch["x"])
+    return jnp.mean(jnp.square(outputs - batch["y"]))
+
+
+def _adam(steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(1e-2, steps, alpha=0.03))
+
+
+def _ways(steps: int) -> dict[str, Way]:
+    adam = _adam(steps)
+    return {
+        "unconstrained": ways.unconstrained(adam),
+        "penalty": ways.penalty(adam, STRENGTH),
+        "hinge penalty": ways.penalty(adam, STRENGTH, "absolute"),
+        "lagrangian": ways.lagrangian(adam, STRENGTH),
+        "PI control": ways.pi_control(adam, STRENGTH),
+        "augmented": ways.augmented(adam, STRENGTH),
+        "projection afterwards": ways.afterwards(adam, with_head(jax.nn.relu)),
+    } | {
+        name: ways.by_construction(adam, with_head(head))
+        for name, head in HEADS.items()
+    }
+
+
+def positive_ways() -> dict[str, Way]:
+    """Every way to outputs that are not negative.
+
+    Returns:
+        Ways by name; heads are by construction.
+    """
+    return _ways(STEPS)
+
+
+def deaths(seed: int = 0) -> list[Row]:
+    """What becomes of heads and of a constraint from many initial seeds.
+
+    A run is dead when the gradient of its loss is exactly zero at every weight.
+
+    Args:
+        seed: of the targets.
+
+    Returns:
+        A row for each way: runs dead at the start and at the end, the median and the
+        worst RMSE to the truth, and the mean share of samples at which the network, before
+        its head, ends negative.
+    """
+    tried = _ways(RUN_STEPS)
+    problem = positive_problem(seed)
+    return [_deaths(name, tried[name], problem) for name in (*HEADS, "augmented")]
+
+
+def _deaths(name: str, way: Way, problem: Problem) -> Row:
+    changed = way.change(problem)
+    seeds = jnp.arange(RUNS)
+    unseen = np.linspace(0, 1, 201)
+    samples, places = problem.batch["x"], jnp.asarray(unseen, jnp.float32)[:, None]
+
+    def run(seed: jax.Array) -> Any:
+        method = way.method(changed, way.value)
+        return method, changed.init(jax.random.key(seed)), changed.batch
+
+    @jax.jit
+    @jax.vmap
+    def read(params: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        slopes = jax.tree.leaves(jax.grad(changed.objective)(params, changed.batch))
+        dead = jnp.all(jnp.array([jnp.all(slope == 0) for slope in slopes]))
+        before_head = jax.vmap(partial(problem.apply, params))(samples)
+        fitted = jax.vmap(partial(changed.apply, params))(places)
+        return dead, fitted, jnp.mean(before_head < 0)
+
+    start = jax.vmap(lambda seed: changed.init(jax.random.key(seed)))(seeds)
+    ended = sweep(run, {"seed": seeds}, steps=RUN_STEPS, keep=1, together=RUNS)
+    born_dead, _, _ = read(start)
+    dead, fitted, negative = read(ended.state.params)
+    squares = np.square(np.asarray(fitted, float) - truth(unseen))
+    errors = np.sqrt(np.mean(squares, axis=1))
+    return {
+        "method": name,
+        "runs": float(RUNS),
+        "dead at start": float(np.sum(born_dead)),
+        "dead at end": float(np.sum(dead)),
+        "median RMSE to truth": float(np.median(errors)),
+        "worst RMSE to truth": float(np.max(errors)),
+        "samples with a negative network": float(np.mean(negative)),
+    }
+
+
+def positive(seed: int = 0) -> Iterator[Findings]:
+    """Every way to outputs that are not negative, and how many relu heads die.
+
+    Args:
+        seed: of the targets and of the initial parameters.
+
+    Yields:
+        `Findings` of the ways, then of many initial seeds.
+    """
+    problem = positive_problem(seed)
+    yield study(
+        "positive targets",
+        problem,
+        positive_ways(),
+        steps=STEPS,
+        factors=(0.1, 10.0),
+        seed=seed,
+        note=_note,
+        draw=partial(draw, problem),
+    )
+    rows = deaths(seed)
+    title = "dead heads"
+    yield Findings(title, rows, _note_of_deaths(rows), {})
+
+
+def _note(outcomes: dict[str, Outcome]) -> str:
+    free = outcomes["unconstrained"]
+    held = [outcomes[name] for name in ("lagrangian", "PI control", "augmented")]
+    heads = {name: outcomes[name].scores["RMSE to truth"] for name in HEADS}
+    best = min(heads, key=heads.__getitem__)
+    return (
+        f"The unconstrained network falls to {-free.violation:.3f}; multipliers leave at "
+        f"most {max(o.violation for o in held):.1e}. Heads are never negative; "
+        f"the {best} ends nearest to the truth among them, {heads[best]:.3f} from it, the "
+        f"augmented Lagrangian {outcomes['augmented'].scores['RMSE to truth']:.3f}."
+    )
+
+
+def _note_of_deaths(rows: Sequence[Row]) -> str:
+    by_name = {row["method"]: row for row in rows}
+    relu, others = by_name["relu head"], [by_name[name] for name in list(HEADS)[1:]]
+    return (
+        f"Of {RUNS} relu heads {relu['dead at start']:.0f} start without a gradient and "
+        f"{relu['dead at end']:.0f} end so, with an output of zero everywhere; of the "
+        f"other heads {sum(float(row['dead at end']) for row in others):.0f}, and with "
+        f"the constraint {by_name['augmented']['dead at end']:.0f}."
+    )
+
+
+def draw(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
+    """Fits of constraint and heads, the forbidden outputs shaded.
+
+    Args:
+        problem: whose outcomes they are.
+        outcomes: of it.
+        path: the PNG to write.
+    """
+    x = np.linspace(0, 1, 1001)
+    figure = report.new_figure(12, 4.4)
+    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    shown = ("unconstrained", "augmented", *HEADS)
+    for axes in (left, right):
+        axes.plot(
+            problem.batch["x"], problem.batch["y"], ".", color="0.6", label="samples"
+        )
+        axes.plot(x, truth(x), "k:", label="truth")
+        for place, outcome in enumerate(o for o in outcomes if o.name in shown):
+            apply = outcome.way.change(problem).apply
+            fitted = _values(apply, outcome.result.state.params, x)
+            label = f"{outcome.name}: {outcome.scores['RMSE to truth']:.3f}"
+            color = ("C3", "C0", "C2", "C1", "C4")[place]
+            axes.plot(x, fitted, color=color, lw=1.2, label=label)
+        axes.axhspan(-1, 0, color="C3", alpha=0.1, lw=0)
+        axes.set_xlabel("x")
+    left.set(ylim=(-0.3, None), title="fits; negative is forbidden")
+    right.set(ylim=(-0.06, 0.12), title="the same near zero")
+    left.legend(fontsize=7, title="RMSE to truth", title_fontsize=7)
+    figure.savefig(path, dpi=120)

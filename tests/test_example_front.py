@@ -1,0 +1,136 @@
+"""The concave front: its closed forms, and what reaches the wanted point."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from jaxcon.examples import front as example
+
+
+def prices(u):
+    """f1 and f2 of a pair of numbers, written out once more."""
+    return tuple(1 - np.exp(-np.mean((u - side) ** 2)) for side in (1.0, -1.0))
+
+
+def test_the_wanted_point_is_what_a_solver_finds():
+    truth = example.truth()
+    found = minimize(
+        lambda u: prices(u)[0],
+        np.array([-0.5, 0.3]),
+        method="SLSQP",
+        constraints={"type": "ineq", "fun": lambda u: example.LIMIT - prices(u)[1]},
+        options={"ftol": 1e-14},
+    )
+    # SLSQP differences its gradients by steps of 1e-8.
+    np.testing.assert_allclose(found.x, truth.place, atol=1e-6)
+    assert found.fun == pytest.approx(truth.aim, abs=1e-7)
+
+
+def test_multiplier_and_strength_are_those_of_the_second_derivatives(x64):
+    truth, ones = example.truth(), jnp.ones(2)
+    problem = example.two_numbers()
+    batch = jax.tree.map(lambda leaf: leaf.astype(float), problem.batch)
+
+    def first(u):
+        return example.FIRST(problem.apply, u, batch)
+
+    def second(u):
+        return example.SECOND(problem.apply, u, batch)
+
+    u = truth.place * ones
+    slope = jax.grad(second)(u)
+    pull = jax.grad(first)(u) + truth.multiplier * slope
+    np.testing.assert_allclose(pull, 0.0, atol=1e-14)  # float64
+    bend = jax.hessian(first)(u) + truth.multiplier * jax.hessian(second)(u)
+    least = [
+        np.linalg.eigvalsh(bend + rho * jnp.outer(slope, slope))[0]
+        for rho in (0.999 * truth.strength, 1.001 * truth.strength)
+    ]
+    assert least[0] < 0 < least[1]
+
+
+@pytest.mark.parametrize("s", [-0.9, -0.6, -0.17, 0.0, 0.5, 0.8])
+def test_a_weight_makes_the_middle_of_the_front_a_maximum(s):
+    weight, step = example.weight_of(s), 1e-4
+    low, here, high = (
+        first + weight * second
+        for first, second in (prices(np.full(2, t)) for t in (s - step, s, s + step))
+    )
+    # Central differences of smooth functions: errors of order step squared.
+    assert (high - low) / (2 * step) == pytest.approx(0.0, abs=1e-6)
+    assert np.sign(high - 2 * here + low) == np.sign(2 * s**2 - 1)
+
+
+@pytest.mark.parametrize("u", [[2.0, 1.0], [0.5, -3.0], [-1.2, -0.8]])
+def test_projection_is_the_nearest_feasible_pair(u):
+    found = minimize(
+        lambda v: np.sum((v - np.array(u)) ** 2),
+        -np.ones(2),
+        method="SLSQP",
+        constraints={"type": "ineq", "fun": lambda v: example.LIMIT - prices(v)[1]},
+        options={"ftol": 1e-14},
+    )
+    # float32 beside a solver that stops at 1e-7.
+    np.testing.assert_allclose(example.onto_disc(jnp.array(u)), found.x, atol=1e-5)
+
+
+def test_both_models_have_targets_of_mean_square_one():
+    for problem in (example.two_numbers(), example.one_network()):
+        for batch in (problem.batch, problem.unseen):
+            assert np.mean(batch["c"] ** 2) == pytest.approx(1.0, rel=1e-6)  # float32
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return list(example.front())
+
+
+@pytest.mark.slow
+def test_multipliers_reach_what_no_weight_reaches(findings, tmp_path):
+    truth = example.truth()
+    numbers, network = findings
+    assert len(numbers.outcomes) == len(example.ways_of_two_numbers()) == 10
+    assert len(network.outcomes) == len(example.ways()) == 8
+    # As the module's docstring has it: of u, and of the multiplier.
+    for part, rmse, multiplier in ((numbers, 1e-5, 1e-5), (network, 0.02, 0.01)):
+        outcomes = {outcome.name: outcome for outcome in part.outcomes}
+        for name in ("augmented", "PI control"):
+            assert outcomes[name].scores["RMSE to truth"] < rmse
+            assert abs(outcomes[name].multipliers["f2"] - truth.multiplier) < multiplier
+            assert outcomes[name].violation < 1e-4
+        for name in ("unconstrained", "weighted sum", "quadratic penalty"):
+            assert outcomes[name].violation > 0.4
+        for name in ("lagrangian", "augmented, momentum"):
+            low, high = example.late_aims(outcomes[name])
+            assert high - low > 0.1
+        low, high = example.late_aims(outcomes["augmented"])
+        assert high - low < 1e-3
+        for figure, draw in part.figures.items():
+            draw(tmp_path / f"{figure}.png")
+            assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
+    for name in ("projection", "by construction"):
+        outcome = next(one for one in numbers.outcomes if one.name == name)
+        assert outcome.scores["RMSE to truth"] < 1e-5
+
+
+@pytest.mark.slow
+def test_only_a_strength_above_the_curvature_settles(findings):
+    held = next(one for one in findings[0].outcomes if one.name == "augmented")
+    low = held.sensitivity.values < example.truth().strength
+    errors = held.sensitivity.scores["RMSE to truth"]
+    assert low.sum() == 2
+    assert errors[low].min() > 0.05
+    assert errors[held.sensitivity.values == example.STRENGTH] < 1e-5
+
+
+@pytest.mark.slow
+def test_two_hundred_weighted_sums_leave_the_middle_empty():
+    weights = np.geomspace(0.1, 10.0, 50)
+    ends = example.weighted_sums(example.two_numbers(), weights, 4)
+    assert ends.shape == (200, 2)
+    # The module's docstring: below 0.08 or above 0.95.
+    assert ((ends[:, 1] < 0.083) | (ends[:, 1] > 0.945)).all()
+    assert (ends[:, 1] < 0.083).any()
+    assert (ends[:, 1] > 0.945).any()
