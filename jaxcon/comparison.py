@@ -4,6 +4,7 @@ r"""Sets ways side by side: one problem definition, several ways, one verdict ea
 worst case over the whole box, by search and at random.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -126,9 +127,13 @@ class Judge:
         measure, _ = self._of(outcome.way)
         scores, violation = [outcome.scores], [outcome.violation]
         for i in range(1, len(runs.values["value"])):
-            params = runs.run(i).state.params
-            searched, _, random = measure.violations(params)
-            scores.append(measure.scores(params))
+            one = runs.run(i)
+            if not one.history.finite[-1]:
+                scores.append(dict.fromkeys(outcome.scores, np.nan))
+                violation.append(np.nan)
+                continue
+            searched, _, random = measure.violations(one.state.params)
+            scores.append(measure.scores(one.state.params))
             violation.append(_worst(searched, random))
         order = np.argsort(runs.values["value"])
         return Sensitivity(
@@ -186,17 +191,15 @@ class _Measure:
         searched, places, random = {}, {}, {}
         for kind, name, constraint in named(problem.held()):
             signed = partial(self._signed, kind, constraint, params)
-            if self._pointwise(signed):
-
-                def worst_output(x: jax.Array, signed: Any = signed) -> jax.Array:
-                    return jnp.max(signed({"points": x}).reshape(len(x), -1), axis=1)
-
-                found = points.worst_case(worst_output, problem.lower, problem.upper)
-                searched[name], places[name] = jnp.maximum(found.value, 0), found.point
-                random[name] = jnp.max(worst_output(self._random), initial=0)
-            else:
+            num = self._residuals_of_a_point(signed)
+            if num == 0:
                 # A sum over the data, a boundary value: there is nothing to search for.
                 searched[name] = random[name] = jnp.max(signed({}), initial=0)
+                continue
+            worst = partial(_worst_of_each, signed, num)
+            found = points.worst_case(worst, problem.lower, problem.upper)
+            searched[name], places[name] = jnp.maximum(found.value, 0), found.point
+            random[name] = jnp.max(worst(self._random), initial=0)
         return searched, places, random
 
     def _signed(
@@ -206,15 +209,27 @@ class _Measure:
         residual = constraint(params, self._judged_on | changes)
         return jnp.abs(residual) if kind == "equality" else residual
 
-    def _pointwise(self, signed: Callable[[dict[str, Any]], jax.Array]) -> bool:
-        """Whether there are as many residuals as points, or so many for each."""
+    def _residuals_of_a_point(
+        self, signed: Callable[[dict[str, Any]], jax.Array]
+    ) -> int:
+        """How many residuals each point has; 0 where they are not of points."""
         if self._problem.lower is None:
-            return False
+            return 0
         d = np.size(self._problem.lower)
         few, more = (
             jax.eval_shape(signed, {"points": jnp.zeros((n, d))}).size for n in (7, 11)
         )
-        return few % 7 == 0 and few // 7 * 11 == more
+        return few // 7 if few % 7 == 0 and few // 7 * 11 == more else 0
+
+
+def _worst_of_each(
+    signed: Callable[[dict[str, Any]], jax.Array], num: int, x: jax.Array
+) -> jax.Array:
+    """Of the `num` residuals of each point x (n, d), the worst, (n,)."""
+    if num == 1:
+        return signed({"points": x})
+    # One by one: nothing says in which order the residuals of several points come.
+    return jax.vmap(lambda point: jnp.max(signed({"points": point[None]})))(x)
 
 
 def _optimality(
@@ -240,7 +255,8 @@ def compare(
     """Trains one problem in several ways from the same start and judges each.
 
     A way and its other hyperparameters are one program. One that blows up is judged by
-    what it reached. `jaxcon.report` makes a table and a figure of what comes back.
+    what it reached, with a warning; what came of such a hyperparameter is NaN.
+    `jaxcon.report` makes a table and a figure of what comes back.
 
     Args:
         problem: the definition all ways share.
@@ -294,6 +310,14 @@ def compare(
             steps=steps,
             keep=steps,
         )
+        failed = np.flatnonzero(~runs.history.finite[0])
+        if failed.size:
+            warnings.warn(
+                f"{name}: {failed.size} of {steps} steps were not finite and were "
+                f"skipped, the first of them step {failed[0]}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         outcome = judge(name, way, runs.run(0))
         if swept:
             outcome = outcome._replace(sensitivity=judge.sensitivity(outcome, runs))
@@ -328,4 +352,5 @@ def train(
 
 
 def _worst(searched: dict[str, float], random: dict[str, float]) -> float:
-    return max(*searched.values(), *random.values(), 0.0, 0.0)
+    # Not Python's max, which passes over a NaN.
+    return float(np.max([*searched.values(), *random.values()], initial=0.0))

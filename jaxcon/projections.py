@@ -70,13 +70,15 @@ def affine(y: Any, A: Any, b: Any) -> jax.Array:
     y, A, b = (jnp.asarray(entry, dtype) for entry in (y, A, b))
     q, r = jnp.linalg.qr(A.T)
     r = jnp.where(_dependent(r, m)[None, :], jnp.nan, r)
-    excess = jnp.matmul(A, y, precision="highest") - b
-    return y - jnp.matmul(
-        q, solve_triangular(r, excess, trans="T"), precision="highest"
-    )
+    # Twice: the rounding of a long first move may be large in a row of small terms.
+    for _ in range(2):
+        excess = jnp.matmul(A, y, precision="highest") - b
+        y -= jnp.matmul(q, solve_triangular(r, excess, trans="T"), precision="highest")
+    return y
 
 
 def _dependent(r: Any, m: int) -> Any:
     """Which columns of a triangular factor lie within rounding of those before, (k,)."""
-    lengths = (r**2).sum(axis=0) ** 0.5
+    # Not their squares, which overflow sooner.
+    lengths = abs(r).sum(axis=0)
     return abs(r.diagonal()) <= 4 * m * jnp.finfo(r.dtype).eps * lengths

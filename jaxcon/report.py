@@ -1,7 +1,7 @@
 """Shows: the table and the figures of a comparison."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +28,11 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
         {
             "method": outcome.name,
             **outcome.scores,
-            "violation (search)": max(outcome.searched.values(), default=0.0),
-            "violation (random)": max(outcome.random.values(), default=0.0),
-            "multipliers": max(map(abs, outcome.multipliers.values()), default=0.0),
+            "violation (search)": _largest(outcome.searched.values()),
+            "violation (random)": _largest(outcome.random.values()),
+            "multipliers": _largest(map(abs, outcome.multipliers.values())),
             "stationarity": float(outcome.kkt.stationarity),
-            "slackness": float(np.max([*outcome.kkt.slackness.values()], initial=0.0)),
+            "slackness": _largest(outcome.kkt.slackness.values()),
             "seconds": outcome.result.seconds,
             "compile seconds": outcome.result.compile_seconds,
         }
@@ -68,14 +68,22 @@ def summary(outcomes: Sequence[Outcome]) -> list[Row]:
         first = next(iter(outcome.scores))
         row[f"swept {first}"] = "" if seen is None else _range(seen.scores[first])
         row["swept violation"] = "" if seen is None else _range(seen.violation)
-        steps = len(outcome.result.history.loss)
+        steps = int(outcome.result.state.step)
         row["ms/step"] = 1000 * outcome.result.seconds / steps
         table.append(row)
     return table
 
 
+def _largest(values: Iterable[Any]) -> float:
+    """NaN if one of them is: Python's max would pass over it."""
+    return float(np.max([*values], initial=0.0))
+
+
 def _range(values: np.ndarray) -> str:
-    return f"{_cell(float(np.min(values)))} … {_cell(float(np.max(values)))}"
+    seen = values[~np.isnan(values)]
+    text = f"{_cell(float(np.min(seen)))} … {_cell(float(np.max(seen)))}"
+    failed = values.size - seen.size
+    return f"{text} ({failed} failed)" if failed else text
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -70,7 +70,7 @@ def write_json(folder: Path, entries: dict[str, Any]) -> None:
         "device": jax.devices()[0].device_kind,
         "x64": jax.config.jax_enable_x64,  # pyright: ignore[reportAttributeAccessIssue]
     }
-    text = json.dumps(whole, indent=2, default=_plain) + "\n"
+    text = json.dumps(_strict(whole), indent=2, allow_nan=False) + "\n"
     _write(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -182,6 +182,14 @@ def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's arrays and numbers as JSON's."""
-    return np.asarray(value).tolist()
+def _strict(entry: Any) -> Any:
+    """JSON knows neither NumPy's arrays and numbers nor what is not finite."""
+    if isinstance(entry, dict):
+        return {key: _strict(value) for key, value in entry.items()}
+    if isinstance(entry, (list, tuple)):
+        return [_strict(value) for value in entry]
+    if entry is None or isinstance(entry, (str, int)):
+        return entry
+    if np.ndim(entry):
+        return _strict(np.asarray(entry).tolist())
+    return float(entry) if np.isfinite(entry) else str(float(entry))

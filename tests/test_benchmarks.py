@@ -37,7 +37,9 @@ def test_every_target_names_a_group_and_its_rows():
         assert target.quantity in derivatives.FORMATS
 
 
-@pytest.mark.parametrize("name", ["laplacian-3", "fourth"])
+@pytest.mark.parametrize(
+    "name", ["laplacian-3", pytest.param("fourth", marks=pytest.mark.slow)]
+)
 def test_a_tiny_group_is_measured(name):
     group = groups.GROUPS[name]
     group = group._replace(size=group.size._replace(n=8, w=8))
@@ -66,6 +68,7 @@ def test_every_way_to_the_support_vectors_takes_steps(x64, name):
     assert all(gain in settings for gain in way.grids)
 
 
+@pytest.mark.slow
 def test_a_tiny_table_is_measured(monkeypatch):
     monkeypatch.setattr(indexed_multipliers, "STEPS", 2)
     rows = indexed_multipliers.measure("nupi", sizes=(300,), rounds=1)
@@ -106,6 +109,7 @@ def test_a_short_run_on_a_proxy_is_shown(capsys, order):
     assert "of 20" in row
 
 
+@pytest.mark.slow
 def test_a_tiny_sweep_is_measured():
     ratios = sweep.measure(4, 8, steps=2, rounds=1)
     assert list(ratios) == list(sweep.TOGETHER)

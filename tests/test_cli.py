@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -360,7 +361,7 @@ def parts(seed):
     def draw(path):
         path.write_bytes(b"a picture")
 
-    row = {"method": "a way", "seed": float(seed)}
+    row = {"method": "a way", "seed": float(seed), "error": math.nan}
     yield Findings("first part", [row], "It shows.", {"first-part": draw})
     if seed == 1:
         raise KeyboardInterrupt
@@ -380,6 +381,7 @@ def test_an_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monke
     run = json.loads((folder / "run.json").read_text())
     assert run["command"] == f"jaxcon example both --seed {seed}"
     assert list(run["parts"]) == titles
+    assert run["parts"]["first part"][0]["error"] == "nan"  # strict JSON has no NaN
     assert ("stopped" in run) == ("saved in" in printed.err) == bool(seed)
     tables = (folder / "tables.md").read_text()
     assert re.findall("## (.*)", tables) == titles
@@ -388,7 +390,7 @@ def test_an_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monke
         assert (folder / f"{name}.png").read_bytes() == b"a picture"
         with open(folder / f"{name}.csv", newline="") as file:
             assert list(csv.DictReader(file)) == [
-                {"method": "a way", "seed": str(float(seed))}
+                {"method": "a way", "seed": str(float(seed)), "error": "nan"}
             ]
 
 
@@ -406,6 +408,7 @@ def test_settings_of_tables_are_refused_elsewhere(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_a_file_it_is_engels_data_under_its_rules(
     tmp_path, capsys, monkeypatch
 ):
@@ -550,6 +553,7 @@ def test_a_closed_pipe_is_no_error(fitted, tmp_path):
     assert "Broken" not in done.stderr
 
 
+@pytest.mark.slow
 def test_columns_of_like_names_have_figures_of_their_own(tmp_path):
     rows = "\n".join(f"{i},{i % 3},{i % 5 + i}" for i in range(20))
     (tmp_path / "like.csv").write_text(f"a b,a-b,y\n{rows}")

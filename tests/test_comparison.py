@@ -36,6 +36,13 @@ PLANTED = {
         1.0,
         PEAK,
     ),
+    # One side of all points after the other.
+    "sides": (
+        "inequality",
+        lambda p, b: jnp.concatenate([-line(b["points"]), p * bump(b["points"]) - 2.0]),
+        1.0,
+        PEAK,
+    ),
     "sum": ("inequality", lambda p, b: jnp.sum(b["x"]) - p, 7.0, None),
     "total": ("equality", lambda p, b: p - 7.5, 4.5, None),
     "each, held": ("inequality", lambda p, b: -p - b["x"], 0.0, None),
@@ -312,7 +319,19 @@ def test_a_way_that_blows_up_stays_in_the_comparison():
         "wild": jc.ways.unconstrained(optax.sgd(1e30)),
         "tame": jc.ways.unconstrained(optax.sgd(0.1)),
     }
-    wild, tame = jc.compare(capped_problem(), ways, steps=200, factors=())
+    with pytest.warns(RuntimeWarning, match="wild: .* steps were not finite"):
+        wild, tame = jc.compare(capped_problem(), ways, steps=200, factors=())
     assert np.isfinite(wild.scores["distance"])
     assert int(wild.result.state.skipped) > 0
     assert tame.scores["distance"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_hyperparameter_that_blows_up_has_no_numbers():
+    way = jc.ways.penalty(optax.sgd(0.1), 1.0)
+    (outcome,) = jc.compare(
+        capped_problem(), {"penalty": way}, steps=300, factors=(1e30,)
+    )
+    np.testing.assert_array_equal(
+        np.isnan(outcome.sensitivity.violation), [False, True]
+    )
+    assert np.isnan(outcome.sensitivity.scores["distance"][1])

@@ -620,6 +620,11 @@ ALL_OPERATORS_CASES = (
     "recurrence from the inputs",
 )
 SLOW_CASES = (
+    "cholesky",
+    "solve",
+    "layer norm",
+    "max pooling",
+    "recurrence over the inputs",
     "tanh",
     "tanh, relu",
     "elu, celu",

@@ -72,4 +72,4 @@ def test_every_way(tmp_path):
     for name, write in found.figures.items():
         write(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    assert "does not move" in found.note
+    assert "moves by 0 in all" in found.note

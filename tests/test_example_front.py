@@ -130,7 +130,10 @@ def test_two_hundred_weighted_sums_leave_the_middle_empty():
     weights = np.geomspace(0.1, 10.0, 50)
     ends = example.weighted_sums(example.two_numbers(), weights, 4)
     assert ends.shape == (200, 2)
-    # The module's docstring: below 0.08 or above 0.95.
-    assert ((ends[:, 1] < 0.083) | (ends[:, 1] > 0.945)).all()
-    assert (ends[:, 1] < 0.083).any()
-    assert (ends[:, 1] > 0.945).any()
+    # The module's docstring: where s squared is a half.
+    low, high = (prices(np.full(2, s))[1] for s in (-np.sqrt(0.5), np.sqrt(0.5)))
+    assert 0.082 < low < 0.083
+    assert 0.945 < high < 0.946
+    assert ((ends[:, 1] < low) | (ends[:, 1] > high)).all()
+    assert (ends[:, 1] < low).any()
+    assert (ends[:, 1] > high).any()

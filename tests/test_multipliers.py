@@ -89,7 +89,7 @@ def table_and_state(state, name):
     ("order", "penalty"),
     [
         ("dual first", RHO),
-        ("dual first", None),
+        pytest.param("dual first", None, marks=pytest.mark.slow),
         *(pytest.param(name, RHO, marks=pytest.mark.slow) for name in OTHERS),
     ],
 )
@@ -172,7 +172,7 @@ def one_sample_alone(name, kind, residuals):
 
 @pytest.mark.parametrize(
     "order",
-    ["dual first", *(pytest.param(o, marks=pytest.mark.slow) for o in OTHERS)],
+    [pytest.param(o, marks=pytest.mark.slow) for o in ("dual first", *OTHERS)],
     indirect=True,
 )
 def test_each_sample_s_trajectory_is_that_of_its_own_visits(x64, order):
@@ -481,6 +481,7 @@ def test_a_step_s_cost_does_not_know_the_table_s_size():
     assert cost(10_000) == cost(1_000_000)
 
 
+@pytest.mark.slow
 def test_a_fit_on_numbered_samples_resumes_to_the_bit(tmp_path):
     method = mixed()
 

@@ -231,6 +231,7 @@ CLASSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSES)
 def test_no_class_rests_on_one_problem(x64, kind):
     members = [name for name, p in PROBLEMS.items() if CLASSES[kind](p(), answer(name))]

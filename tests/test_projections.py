@@ -156,3 +156,17 @@ def test_affine_refuses_dependent_rows(dtype, case):
 def test_affine_refuses_shapes(shapes, message):
     with pytest.raises(ValueError, match=message):
         affine(*map(jnp.ones, shapes))
+
+
+def test_affine_holds_in_a_row_of_small_terms():
+    A = jnp.array([[1.0, 1.0, 0.0], [0.0, 1000.0, 1.0]])
+    y, b = jnp.array([1.0, 2.0, 3.0]), jnp.array([1000.0, 1.0])
+    p = np.asarray(affine(y, A, b), float)
+    terms = np.abs(A) @ (np.abs(y) + np.abs(p)) + np.abs(b)
+    # float32; the docstring's four machine epsilons.
+    assert np.all(np.abs(np.asarray(A, float) @ p - b) <= 4 * 1.2e-7 * terms)
+
+
+def test_affine_takes_huge_rows():
+    p = affine(jnp.array([1.0, 2.0]), jnp.full((1, 2), 1e25), jnp.array([1e25]))
+    np.testing.assert_allclose(p, [0.0, 1.0], atol=1e-6)  # float32

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import optax
@@ -41,7 +42,8 @@ def history(violation, multiplier, constrained=True):
 
 def outcome(name="augmented", seen=None, **changes):
     """An outcome with numbers that no two places share."""
-    result = FitResult(None, None, seen or history([2, 0], [0, 3]), 1.25, 1e5 / 3)
+    state = SimpleNamespace(step=np.int32(2))
+    result = FitResult(state, None, seen or history([2, 0], [0, 3]), 1.25, 1e5 / 3)
     values = {
         "scores": {"held-out RMSE": 2 / 3, "RMSE to truth": 123456.789},
         "searched": {"a": 0.25, "b": 1e-7 / 3, "c": 0.0},
@@ -174,6 +176,18 @@ def test_summary_holds_the_worst_violation_and_the_range_of_the_sweep():
     assert swept["swept violation"] == "0 … 3"
     assert plain["swept violation"] == ""
     assert swept["ms/step"] == 1000 * 1.25 / 2
+
+
+def test_what_is_not_a_number_is_not_hidden():
+    broken = outcome(searched={"a": 0.5, "b": math.nan}, random={"a": math.nan})
+    assert math.isnan(report.summary([broken])[0]["violation"])
+    (row,) = report.rows([broken])
+    assert math.isnan(row["violation (search)"])
+    assert math.isnan(row["violation (random)"])
+    failed = SWEPT._replace(violation=np.array([3.0, 0.25, math.nan]))
+    assert report.summary([outcome(sensitivity=failed)])[0]["swept violation"] == (
+        "0.25 … 3 (1 failed)"
+    )
 
 
 @pytest.mark.parametrize("swept", [[None], [SWEPT, None], [SWEPT, SWEPT]])

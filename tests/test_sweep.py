@@ -27,23 +27,37 @@ GRID = {"start": [0.0, 1.0, 2.0], "penalty": [0.1, 1.0]}
 STEPS = 23
 
 
-@pytest.mark.parametrize("together", [None, 1, 4, 100])
-@pytest.mark.parametrize("keep", [1, 5, 100])
-def test_a_sweep_is_a_loop_of_fits(together, keep):
+@pytest.fixture(scope="module")
+def fits():
+    """Each run of the grid by itself."""
+    results = []
+    for start in GRID["start"]:
+        for penalty in GRID["penalty"]:
+            method, params, batch = run(start, penalty)
+            state = method.init(params, batch)
+            results.append(jc.fit(method, state, batch, steps=STEPS, progress=False))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("together", "keep"), [(None, 5), (1, 1), (4, 100), (100, STEPS)]
+)
+def test_a_sweep_is_a_loop_of_fits(together, keep, fits):
     result = jc.sweep(run, GRID, steps=STEPS, keep=keep, together=together)
     np.testing.assert_array_equal(result.values["start"], [0, 0, 1, 1, 2, 2])
     np.testing.assert_allclose(result.values["penalty"], [0.1, 1] * 3, rtol=1e-6)
     assert len(result.steps) == min(keep, STEPS)
     assert result.steps[0] == 0
-    for i, (start, penalty) in enumerate(zip(*result.values.values())):
-        method, params, batch = run(start, penalty)
-        alone = jc.fit(
-            method, method.init(params, batch), batch, steps=STEPS, progress=False
-        )
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], (result.state, result.history))
+    for i, alone in enumerate(fits):
+        one = result.run(i)
         kept = jax.tree.map(lambda rows: rows[result.steps], alone.history)
         # float32; batched and single products may round differently.
-        chex.assert_trees_all_close(one, (alone.state, kept), rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_close(
+            (one.state, one.best, one.history),
+            (alone.state, alone.best, kept),
+            rtol=1e-5,
+            atol=1e-6,
+        )
 
 
 def test_data_may_differ_between_runs():

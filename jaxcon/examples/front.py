@@ -21,10 +21,11 @@ Truth. The wanted point is :math:`s^* = \sqrt{\log 2} - 1`, where f2 is 1/2. The
 
 The second formula is the curvature of :math:`f_1 + w f_2` at s for the only weight w that
 holds s in place. It is negative wherever :math:`s^2 < 1/2`: that weight makes s a maximum
-along the front, and no weight makes it a minimum. Weighted sums end where f2 is below 0.08
-or above 0.95. For the same reason the Lagrangian has no saddle point, and ascent on
-its multiplier spirals out. The augmented Lagrangian adds :math:`\rho (f_2')^2`, and the
-wanted point is its minimum once
+along the front, and no weight makes it a minimum. Weighted sums of two numbers end where
+:math:`s^2 \ge 1/2`, which is f2 below 0.083 or above 0.945; on a network some end at 0.092.
+For the same reason the Lagrangian has no saddle point, and ascent on its multiplier spirals
+out. The augmented Lagrangian adds :math:`\rho (f_2')^2`, and the wanted point is its
+minimum once
 
 .. math::
     \rho > \rho^* = \frac{e^{-(1 - s)^2} (1 - 2 s^2)}{(1 + s)^3 e^{-2 (1 + s)^2}}
@@ -325,10 +326,10 @@ def _note(ends: np.ndarray, outcomes: dict[str, Outcome]) -> str:
         f"{len(ends)} weighted sums none ends between f2 = {ends[below, 1].max():.3f} and "
         f"{ends[~below, 1].min():.3f}, and the multiplier as their weight ends at "
         f"{outcomes['weighted sum'].scores['f2']:.3f}. "
-        f"The plain Lagrangian never settles (f1 from {low:.2f} to {high:.2f} in its last "
-        f"quarter); the augmented one, stronger than {best.strength:.3f}, ends at "
+        f"The plain Lagrangian's f1 goes from {low:.2f} to {high:.2f} in its last quarter; "
+        f"the augmented one, stronger than {best.strength:.3f}, ends at "
         f"f2 = {held.scores['f2']:.4f} with the multiplier {held.multipliers['f2']:.4f}. "
-        f"With momentum its f1 still goes from {heavy[0]:.3f} to {heavy[1]:.3f}."
+        f"With momentum its f1 goes from {heavy[0]:.3f} to {heavy[1]:.3f}."
     )
 
 

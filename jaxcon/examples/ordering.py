@@ -7,8 +7,9 @@ Two sets of 100 targets on [0, 1], each fitted by a network f by least squares u
 
 Noise: :math:`t_i = f^*(x_i) + 0.2\, \varepsilon_i` around a truth that obeys, on half of
 the range only just: :math:`f^*(x) = x + 2 \max(x - \tfrac12, 0)^2`. Ways that hold the
-constraint reach it to 0.06 (RMSE), which is what a fit lets through of the noise. Raising
-any fit to x afterwards takes it nowhere further from a truth that obeys.
+constraint reach it to 0.06 (RMSE) at seed 0 and to 0.08 at seed 1, which is what a fit lets
+through of the noise. Raising any fit to x afterwards takes it nowhere further from a truth
+that obeys.
 
 A sensor that reads low, without noise: :math:`t(x) = x + 0.5 \sin(2 \pi x)`. The truth of
 the constrained problem is the nearest function that obeys, :math:`f^* = \max(t, x)`, with
@@ -18,8 +19,9 @@ network rounds the kink), and the multipliers' sum to 0.02. Fixed penalties have
 t < x, their minimum at :math:`f = x - (x - t) / (1 + w/2)` (squared hinge) or at
 :math:`f = \min(x, t + w/2)` (hinge): the weight 0.5 that one sees recommended lets x be
 missed by 0.25, and a hinge is exact from :math:`w = 2 \max(x - t) = 1` on. (Noise has less
-to push with: there 0.5 is enough.) Raised to x in training, a network has no gradient where
-it is below x, and from most starts ends on x itself (`dead_starts`).
+to push with: there 0.5 lets x be missed by 0.0003 at seed 0 and 0.008 at seed 1.) Raised to
+x in training, a network has no gradient where it is below x, and from most starts ends on x
+itself (`dead_starts`).
 
     jaxcon example ordering
 """
@@ -45,6 +47,7 @@ from jaxcon.ways import (
     Apply,
     Problem,
     Way,
+    afterwards,
     augmented,
     by_construction,
     lagrangian,
@@ -183,7 +186,7 @@ def ways() -> dict[str, Way]:
         "Lagrangian": lagrangian(PRIMAL, 0.01),
         "PI control": pi_control(PRIMAL, 0.01),
         "augmented": augmented(PRIMAL, 0.1),
-        "raised afterwards": unconstrained(PRIMAL)._replace(change=_raise_afterwards),
+        "raised afterwards": afterwards(PRIMAL, _raised),
         "raised in training": by_construction(PRIMAL, _raised),
         "by construction": by_construction(PRIMAL, softly_above),
     }
@@ -191,15 +194,6 @@ def ways() -> dict[str, Way]:
 
 def _raised(apply: Apply) -> Apply:
     return lambda params, x: jnp.maximum(apply(params, x), x[0])
-
-
-def _raise_afterwards(problem: Problem) -> Problem:
-    """Trains the network as it is, and judges it raised to x."""
-
-    def loss(apply: Apply, params: Any, batch: Any) -> jax.Array:
-        return problem.loss(problem.apply, params, batch)
-
-    return problem._replace(apply=_raised(problem.apply), loss=loss)
 
 
 def ordering(seed: int = 0) -> Iterator[Findings]:
@@ -262,9 +256,8 @@ def _noise_note(outcomes: dict[str, Outcome]) -> str:
         f"Left alone, the fit falls {outcomes['unconstrained'].violation:.3f} below x, "
         f"{off('unconstrained')} off the truth. Raised to x afterwards it is "
         f"{off('raised afterwards')} off; trained with multipliers {off('augmented')} "
-        f"(augmented), by construction {off('by construction')}: what is left is noise. A "
-        f"hinge of weight {outcomes['hinge'].way.value:g} is enough here, "
-        f"{outcomes['hinge'].violation:.1e} below x."
+        f"(augmented), by construction {off('by construction')}. A hinge of weight "
+        f"{outcomes['hinge'].way.value:g} leaves {outcomes['hinge'].violation:.1e} below x."
     )
 
 

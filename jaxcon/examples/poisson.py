@@ -340,8 +340,10 @@ def _residual_note(outcomes: dict[str, Outcome]) -> str:
         f"says {expected:.4f}; the worst residual, which training limits, is "
         f"{ratios[1]:.1f} times smaller. "
         "The plain Lagrangian is linear along straight lines, which the loss does not "
-        "feel, and circles. Multipliers that move at each step by the full strength are "
-        f"faster than Adam; moved each {PERIOD} steps they settle."
+        f"feel: it ends {outcomes['lagrangian'].violation:.1e} off the boundary values. "
+        "Multipliers that move at each step by the full strength leave "
+        f"{outcomes['augmented, each step'].violation:.1e}, moved each {PERIOD} steps "
+        f"{outcomes[f'augmented, each {PERIOD} steps'].violation:.1e}."
     )
 
 

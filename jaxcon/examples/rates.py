@@ -385,6 +385,7 @@ def _gaussian_note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
     on_surrogate, on_proxy = (
         outcomes[f"lagrangian, {kind}"].scores for kind in ("surrogate", "proxy")
     )
+    moved = outcomes["threshold moved"].scores
     weights = outcomes["penalty, surrogate"].sensitivity
     assert weights is not None
     return (
@@ -395,7 +396,8 @@ def _gaussian_note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
         f"penalty on the surrogate, anywhere between "
         f"{weights.scores['false alarms'].min():.1%} and "
         f"{weights.scores['false alarms'].max():.1%} as its weight has it. Moving the "
-        "threshold does as well here, because the limit does not turn the best direction."
+        f"threshold ends at {moved['false alarms']:.2%} and {moved['misses']:.2%}: the "
+        "limit does not turn the best direction."
     )
 
 

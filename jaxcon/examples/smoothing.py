@@ -544,7 +544,7 @@ def smoothing(seed: int = 0) -> Iterator[Findings]:
     Yields:
         `Findings` of the series, then of the field.
     """
-    # Every sweep compiles one more program: the series' will do.
+    # A step on the field takes ten times as long: it is not swept.
     parts = (
         (series_problem(seed), series_ways(), (0.1, 10.0), draw_series, series_note),
         (field_problem(seed), field_ways(), (), draw_field, field_note),

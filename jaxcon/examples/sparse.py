@@ -387,7 +387,8 @@ def _note(data: Sparse, outcomes: dict[str, Outcome]) -> str:
     def left(outcome: Outcome) -> str:
         scores = outcome.scores
         return (
-            f"{scores['weights not 0']} weights and {scores['outputs not 0']} outputs"
+            f"{scores['weights not 0']:.0f} weights and "
+            f"{scores['outputs not 0']:.0f} outputs"
         )
 
     return (

@@ -25,7 +25,8 @@ def fixed_price(
     :math:`f + w \operatorname{mean} p(h) + w \operatorname{mean} q(g)` from a single
     evaluation of the constraints: a penalty method whose implied multipliers can be
     read, and compared with those that ascent finds. It reads nothing but the residuals:
-    a line search would still see the Lagrangian.
+    a line search would still see the Lagrangian. A move is a difference, so what is set
+    is exact to a rounding of what it was before.
 
     Args:
         weight: w > 0.

@@ -22,7 +22,8 @@ def proximal(
     r(\theta) + \|\theta - z\|^2 / 2 \alpha` and a gradient step of rate :math:`\alpha`,
     the proximal gradient method, which minimises f + r. After an optimizer that scales
     coordinates differently, such as Adam, the sequence still obeys P's set but its fixed
-    points are in general not the minimisers.
+    points are in general not the minimisers. A move is a difference, so it obeys to a
+    rounding of where it came from.
 
     Args:
         optimizer: any optax optimizer.
