@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxcon.derivatives import jacobian
@@ -177,6 +178,9 @@ class Identification(NamedTuple):
         lines += [
             f"not determined by these data: {group.reason}" for group in self.confounded
         ]
+        if not self.rank and not self.confounded:
+            lines.append("the constraints alone determine all parameters")
+            return ".\n".join(lines) + "."
         smallest = self.singular_values[self.rank - 1] if self.rank else 0.0
         lines.append(
             f"rank {self.rank} of {len(self.names)} (smallest singular value "
@@ -202,7 +206,8 @@ def fisher_information(model: Model, params: Any, noise: Any) -> jax.Array:
         F (p, p), in units of one over those of two parameters. Runs inside jit and vmap.
 
     Raises:
-        ValueError: the model does not return (n,), or `noise` has another shape.
+        ValueError: the model does not return (n,), or `noise` has another shape, is
+            complex, or is a covariance known to be asymmetric.
         TypeError: the parameters are not real numbers.
 
     References:
@@ -220,7 +225,7 @@ def fisher_information(model: Model, params: Any, noise: Any) -> jax.Array:
     """
     theta, predict = _flat(model, params)
     whitened = _whitened(jacobian(predict)(theta), noise)
-    return whitened.T @ whitened
+    return jnp.matmul(whitened.T, whitened, precision="highest")
 
 
 def cramer_rao_bound(
@@ -241,8 +246,10 @@ def cramer_rao_bound(
     to length one, so that the parameters' units do not matter. Those below
     :math:`32 \sqrt p\, \epsilon` times the largest, with :math:`\epsilon` the dtype's
     machine epsilon, count as zero (p = 3: 6.6e-6 in float32, 1.2e-14 in float64). A
-    parameter that such directions touch, with a component above
-    :math:`\sqrt\epsilon`, is not determined.
+    parameter that such directions touch is not determined: one with a component above
+    that tolerance over the smallest singular value that counts, relative to the largest,
+    and at most :math:`\sqrt\epsilon`. A parameter that only constraints tie to the data
+    takes its scale from theirs.
 
     Args:
         model: params -> predicted observations (n,).
@@ -255,7 +262,8 @@ def cramer_rao_bound(
         infinity on the diagonal and NaN beside it. Runs inside jit and vmap.
 
     Raises:
-        ValueError: the model does not return (n,), or `noise` has another shape.
+        ValueError: the model does not return (n,), or `noise` has another shape, is
+            complex, or is a covariance known to be asymmetric.
         TypeError: the parameters are not real numbers.
 
     References:
@@ -273,7 +281,9 @@ def cramer_rao_bound(
         >>> print(f"{tied[0, 0]:.4f}")
         0.5000
     """
-    return _covariance(_spectrum(model, params, noise, constraints))
+    spectrum = _spectrum(model, params, noise, constraints)
+    scale = spectrum.scale
+    return _scaled_covariance(spectrum) / scale[:, None] / scale[None, :]
 
 
 def identify(
@@ -307,9 +317,10 @@ def identify(
         An `Identification`. Computed on the host: not for use inside jit.
 
     Raises:
-        ValueError: the model does not return (n,), `noise` has another shape or is not
-            positive, the Jacobian is not finite, or there is no noise to estimate: no
-            `observed`, no more observations than parameters, or no residual at all.
+        ValueError: the model does not return (n,), `noise` has another shape, is complex,
+            asymmetric or not positive, a Jacobian is not finite, or there is no noise to
+            estimate: no `observed`, no more observations than parameters, or no residual
+            at all.
         TypeError: the parameters are not real numbers.
 
     References:
@@ -333,17 +344,21 @@ def identify(
     spectrum = _spectrum(model, params, noise, constraints)
     _check_positive(noise)
     names = _names(params)
-    wild = ~np.isfinite(spectrum.scale)
-    if wild.any():
-        raise ValueError(
-            "the model's derivatives are not finite with respect to "
-            f"{_listed([name for name, is_so in zip(names, wild) if is_so])}"
-        )
+    for whose, finite in zip(("model's", "constraints'"), spectrum.finite):
+        wild = [name for name, is_so in zip(names, finite) if not is_so]
+        if wild:
+            raise ValueError(
+                f"the {whose} derivatives are not finite with respect to {_listed(wild)}"
+            )
+    # Squares of what float32 can hold, in float64.
+    scale = np.asarray(spectrum.scale, float)
+    units = np.outer(scale, scale)
+    scaled = np.asarray(spectrum.jacobian, float)
     return Identification(
         names=names,
         estimate=np.asarray(_flat(model, params)[0]),
-        fisher=np.asarray(fisher_information(model, params, noise)),
-        covariance=np.asarray(_covariance(spectrum)),
+        fisher=scaled.T @ scaled * units,
+        covariance=np.asarray(_scaled_covariance(spectrum), float) / units,
         singular_values=np.asarray(spectrum.values),
         rank=int(spectrum.seen.sum()),
         tolerance=float(spectrum.tolerance),
@@ -360,42 +375,109 @@ class _Spectrum(NamedTuple):
     """The singular value decomposition that every answer is read from.
 
     Attributes:
-        scale: lengths of the whitened Jacobian's columns, one where they are zero, (p,).
-        values: singular values of its columns of length one, (p,).
+        scale: lengths of the whitened Jacobian's columns; where those are zero, of the
+            constraints' columns, or one; (p,).
+        jacobian: whitened, in units of the scale, (n, p).
+        values: its singular values, (p,).
         directions: right singular vectors in those units, one per column, (p, p); what
             constraints forbid is taken out of them.
         seen: which values exceed the tolerance, (p,).
         tolerance: relative to the largest value.
+        touches: the component from which on a direction touches a parameter.
+        finite: with respect to which parameters the derivatives of the model, and those
+            of the constraints, are finite, (p,) each.
     """
 
     scale: jax.Array
+    jacobian: jax.Array
     values: jax.Array
     directions: jax.Array
     seen: jax.Array
     tolerance: float
+    touches: jax.Array
+    finite: tuple[jax.Array, jax.Array]
 
 
 def _spectrum(
     model: Model, params: Any, noise: Any, constraints: Model | None
 ) -> _Spectrum:
     theta, predict = _flat(model, params)
-    p = theta.size
-    tolerance = _ROUNDINGS * p**0.5 * float(jnp.finfo(theta.dtype).eps)
+    p, eps = theta.size, float(jnp.finfo(theta.dtype).eps)
+    tolerance = _ROUNDINGS * p**0.5 * eps
     whitened = _whitened(jacobian(predict)(theta), noise)
-    lengths = jnp.linalg.norm(whitened, axis=0)
-    scale = jnp.where(lengths == 0, 1, lengths)
-    free = jnp.eye(p, dtype=theta.dtype)
+    normals = jnp.zeros((0, p), theta.dtype)
     if constraints is not None:
         _, residuals = _flat(lambda p: jnp.atleast_1d(constraints(p)), params)
-        normals = jacobian(residuals)(theta) / scale[None, :]
-        sizes = jnp.linalg.norm(normals, axis=1, keepdims=True)
-        values, directions = _svd(normals / jnp.where(sizes == 0, 1, sizes))
+        normals = jacobian(residuals)(theta)
+    scale = _scale(_lengths(whitened, axis=0), normals)
+    free, weakest = jnp.eye(p, dtype=theta.dtype), jnp.asarray(1, theta.dtype)
+    if constraints is not None:
+        tied = normals / scale[None, :]
+        sizes = _lengths(tied, axis=1)[:, None]
+        values, directions = _svd(tied / jnp.where(sizes == 0, 1, sizes))
+        used, weakest = _above(values, tolerance)
         # Columns of zeros in place of what is forbidden: under jit, the number of
         # independent constraints cannot be a shape.
-        free = directions * (values <= tolerance * values[0])[None, :]
-    values, directions = _svd(whitened / scale[None, :] @ free)
-    seen = values > tolerance * values[0]
-    return _Spectrum(scale, values, free @ directions, seen, tolerance)
+        free = directions * ~used[None, :]
+    scaled = whitened / scale[None, :]
+    values, directions = _svd(jnp.matmul(scaled, free, precision="highest"))
+    seen, smallest = _above(values, tolerance)
+    return _Spectrum(
+        scale=scale,
+        jacobian=scaled,
+        values=values,
+        directions=jnp.matmul(free, directions, precision="highest"),
+        seen=seen,
+        tolerance=tolerance,
+        # What roundings turn a direction by is theirs over the smallest value.
+        touches=jnp.minimum(tolerance / jnp.minimum(smallest, weakest), eps**0.5),
+        finite=(jnp.isfinite(whitened).all(0), jnp.isfinite(normals).all(0)),
+    )
+
+
+def _above(values: jax.Array, tolerance: float) -> tuple[jax.Array, jax.Array]:
+    """Which singular values count, and the smallest of those over the largest."""
+    largest = jnp.where(values[0] == 0, 1, values[0])
+    counts = values > tolerance * values[0]
+    return counts, jnp.min(jnp.where(counts, values / largest, 1))
+
+
+def _lengths(matrix: jax.Array, axis: int) -> jax.Array:
+    """Euclidean norms whose squares may be too large or too small for the dtype."""
+    largest = jnp.max(jnp.abs(matrix), axis=axis, keepdims=True)
+    unit = jnp.where(largest == 0, 1, largest)
+    return jnp.linalg.norm(matrix / unit, axis=axis) * jnp.squeeze(unit, axis)
+
+
+def _scale(lengths: jax.Array, normals: jax.Array) -> jax.Array:
+    """The parameters' scales: those of the data, else what constraints tie them to.
+
+    Args:
+        lengths: of the whitened Jacobian's columns, (p,).
+        normals: the constraints' Jacobian (k, p).
+
+    Returns:
+        Positive numbers (p,), in units of one over the parameters'.
+    """
+    sizes = jnp.abs(normals)
+    tied = jnp.any(sizes > 0, axis=0)
+
+    def spread(_: Any, scale: jax.Array) -> jax.Array:
+        known = scale > 0
+        units = jnp.where(known, scale, 1)[None, :]
+        rows = jnp.where(known[None, :], sizes / units, 0)
+        rows = jnp.max(rows, axis=1, keepdims=True)
+        columns = jnp.where(rows > 0, sizes / jnp.where(rows > 0, rows, 1), 0)
+        found = jnp.where(known, scale, jnp.max(columns, axis=0))
+        # Of parameters that are tied to each other alone, one keeps its own unit.
+        waiting = tied & ~known
+        first = waiting & (jnp.cumsum(waiting) == 1)
+        return jnp.where(jnp.all(found == scale) & first, 1, found)
+
+    if len(normals):
+        # Each round adds a parameter at least.
+        lengths = jax.lax.fori_loop(0, len(lengths), spread, lengths)
+    return jnp.where(lengths == 0, 1, lengths)
 
 
 def _svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -407,19 +489,15 @@ def _svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     return values, rows.T
 
 
-def _covariance(spectrum: _Spectrum) -> jax.Array:
-    scale, values, directions, seen, _ = spectrum
-    deviations = jnp.where(seen, 1 / jnp.where(seen, values, 1), 0)
-    half = directions * deviations[None, :] / scale[:, None]
-    blind = jnp.linalg.norm(directions * ~seen[None, :], axis=1) > _touches(directions)
+def _scaled_covariance(spectrum: _Spectrum) -> jax.Array:
+    """The Cramér-Rao bound of the parameters times their scales."""
+    directions, values, seen = spectrum.directions, spectrum.values, spectrum.seen
+    half = directions * jnp.where(seen, 1 / jnp.where(seen, values, 1), 0)[None, :]
+    blind = jnp.linalg.norm(directions * ~seen[None, :], axis=1) > spectrum.touches
     beside = blind[:, None] | blind[None, :]
-    on_diagonal = jnp.eye(len(scale), dtype=bool)
-    return jnp.where(beside, jnp.where(on_diagonal, jnp.inf, jnp.nan), half @ half.T)
-
-
-def _touches(directions: Any) -> float:
-    """The component from which on a direction is said to touch a parameter."""
-    return float(jnp.finfo(directions.dtype).eps) ** 0.5
+    on_diagonal = jnp.eye(len(directions), dtype=bool)
+    product = jnp.matmul(half, half.T, precision="highest")
+    return jnp.where(beside, jnp.where(on_diagonal, jnp.inf, jnp.nan), product)
 
 
 def _flat(
@@ -447,6 +525,10 @@ def _real(leaf: Any) -> jax.Array:
 
 def _whitened(jac: jax.Array, noise: Any) -> jax.Array:
     """The Jacobian (n, p) in units of the noise."""
+    if jnp.iscomplexobj(noise):
+        raise ValueError("noise must be real, got complex numbers")
+    if not isinstance(noise, Tracer):
+        _check_symmetric(np.asarray(noise))
     noise, n = jnp.asarray(noise, jac.dtype), len(jac)
     if noise.shape == (n, n):
         lower = jnp.linalg.cholesky(noise)
@@ -457,6 +539,20 @@ def _whitened(jac: jax.Array, noise: Any) -> jax.Array:
             f"deviations, () or ({n},), or a covariance ({n}, {n})"
         )
     return jac / jnp.broadcast_to(noise, n)[:, None]
+
+
+def _check_symmetric(noise: np.ndarray) -> None:
+    if noise.ndim != 2 or noise.shape[0] != noise.shape[1]:
+        return
+    deviations = np.sqrt(np.abs(np.diag(noise)))
+    # It may have been computed in single precision, whatever it is stored in.
+    rounding = float(np.finfo(np.float32).eps) ** 0.5
+    gap = np.abs(noise - noise.T)
+    if np.any(gap > rounding * np.outer(deviations, deviations)):
+        raise ValueError(
+            "noise must be a symmetric covariance; entries differ from their mirror "
+            f"images by up to {np.max(gap):.3g}"
+        )
 
 
 def _check_positive(noise: Any) -> None:
@@ -508,16 +604,20 @@ def _confounded(
 ) -> Iterator[Confounded]:
     """Groups of parameters that share directions which change no prediction."""
     theta, unravel = ravel_pytree(jax.tree.map(_real, params))
-    here = _blind(spectrum_at(params), np.asarray(theta))
+    here = _blind(spectrum_at(params), theta)
     if not here.basis.shape[1]:
         return
     # A combination that the model allows is the same where the parameters are others;
     # of these steps, from nothing to a fifth, no two are in a simple ratio.
     factors = 1 + 0.2 * np.modf(0.618034 * np.arange(1, 1 + theta.size))[0]
-    moved = theta * jnp.asarray(factors, theta.dtype)
-    there = _blind(spectrum_at(unravel(moved)), np.asarray(moved))
+    effects = np.abs(here.theta) * here.scale
+    # Zeros move too, and do about as much to the predictions as the others.
+    usual = np.median(effects[effects > 0]) if np.any(effects > 0) else 1.0
+    steps = np.where(effects > 0, here.theta, usual / here.scale)
+    moved = jnp.asarray(here.theta + (factors - 1) * steps, theta.dtype)
+    there = _blind(spectrum_at(unravel(moved)), moved)
     names = np.array(_names(params))
-    for group in _groups(here.basis @ here.basis.T):
+    for group in _groups(here):
         yield _described(
             tuple(names[group].tolist()), here.only(group), there.only(group)
         )
@@ -554,25 +654,30 @@ class _Blind(NamedTuple):
         return np.any(np.abs(normals @ self.basis) > self.touches, axis=1)
 
 
-def _blind(spectrum: _Spectrum, theta: np.ndarray) -> _Blind:
-    directions = np.asarray(spectrum.directions)
+def _blind(spectrum: _Spectrum, theta: jax.Array) -> _Blind:
+    # Where the derivatives are not finite, nothing is known of blind directions.
+    directions = np.nan_to_num(np.asarray(spectrum.directions, float))
     basis = _basis(directions * ~np.asarray(spectrum.seen))
-    return _Blind(theta, np.asarray(spectrum.scale), basis, _touches(directions))
+    scale = np.asarray(spectrum.scale, float)
+    return _Blind(np.asarray(theta, float), scale, basis, float(spectrum.touches))
 
 
 def _basis(columns: np.ndarray) -> np.ndarray:
-    """An orthonormal basis of what the columns of part of an orthogonal matrix span."""
+    """An orthonormal basis of what parts of orthogonal directions hold all of."""
     vectors, values, _ = np.linalg.svd(columns, full_matrices=False)
-    return vectors[:, values > 0.5]
+    return vectors[:, values > 0.99]
 
 
-def _groups(projector: np.ndarray) -> Iterator[np.ndarray]:
+def _groups(blind: _Blind) -> Iterator[np.ndarray]:
     """Indices of parameters that are connected by nonzero entries of the projector."""
     from scipy.sparse.csgraph import connected_components
 
+    projector = blind.basis @ blind.basis.T
     sizes = np.sqrt(np.diag(projector))
-    touched = sizes > _touches(projector)
-    related = np.abs(projector) > _touches(projector) * np.outer(sizes, sizes)
+    touched = sizes > blind.touches
+    # A row of a projector has the length of its size, so its largest entry exceeds this.
+    least = blind.touches * len(sizes) ** -0.5
+    related = np.abs(projector) > least * np.maximum.outer(sizes, sizes)
     joined = related & np.outer(touched, touched)
     _, labels = connected_components(joined, directed=False)
     for label in np.unique(labels[touched]):
@@ -612,16 +717,22 @@ def _whole_combinations(
         normals = whole / (point.theta if form is _product else 1)
         whole = whole[~point.hides(normals)]
     simplest = sorted(whole, key=_complexity)
-    return tuple(form(names, simplest[i]) for i in _independent(simplest, num))
+    # Far below the distance of one vector of whole numbers from the span of others.
+    chosen = _independent(simplest, num, tolerance=1e-6)
+    return tuple(form(names, simplest[i]) for i in chosen)
 
 
-def _independent(vectors: Sequence[np.ndarray], num: int) -> list[int]:
+def _independent(
+    vectors: Sequence[np.ndarray] | np.ndarray, num: int, tolerance: float
+) -> list[int]:
     """Indices of the first vectors, `num` at most, that are linearly independent."""
-    chosen: list[int] = []
-    for i in range(len(vectors)):
-        together = [vectors[k] for k in (*chosen, i)]
-        if len(chosen) < num and np.linalg.matrix_rank(together) > len(chosen):
+    rest, chosen = np.array(vectors, float), []
+    for i in range(len(rest)):
+        size = float(np.linalg.norm(rest[i]))
+        if len(chosen) < num and size > tolerance:
             chosen.append(i)
+            unit = rest[i] / size
+            rest = rest - np.outer(rest @ unit, unit)
     return chosen
 
 
@@ -639,9 +750,12 @@ def _visible(here: _Blind) -> np.ndarray:
     from scipy.linalg import null_space
 
     rows = null_space(here.basis.T).T
-    lead = _independent(rows.T, len(rows))
-    coefficients = np.linalg.solve(rows[:, lead], rows) * here.scale
-    return coefficients / here.scale[lead][:, None]
+    lead = _independent(rows.T, len(rows), here.touches)
+    rows = np.linalg.solve(rows[:, lead], rows)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = np.where(np.abs(rows) > here.touches * lengths, rows, 0)
+    rows[:, lead] = np.eye(len(rows))
+    return rows * here.scale / here.scale[lead][:, None]
 
 
 def _product(names: tuple[str, ...], powers: np.ndarray) -> str:
@@ -661,7 +775,7 @@ def _product(names: tuple[str, ...], powers: np.ndarray) -> str:
 def _sum(names: tuple[str, ...], coefficients: np.ndarray) -> str:
     text = ""
     for name, c in zip(names, coefficients):
-        if f"{abs(c):.3g}" == "0":
+        if c == 0:
             continue
         size = "" if f"{abs(c):.3g}" == "1" else f"{abs(c):.3g} "
         sign = ("-" if c < 0 else "") if not text else (" - " if c < 0 else " + ")

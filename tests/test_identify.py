@@ -57,7 +57,10 @@ def test_fisher_information_and_its_inverse(dtype, noise):
     bound = cramer_rao_bound(wave, params, noise)
     np.testing.assert_allclose(bound, np.linalg.inv(fisher), **close)
     found = identify(wave, params, noise)
-    np.testing.assert_array_equal(found.covariance, bound)
+    # The same numbers, brought to the parameters' units in float64.
+    rounding = {"rtol": 4 * jnp.finfo(dtype).eps}
+    np.testing.assert_allclose(found.covariance, bound, **rounding)
+    np.testing.assert_allclose(found.fisher, fisher, **close)
     assert found.determined == found.names == ("a", "b")
     errors = np.sqrt(np.diag(np.linalg.inv(fisher)))
     assert found.standard_errors == pytest.approx(dict(zip("ab", errors)), rel=1e-3)
@@ -165,6 +168,21 @@ GROUPS = {
         {"a": 2.0, "b": 1.0},
         [(("a + 0.54 b",), False)],
     ),
+    "only here, at zero": (
+        lambda p: jnp.stack([p["a"] + p["b"] * jnp.exp(p["c"]), p["c"]]),
+        {"a": 1.0, "b": 2.0, "c": 0.0},
+        [(("a + b",), False)],
+    ),
+    "no effect, only here": (
+        lambda p: p["a"] * p["b"] * ramp(),
+        {"a": 0.0, "b": 2.0},
+        [((), False)],
+    ),
+    "not finite elsewhere": (
+        lambda p: jnp.sqrt(2 - p["c"]) * ramp() + 0 * p["a"],
+        {"a": 1.0, "c": 1.95},
+        [((), False)],
+    ),
     "no effect": (
         lambda p: 3.0 * ramp() + 0 * p["a"],
         {"a": 2.0},
@@ -203,6 +221,27 @@ def test_a_parameter_that_is_barely_touched_is_refused_too(dtype):
     assert found.determined == ()
     assert [g.parameters for g in found.confounded] == [("a", "b", "c")]
     assert np.isinf(np.diag(found.covariance)).all()
+
+
+@pytest.mark.parametrize("small", [2e-4, 1e-4])
+def test_a_small_component_of_a_sharp_direction_counts(dtype, small):
+    rows = jnp.array([[1.0, 1.0, 0.0], [0.0, small, 1.0]], dtype)
+    step = jnp.array([1 / small, -1 / small, 1.0], dtype)
+    np.testing.assert_array_equal(rows @ step, 0.0)  # c moves, and no prediction does
+    found = identify(lambda p: rows @ p, jnp.ones(3, dtype), 0.1)
+    assert found.determined == ()
+
+
+def test_coefficients_that_are_roundings_are_not_printed(dtype):
+    params = jax.tree.map(
+        lambda v: jnp.asarray(v, dtype), {"a": 1.0, "b": 2.0, "c": 3.0}
+    )
+
+    def model(p):
+        return jnp.stack([p["a"] / p["b"], p["b"] + p["c"]])
+
+    (group,) = identify(model, params, 0.1).confounded
+    assert group.combinations == ("a + 0.5 c", "b + c")
 
 
 def test_others_keep_their_standard_errors(dtype):
@@ -260,6 +299,63 @@ def test_a_constraint_pins_what_data_cannot(x64):
     for name in ("lambda", "sigma"):
         expected = known.standard_error(name)
         assert found.standard_error(name) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e8, 6e11, 1e-9])
+@pytest.mark.parametrize("height", [1.0, 1e-6])
+def test_units_of_what_only_constraints_tie_change_nothing(dtype, unit, height):
+    def model(p):
+        return p["a"] / height * ramp() + p["c"]
+
+    def tied(p):  # through b to d, which no other residual names
+        b = p["b"] / unit
+        return jnp.stack([b - p["d"] * unit, p["a"] - b])
+
+    values = {"a": height, "b": height * unit, "c": 0.0, "d": height / unit}
+    params = jax.tree.map(lambda v: jnp.asarray(v, dtype), values)
+    alone = {name: params[name] for name in "ac"}
+    expected = identify(model, alone, 0.1).standard_errors
+    found = identify(model, params, 0.1, constraints=tied)
+    errors = expected | {"b": expected["a"] * unit, "d": expected["a"] / unit}
+    # Some roundings times the condition number, 4.
+    close = 100 * float(jnp.finfo(dtype).eps)
+    assert found.standard_errors == pytest.approx(errors, rel=close, abs=0)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e8])
+def test_what_nothing_ties_to_the_data_is_not_determined(dtype, unit):
+    params = {name: jnp.asarray(1.0, dtype) for name in "abc"}
+    found = identify(
+        lambda p: p["a"] * ramp(),
+        params | {"c": params["c"] * unit},
+        0.1,
+        constraints=lambda p: p["b"] - p["c"] / unit,
+    )
+    assert found.determined == ("a",)
+
+
+def test_constraints_that_leave_nothing_open(dtype):
+    value = jnp.asarray(2.0, dtype)
+    found = identify(lambda p: p * ramp(), value, 0.1, constraints=lambda p: p - 2)
+    assert found.standard_errors == {"params": 0.0}
+    assert str(found) == (
+        "params = 2, standard error 0.\nthe constraints alone determine all parameters."
+    )
+
+
+@pytest.mark.parametrize("size", [1e-24, 1e20, 1e24])
+def test_squares_beyond_the_range_of_the_dtype(dtype, size):
+    def error(size):
+        params = {"a": jnp.asarray(1 / size, dtype), "b": jnp.asarray(1.0, dtype)}
+        model = lambda p: p["a"] * size * ramp() + p["b"]  # noqa: E731
+        found = identify(model, params, 0.1)
+        return found.standard_error("a"), found.fisher[0, 0]
+
+    # Some roundings times the condition number, 4.
+    close = {"rel": 100 * float(jnp.finfo(dtype).eps), "abs": 0}
+    unit_error, unit_fisher = error(1.0)
+    assert error(size)[0] == pytest.approx(unit_error / size, **close)
+    assert error(size)[1] == pytest.approx(unit_fisher * size**2, **close)
 
 
 def test_the_constrained_bound_is_the_reparametrised_one(x64):
@@ -346,6 +442,12 @@ LINE = {"model": lambda p: p["a"] * ramp(5), "params": {"a": 2.0}}
         ({"observed": np.ones(4)}, "observed has shape (4,), the predictions (5,)"),
         ({"observed": 2 * np.asarray(ramp(5))}, "leave no noise to estimate"),
         ({"noise": 1.0, "model": lambda p: p["a"]}, "return one vector (n,)"),
+        ({"noise": np.eye(5) * (1 + 0j)}, "noise must be real"),
+        ({"noise": np.eye(5) + 0.1 * np.eye(5, k=1)}, "images by up to 0.1"),
+        (
+            {"noise": 1.0, "constraints": lambda p: jnp.sqrt(p["a"] - 2)},
+            "the constraints' derivatives are not finite with respect to a",
+        ),
         (
             {"noise": 1.0, "model": lambda p: jnp.sqrt(p["a"] - 2) * ramp(5)},
             "the model's derivatives are not finite with respect to a",
