@@ -150,7 +150,8 @@ class Judge:
         if way.change not in self._changed:
             problem = way.change(self._original)
             # What a way trains on does not matter for what must hold in the end.
-            same = (problem.apply, problem.constraints, problem.score)
+            # By identity, for a network need not have a hash; the measure keeps it alive.
+            same = id(problem.apply), id(problem.constraints), id(problem.score)
             if same not in self._measures:
                 self._measures[same] = _Measure(problem, *self._options)
             optimality = jax.jit(partial(_optimality, problem))

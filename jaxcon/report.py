@@ -81,6 +81,8 @@ def _largest(values: Iterable[Any]) -> float:
 
 def _range(values: np.ndarray) -> str:
     seen = values[~np.isnan(values)]
+    if not seen.size:
+        return "all failed"
     text = f"{_cell(float(np.min(seen)))} … {_cell(float(np.max(seen)))}"
     failed = values.size - seen.size
     return f"{text} ({failed} failed)" if failed else text

@@ -188,6 +188,9 @@ def test_what_is_not_a_number_is_not_hidden():
     assert report.summary([outcome(sensitivity=failed)])[0]["swept violation"] == (
         "0.25 … 3 (1 failed)"
     )
+    lost = SWEPT._replace(violation=np.full(3, math.nan))
+    row = report.summary([outcome(sensitivity=lost)])[0]
+    assert row["swept violation"] == "all failed"
 
 
 @pytest.mark.parametrize("swept", [[None], [SWEPT, None], [SWEPT, SWEPT]])
