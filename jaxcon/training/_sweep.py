@@ -82,8 +82,8 @@ def sweep(
         tolerance: largest violation that counts as feasible, in the constraints' units.
         keep: how many steps, evenly spaced, to keep the `Info` of.
         together: how many runs to batch by `jax.vmap`; the rest take turns. Unless given,
-            one on a CPU, where a batched product of small matrices is slower than the
-            products one by one (``python -m benchmarks.sweep``), all of them elsewhere.
+            one on a CPU, where batches gain little or lose (``python -m
+            benchmarks.sweep``), all of them elsewhere.
 
     Returns:
         A `SweepResult`.
