@@ -188,6 +188,7 @@ def _study(name: str, settings: Settings, out: Path | None) -> None:
         for findings in STUDIES[name](settings.seed):
             entries["parts"][findings.title] = findings.rows
             runs.write_findings(folder, findings)
+            runs.write_json(folder, entries)
             print(f"## {findings.title}\n\n{report.markdown(findings.rows)}")
             print(f"{findings.note}\n", flush=True)
     except KeyboardInterrupt:

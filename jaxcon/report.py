@@ -221,7 +221,8 @@ def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
 def plot_trade_off(outcomes: Sequence[Outcome], path: Path) -> None:
     """Accuracy against violation, and violation against each way's hyperparameter.
 
-    A way with a sweep is a curve, its own value the large marker; others are stars.
+    A way with a sweep is a curve, its own value the large marker; others are stars, or
+    crosses from the eleventh on.
 
     Args:
         outcomes: of one problem; accuracy is their first score.
@@ -232,7 +233,8 @@ def plot_trade_off(outcomes: Sequence[Outcome], path: Path) -> None:
     score = next(iter(outcomes[0].scores))
     for place, outcome in enumerate(outcomes):
         seen, color = outcome.sensitivity, f"C{place % 10}"
-        mark = "*" if seen is None else "o"
+        # After ten colours come other marks.
+        mark = "*P"[place // 10 % 2] if seen is None else "oD"[place // 10 % 2]
         left.plot(
             outcome.violation,
             outcome.scores[score],
@@ -242,7 +244,8 @@ def plot_trade_off(outcomes: Sequence[Outcome], path: Path) -> None:
             label=outcome.name,
         )
         if seen is not None:
-            thin = {"color": color, "marker": ".", "lw": 1}
+            style = "--" if place >= 10 else "-"
+            thin = {"color": color, "marker": ".", "lw": 1, "ls": style}
             left.plot(seen.violation, seen.scores[score], **thin)
             relative = seen.values / outcome.way.value
             right.plot(relative, seen.violation, label=outcome.name, **thin)

@@ -188,8 +188,8 @@ def _strict(entry: Any) -> Any:
         return {key: _strict(value) for key, value in entry.items()}
     if isinstance(entry, (list, tuple)):
         return [_strict(value) for value in entry]
+    if isinstance(entry, float):
+        return entry if np.isfinite(entry) else str(entry)
     if entry is None or isinstance(entry, (str, int)):
         return entry
-    if np.ndim(entry):
-        return _strict(np.asarray(entry).tolist())
-    return float(entry) if np.isfinite(entry) else str(float(entry))
+    return _strict(np.asarray(entry).tolist())

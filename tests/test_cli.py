@@ -361,7 +361,7 @@ def parts(seed):
     def draw(path):
         path.write_bytes(b"a picture")
 
-    row = {"method": "a way", "seed": float(seed), "error": math.nan}
+    row = {"method": "a way", "seed": np.int64(seed), "error": math.nan}
     yield Findings("first part", [row], "It shows.", {"first-part": draw})
     if seed == 1:
         raise KeyboardInterrupt
@@ -381,7 +381,9 @@ def test_an_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monke
     run = json.loads((folder / "run.json").read_text())
     assert run["command"] == f"jaxcon example both --seed {seed}"
     assert list(run["parts"]) == titles
-    assert run["parts"]["first part"][0]["error"] == "nan"  # strict JSON has no NaN
+    (row,) = run["parts"]["first part"]
+    assert row["error"] == "nan"  # strict JSON has no NaN
+    assert type(row["seed"]) is int
     assert ("stopped" in run) == ("saved in" in printed.err) == bool(seed)
     tables = (folder / "tables.md").read_text()
     assert re.findall("## (.*)", tables) == titles
@@ -390,7 +392,7 @@ def test_an_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monke
         assert (folder / f"{name}.png").read_bytes() == b"a picture"
         with open(folder / f"{name}.csv", newline="") as file:
             assert list(csv.DictReader(file)) == [
-                {"method": "a way", "seed": str(float(seed)), "error": "nan"}
+                {"method": "a way", "seed": str(seed), "error": "nan"}
             ]
 
 

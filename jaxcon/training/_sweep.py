@@ -75,7 +75,8 @@ def sweep(
     depend on them, and so may the start and the data, as long as shapes do not.
 
     Args:
-        make_run: (\*\*values) -> (method, params, batch): one run.
+        make_run: (\*\*values) -> (method, params, batch): one run, its batch used whole at
+            every step.
         grid: {name: values (k,)}; every combination is one run, the last name varying
             fastest.
         steps: of each run.
