@@ -168,10 +168,23 @@ def network(params: list[dict[str, jax.Array]], z: jax.Array) -> jax.Array:
     Returns:
         Shape ().
     """
+    return outputs(params, z)[0]
+
+
+def outputs(params: list[dict[str, jax.Array]], z: jax.Array) -> jax.Array:
+    """The same network with as many outputs as its last layer has.
+
+    Args:
+        params: from `init_network`.
+        z: inputs in [0, 1], (d,).
+
+    Returns:
+        Shape (m,).
+    """
     y = 2 * z - 1
     for layer in params[:-1]:
         y = jnp.tanh(y @ layer["w"] + layer["b"])
-    return (y @ params[-1]["w"] + params[-1]["b"])[0]
+    return y @ params[-1]["w"] + params[-1]["b"]
 
 
 def read_csv(path: Path, columns: Sequence[str] | None = None) -> Table:

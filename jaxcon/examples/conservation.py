@@ -53,7 +53,6 @@ from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.derivatives import Value
 from jaxcon.examples._example import Findings, study
-from jaxcon.examples._outputs import several
 from jaxcon.projections import affine
 from jaxcon.shapes import Pointwise
 from jaxcon.ways import (
@@ -194,7 +193,7 @@ def conservation_problem(system: System, seed: int = 0) -> Problem:
 
     return Problem(
         init=lambda key: tabular.init_network(key, (1, WIDTH, len(system.outputs))),
-        apply=several,
+        apply=tabular.outputs,
         loss=loss,
         constraints=constraints,
         batch={"x": x, "y": jax.vmap(system.truth)(x) + noise, "points": x},

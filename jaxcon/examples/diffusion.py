@@ -188,7 +188,15 @@ def diffusion(seed: int = 0) -> Iterator[Findings]:
 
 
 def mean_squared_error(params: Any, batch: Any) -> jax.Array:
-    """Of k, by a constant lambda."""
+    """Of k, by a constant lambda.
+
+    Args:
+        params: {"lambda": ()}.
+        batch: "m" and "k", (m,) each.
+
+    Returns:
+        The mean of squares, ().
+    """
     return jnp.mean((params["lambda"] * batch["m"] - batch["k"]) ** 2)
 
 
@@ -208,7 +216,14 @@ def data(key: jax.Array, unit: float = 1.0) -> dict[str, jax.Array]:
 
 
 def normalised(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The same data with m of root mean square one: lambda stays what it is."""
+    """The same data with m of root mean square one: lambda stays what it is.
+
+    Args:
+        batch: "m" and "k", (m,) each.
+
+    Returns:
+        Both, divided by the root mean square of m.
+    """
     size = jnp.sqrt(jnp.mean(batch["m"] ** 2))
     return {"m": batch["m"] / size, "k": batch["k"] / size}
 
@@ -219,6 +234,14 @@ def descend(
     """Lambda before each step of training on the squared error, from 0, (steps,).
 
     Unlike `jaxcon.fit`, which skips steps that are not finite, this takes them all.
+
+    Args:
+        optimizer: any optax optimizer.
+        batch: "m" and "k", (m,) each.
+        steps: how many.
+
+    Returns:
+        The path, (steps,); not finite from where it overflows.
     """
 
     def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
@@ -233,7 +256,14 @@ def descend(
 
 
 def constant(seed: int = 0) -> Findings:
-    """Lambda as one trained number, in every way, from raw and from normalised data."""
+    """Lambda as one trained number, in every way, from raw and from normalised data.
+
+    Args:
+        seed: as in `diffusion`.
+
+    Returns:
+        Its `Findings`.
+    """
     raw = data(jax.random.key(seed), unit=10.0)
     even = normalised(raw)
     rate, steps = 1e-3, 5000
@@ -327,7 +357,14 @@ def _draw_errors(errors: dict[str, np.ndarray], path: Path) -> None:
 
 
 def functions(seed: int = 0) -> Findings:
-    """Lambda as a function of x, whose value at 0 is half the second derivative of k."""
+    """Lambda as a function of x, whose value at 0 is half the second derivative of k.
+
+    Args:
+        seed: as in `diffusion`.
+
+    Returns:
+        Its `Findings`.
+    """
     batch = data(jax.random.key(seed))
     places = middle(batch["x"])
     batch = {"x": batch["x"], "k": batch["k"], "points": places}
@@ -495,7 +532,14 @@ def _draw_curves(
 
 
 def naive(seed: int = 0) -> Findings:
-    """A network of x alone, trained on k: what it converges to is not lambda."""
+    """A network of x alone, trained on k: what it converges to is not lambda.
+
+    Args:
+        seed: as in `diffusion`.
+
+    Returns:
+        Its `Findings`.
+    """
     times = jnp.asarray(TIMES)
     x = simulate(jax.random.key(seed), times, **LAW, paths=1000)
     k = LAMBDA * jnp.mean(x**2, axis=1)
@@ -538,7 +582,14 @@ def naive(seed: int = 0) -> Findings:
 
 
 def noisy(seed: int = 0) -> Findings:
-    """Many data sets with noise on k, each simulated, trained and judged in one program."""
+    """Many data sets with noise on k, each simulated, trained and judged in one program.
+
+    Args:
+        seed: as in `diffusion`.
+
+    Returns:
+        Its `Findings`.
+    """
     reached = jax.jit(jax.vmap(replicate))(jax.random.split(jax.random.key(seed), 200))
     many = jax.jit(lambda keys: jax.lax.map(replicate, keys, batch_size=200))(
         jax.random.split(jax.random.key(seed + 1), 2000)
@@ -646,7 +697,14 @@ def _draw_estimates(reached: Any, many: Any, path: Path) -> None:
 
 
 def unobserved(seed: int = 0) -> Findings:
-    """Only k, of many paths that nobody saw: what can be known of lambda, mu and sigma."""
+    """Only k, of many paths that nobody saw: what can be known of lambda, mu and sigma.
+
+    Args:
+        seed: as in `diffusion`.
+
+    Returns:
+        Its `Findings`.
+    """
     times = jnp.asarray(TIMES)
     find = jax.jit(recovered)
     rows, found = [], []

@@ -46,7 +46,6 @@ from jaxcon import points, report, shapes, tabular
 from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.examples._outputs import several
 from jaxcon.ways import (
     Apply,
     Problem,
@@ -127,7 +126,7 @@ def probabilities_problem(seed: int = 0) -> Problem:
     x = jnp.asarray(x, jnp.float32)
     return Problem(
         init=lambda key: tabular.init_network(key, (1, 16, len(MEANS))),
-        apply=lambda params, x: jax.nn.sigmoid(several(params, x)),
+        apply=lambda params, x: jax.nn.sigmoid(tabular.outputs(params, x)),
         loss=loss,
         constraints=lambda apply: Constraints(
             {"sum": shapes.sums_to(apply, 1.0, on="points")}
@@ -162,7 +161,7 @@ def ways() -> dict[str, Way]:
 
     def softmax(apply: Apply) -> Apply:
         del apply
-        return lambda params, x: jax.nn.softmax(several(params, x))
+        return lambda params, x: jax.nn.softmax(tabular.outputs(params, x))
 
     def nearest(apply: Apply) -> Apply:
         return lambda params, x: optax.projections.projection_simplex(apply(params, x))
