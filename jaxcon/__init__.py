@@ -7,9 +7,11 @@ network with respect to its inputs. Start at `Constraints`, `alternating` and `f
 from importlib.metadata import version as _version
 
 from jaxcon import derivatives as derivatives
+from jaxcon import layers as layers
 from jaxcon import multipliers as multipliers
 from jaxcon import penalties as penalties
 from jaxcon import points as points
+from jaxcon import projections as projections
 from jaxcon import report as report
 from jaxcon import shapes as shapes
 from jaxcon import ways as ways
@@ -38,6 +40,7 @@ from jaxcon.lagrangian import augmented_lagrangian as augmented_lagrangian
 from jaxcon.lagrangian import lagrangian as lagrangian
 from jaxcon.lagrangian import multiplier_estimates as multiplier_estimates
 from jaxcon.lagrangian import zero_multipliers as zero_multipliers
+from jaxcon.layers import functional as functional
 from jaxcon.primal_dual import Info as Info
 from jaxcon.primal_dual import Method as Method
 from jaxcon.primal_dual import PrimalDualState as PrimalDualState

@@ -39,7 +39,7 @@ ONLY = {
     "selection": {"constraints"},
     "transforms": {"constraints", "lagrangian", "projections"},
     "ways": {"constraints", "penalties", "primal_dual", "transforms"},
-    "layers": {"projections"},
+    "layers": {"derivatives", "points", "projections"},
     "certify": {"constraints", "derivatives"},
     "diagnosis": {"constraints", "primal_dual"},
 }
