@@ -39,7 +39,7 @@ def test_check_finds_no_fault_where_there_is_none():
     # Of these only the last is false, and only for negative inputs.
     found = look(apply, jnp.ones(()), lambda params: promised)
     broken = {one.guarantee.kind for one in found.attempts if not one.holds}
-    assert broken == {"value"}
+    assert broken == {"within"}
     assert {one.dtype for one in found.attempts} == {"float32"}
     assert "FAILS near [" in str(found)
     assert str(found).endswith("a caveat")
@@ -146,7 +146,7 @@ def test_then_adds_promises_and_keeps_what_is_carried():
     )
     together = network.then(rising)
     promised = together.certificate(None)
-    assert [one.kind for one in promised.guarantees] == ["value", "slope"]
+    assert [one.kind for one in promised.guarantees] == ["within", "slope"]
     assert promised.caveat == "first. second."
     params = together.init(jax.random.key(0))
     x = jnp.array([0.5, 1.0])
@@ -163,6 +163,7 @@ def test_outputs_are_plain_functions_that_any_network_can_end_in():
     assert halved(jnp.ones(3)).tolist() == [0.5] * 3
     apply = halved.wrap(lambda params, x: params * x)
     assert apply(4.0, jnp.ones(2)).tolist() == [2.0, 2.0]
+    assert jax.jit(halved)(jnp.ones(3)).tolist() == [0.5] * 3
     model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), halved)
     assert model(jnp.ones(2)).shape == (3,)
 

@@ -44,7 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import points, report, shapes, tabular
+from jaxcon import layers, points, report, shapes, tabular
 from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
@@ -147,9 +147,6 @@ def total_multiplier(problem: Problem) -> float:
 def ways() -> dict[str, Way]:
     """Every way to stay within the bounds."""
 
-    def sigmoid(apply: Apply) -> Apply:
-        return lambda params, x: jax.nn.sigmoid(apply(params, x))
-
     def clipped(apply: Apply) -> Apply:
         return lambda params, x: jnp.clip(apply(params, x), 0, 1)
 
@@ -165,7 +162,7 @@ def ways() -> dict[str, Way]:
         "Lagrangian": lagrangian(PRIMAL, 0.1),
         "PI control": pi_control(PRIMAL, 0.1),
         "augmented": augmented(PRIMAL, 0.1),
-        "sigmoid layer": by_construction(PRIMAL, sigmoid),
+        "sigmoid layer": by_construction(PRIMAL, layers.bounded(0.0, 1.0).wrap),
         "clipping layer": by_construction(PRIMAL, clipped),
         "clipping layer, begun outside": by_construction(PRIMAL, clipped, outside),
         "clipped afterwards": afterwards(PRIMAL, clipped),

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import points, report, tabular
+from jaxcon import layers, points, report, tabular
 from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.derivatives import Value
@@ -175,10 +175,7 @@ def ordering_problem(targets: jax.Array, truth: Any) -> Problem:
 
 def ways() -> dict[str, Way]:
     """Every way to hold it."""
-
-    def softly_above(apply: Apply) -> Apply:
-        return lambda params, x: x[0] + jax.nn.softplus(apply(params, x))
-
+    softly_above = layers.positive(lambda x: x[0])
     return {
         "unconstrained": unconstrained(PRIMAL),
         "hinge": penalty(PRIMAL, 0.5, "absolute"),
@@ -188,7 +185,7 @@ def ways() -> dict[str, Way]:
         "augmented": augmented(PRIMAL, 0.1),
         "raised afterwards": afterwards(PRIMAL, _raised),
         "raised in training": by_construction(PRIMAL, _raised),
-        "by construction": by_construction(PRIMAL, softly_above),
+        "by construction": by_construction(PRIMAL, softly_above.wrap),
     }
 
 

@@ -52,7 +52,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import derivatives, points, report, shapes
+from jaxcon import derivatives, layers, points, report, shapes
 from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
@@ -242,7 +242,8 @@ def obeying(apply: Apply) -> Apply:
     Returns:
         Of the same kind.
     """
-    return lambda params, x: x[0] + x[0] * (1 - x[0]) * apply(params, x)
+    ends = layers.dirichlet(lambda x: x[0] * (1 - x[0]), lambda x: x[0])
+    return ends.wrap(apply)
 
 
 def ways(strength: float) -> dict[str, Way]:

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import points, report, shapes, tabular, ways
+from jaxcon import layers, points, report, shapes, tabular, ways
 from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
@@ -48,7 +48,7 @@ TOLERANCE = 0.1  # RMSE to the truth, of ways with multipliers
 
 HEADS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu head": jax.nn.relu,
-    "softplus head": jax.nn.softplus,
+    "softplus head": layers.positive(),
     "square head": jnp.square,
 }
 

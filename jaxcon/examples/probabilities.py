@@ -42,7 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import points, report, shapes, tabular
+from jaxcon import layers, points, report, shapes, tabular
 from jaxcon.comparison import Outcome
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
@@ -161,17 +161,15 @@ def ways() -> dict[str, Way]:
 
     def softmax(apply: Apply) -> Apply:
         del apply
-        return lambda params, x: jax.nn.softmax(tabular.outputs(params, x))
-
-    def nearest(apply: Apply) -> Apply:
-        return lambda params, x: optax.projections.projection_simplex(apply(params, x))
+        return layers.simplex().wrap(tabular.outputs)
 
     def squared(apply: Apply, params: Any, batch: Any) -> jax.Array:
         p = jax.vmap(partial(apply, params))(batch["x"])
         return jnp.mean(jnp.square(p - jax.nn.one_hot(batch["label"], len(MEANS))))
 
     def on_simplex(problem: Problem) -> Problem:
-        return problem._replace(apply=nearest(problem.apply), loss=squared)
+        nearest = layers.sparse_simplex().wrap(problem.apply)
+        return problem._replace(apply=nearest, loss=squared)
 
     return {
         "unconstrained": unconstrained(PRIMAL),

@@ -1,7 +1,7 @@
 """What a layer guarantees, in words and as tests that try to break it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -24,14 +24,14 @@ class Gap(NamedTuple):
 Test = Callable[[Function, jax.Array, jax.Array], Gap]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guarantee:
     """One claim about a function f of one example, for any parameters.
 
     Attributes:
         statement: the claim, in words and symbols.
-        kind: "slope", "convex", "lipschitz", "value", …: what an output layer looks at
-            to tell whether the claim survives it.
+        kind: "within", "slope", "convex", "lipschitz", "value", …: what an output layer
+            looks at to tell whether the claim survives it.
         tests: by name, each (f, x, y) -> `Gap` for two points (d,) of the domain, whether
             near or far from each other; tests of one point leave y alone.
         roundings: c. Each test holds to c machine epsilons of its size.
@@ -50,7 +50,7 @@ class Guarantee:
     constant: Any = None
     inputs: tuple[int, ...] = ()
     domain: tuple[Any, Any] | None = None
-    exact: Callable[[], Gap] | None = field(default=None, compare=False)
+    exact: Callable[[], Gap] | None = None
 
     def tolerance(self, dtype: Any, size: Any = 1.0) -> Any:
         """What rounding alone may do, c * eps(dtype) * size."""
@@ -138,6 +138,7 @@ def within(
         gap,
         roundings=roundings,
         size="the value and the bounds",
+        kind="within",
         constant=(lower, upper),
         domain=domain,
     )

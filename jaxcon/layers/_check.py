@@ -202,26 +202,30 @@ def _climbed(
     at: Any, gap: PairTest, pairs: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
     """The worst pair that gradient ascent finds among all these reach, (2, d)."""
-    low, high = (
-        np.tile(reached, 2) for reached in (pairs.min((0, 1)), pairs.max((0, 1)))
-    )
-    middle, half = (low + high) / 2, (high - low) / 2
-
-    def pair(place: jax.Array) -> jax.Array:
-        # Every scale between the box's width and a thousandth of it has its share.
-        place = place.astype(pairs.dtype) * np.arcsinh(1e3).astype(pairs.dtype)
-        # Rounding must not leave a domain.
-        place = jnp.clip(middle + half * jnp.sinh(place) / 1000, low, high)
-        return place.reshape(start.shape)
-
-    def residual(places: jax.Array) -> jax.Array:
-        found = jax.vmap(lambda place: _failing(gap(*pair(place))))(places)
-        # The search takes NaN for the largest, and infinity for no number to climb.
-        return jnp.where(jnp.isinf(found), jnp.nan, found)
-
+    low, high = np.tile(pairs.min((0, 1)), 2), np.tile(pairs.max((0, 1)), 2)
     corner = np.ones(start.size)
-    search = jax.jit(lambda: pair(points.worst_case(residual, -corner, corner).point))
-    reached = np.asarray(search())
+
+    # The box comes as an argument: jax 0.7.2 folds constants to wrong numbers.
+    @jax.jit
+    def search(low: jax.Array, high: jax.Array) -> jax.Array:
+        def pair(place: jax.Array) -> jax.Array:
+            # Every scale between the box's width and a thousandth of it has its share.
+            place = place.astype(low.dtype)
+            stretched = (
+                jnp.sinh(place * jnp.arcsinh(jnp.asarray(1e3, low.dtype))) / 1000
+            )
+            reached = (low + high) / 2 + (high - low) / 2 * stretched
+            # Rounding must not leave a domain.
+            return jnp.clip(reached, low, high).reshape(start.shape)
+
+        def residual(places: jax.Array) -> jax.Array:
+            found = jax.vmap(lambda place: _failing(gap(*pair(place))))(places)
+            # The search takes NaN for the largest, and infinity for no number to climb.
+            return jnp.where(jnp.isinf(found), jnp.nan, found)
+
+        return pair(points.worst_case(residual, -corner, corner).point)
+
+    reached = np.asarray(search(low, high))
     return reached if _failing(at(reached)) > _failing(at(start)) else start
 
 

@@ -18,7 +18,7 @@ def _none(guarantee: Guarantee) -> Guarantee | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Construction:
     """Turns any network into one that obeys.
 
@@ -39,7 +39,7 @@ class Construction:
         return self.promises
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Output(Construction):
     """A construction that needs the wrapped network's output alone, and perhaps x.
 

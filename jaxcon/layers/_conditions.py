@@ -1,0 +1,540 @@
+"""Constructions that hold a network to conditions in its inputs: periods and boundaries."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
+from jaxcon.layers._networks import Apply, Construction, chosen_inputs
+from jaxcon.layers._outputs import evaluated
+
+# The same formula in two programs; a sum and a difference more for slopes.
+TWICE = 4.0
+SIDES = {"lower": (True, False), "upper": (False, True), "both": (True, True)}
+
+
+def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
+    r"""A network that repeats itself in some of its inputs.
+
+    .. math::
+        f(x) = N(\dots, \cos \tfrac{2 \pi x_i}{P_i}, \sin \tfrac{2 \pi x_i}{P_i}, \dots)
+
+    in place of each periodic :math:`x_i`, so the wrapped network N takes one input more for
+    each. Every smooth periodic function is a smooth function of the two, and derivatives
+    of all orders repeat as well. Guaranteed: :math:`f(x + P_i e_i) = f(x)`. Each
+    :math:`x_i` is first reduced by whole periods, which is exact in floating point, so
+    that nothing is lost far out but what x's own rounding has lost. Of N's guarantees,
+    bounds stay.
+
+    Args:
+        periods: by input, P > 0 in units of that input, or a sequence of one for each
+            input.
+
+    Returns:
+        The construction; of x (d,) it calls N with (d + number of periods,).
+
+    Raises:
+        ValueError: a period is not positive; when called, x is not (d,) with these
+            inputs.
+
+    References:
+        Dong and Ni, A Method for Representing Periodic Functions and Enforcing Exactly
+        Periodic Boundary Conditions with Deep Neural Networks (2021).
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> network = jc.layers.free(3).then(jc.layers.periodic({0: 2.0}))
+        >>> params = network.init(jax.random.key(0))
+        >>> here, there = jnp.array([0.5, 1.0]), jnp.array([200.5, 1.0])
+        >>> bool(network.apply(params, here) == network.apply(params, there))
+        True
+    """
+    one_each = not isinstance(periods, Mapping)
+    by_input = dict(enumerate(periods)) if one_each else dict(periods)
+    if not by_input or not all(period > 0 for period in by_input.values()):
+        raise ValueError(f"periodic needs periods > 0, got {periods}")
+
+    def reduced(x: jax.Array) -> tuple[np.ndarray, jax.Array, jax.Array]:
+        """Indices, periods and what is left of these inputs, within [0, P)."""
+        inputs = jnp.size(x)
+        if one_each and len(by_input) != inputs:
+            raise ValueError(
+                f"periodic has {len(by_input)} periods for {inputs} inputs"
+            )
+        chosen = np.array(chosen_inputs("periodic", "periods", by_input, inputs))
+        period = jnp.asarray([by_input[i] for i in chosen], x.dtype)
+        left = jnp.remainder(x[chosen], period)
+        # Of a tiny negative number it rounds to the whole period.
+        return chosen, period, jnp.where(left < period, left, left - period)
+
+    def wrap(apply: Apply) -> Apply:
+        def wrapped(params: Any, x: jax.Array) -> jax.Array:
+            x = _example("periodic", x)
+            chosen, period, left = reduced(x)
+            angle = 2 * jnp.pi * (left / period)
+            both = jnp.concatenate([x, jnp.cos(angle), jnp.sin(angle)])
+            place: list[list[int]] = [[i] for i in range(x.size)]
+            for k, i in enumerate(chosen):
+                place[i] = [x.size + k, x.size + len(chosen) + k]
+            return apply(params, both[np.concatenate(place)])
+
+        return wrapped
+
+    def same(f: Function, x: jax.Array, other: jax.Array) -> Gap:
+        chosen, period, _ = reduced(x)
+        along = jnp.zeros((len(chosen), x.size), x.dtype)
+        along = along.at[np.arange(len(chosen)), chosen].set(period)
+        turns = jax.vmap(lambda tangent: jax.jvp(f, (x,), (tangent,))[1])(along)
+        one, two = f(x), f(other)
+        # A place within the period is rounded to eps of it.
+        size = jnp.max(jnp.abs(one)) + jnp.max(jnp.abs(two)) + jnp.sum(jnp.abs(turns))
+        return Gap(jnp.max(jnp.abs(one - two)), size)
+
+    def next_period(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        del y
+        chosen, period, left = reduced(x)
+        gaps = []
+        for k, i in enumerate(chosen):
+            # Their difference is the period exactly: no rounding of x is tested.
+            later = left[k] + period[k]
+            gaps.append(same(f, x.at[i].set(later - period[k]), x.at[i].set(later)))
+        excess, size = zip(*gaps)
+        return Gap(jnp.max(jnp.stack(excess)), jnp.max(jnp.stack(size)))
+
+    def first_period(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        del y
+        chosen, _, left = reduced(x)
+        return same(f, x, x.at[chosen].set(left))
+
+    named = ", ".join(f"{period:g} in input {i}" for i, period in by_input.items())
+    promise = Guarantee(
+        f"f repeats itself after {named}",
+        kind="periodic",
+        tests={"next period": next_period, "first period": first_period},
+        roundings=TWICE,
+        size="the values and of what they change by along a period",
+        constant=by_input,
+        inputs=tuple(by_input),
+    )
+    caveat = (
+        "A period is rounded to x's precision, and so is x: a far one may be the float of "
+        "another point of the period."
+    )
+    return Construction(wrap, Certificate((promise,), caveat), _bounds)
+
+
+def dirichlet(
+    distance: Function,
+    value: Any,
+    *,
+    boundary: Function = lambda x: x,
+) -> Construction:
+    r"""A network with given values wherever a function is zero.
+
+    .. math::
+        f(x) = g(x) + l(x)\, N(x)
+
+    Guaranteed: f = g exactly where l is exactly zero in floating point. Elsewhere f is
+    free: with :math:`N = (u - g) / l` it is any u with u = g on the boundary, and N is
+    smooth there if l is and its slope across the boundary is not zero. l should be smooth
+    and of order one. One evaluation of each. Boxes have `box_boundary`, initial values
+    `initial_value`.
+
+    Args:
+        distance: l, x (d,) -> (), zero on the boundary and nowhere inside.
+        value: g, a number or x (d,) -> () or the network's shape, any smooth function
+            with the right values on the boundary.
+        boundary: x (d,) -> a point of the boundary (d,), for `check` to look there; it
+            looks at x itself unless given.
+
+    Returns:
+        The construction.
+
+    Raises:
+        ValueError: when called, l is not () or g's shape does not fit the network's.
+
+    References:
+        Lagaris, Likas and Fotiadis, Artificial Neural Networks for Solving Ordinary and
+        Partial Differential Equations (1998). Sukumar and Srivastava, Exact Imposition of
+        Boundary Conditions with Distance Functions in Physics-Informed Deep Neural
+        Networks (2022).
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> disc = jc.layers.dirichlet(lambda x: 1 - x @ x, lambda x: x[0])
+        >>> network = jc.layers.free(2).then(disc)
+        >>> params = network.init(jax.random.key(0))
+        >>> print(network.apply(params, jnp.array([0.0, -1.0])))
+        0.0
+    """
+
+    def on_boundary(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        del y
+        there = boundary(x)
+        gap = _distance_between(f(there), value, there)
+        return gap._replace(excess=jnp.where(distance(there) == 0, gap.excess, 0.0))
+
+    promise = _promise("f = value where the distance is zero", {"value": on_boundary})
+    return _blended("dirichlet", distance, value, promise)
+
+
+def box_boundary(
+    lower: Any, upper: Any, value: Any, *, faces: Mapping[int, str] | None = None
+) -> Construction:
+    r"""A network with given values on some faces of a box.
+
+    .. math::
+        f(x) = g(x) + N(x) \prod_{i} \frac{x_i - l_i}{u_i - l_i}
+        \prod_{j} \frac{u_j - x_j}{u_j - l_j}
+
+    over the faces named, four times as much for an input with both, so that factors are of
+    order one. Exact in floating point: on a face its factor is zero. Where faces meet, f
+    is g whatever N is; a value that jumps there can be met by no continuous g.
+
+    Args:
+        lower: corner l (d,), in the inputs' units; infinite where it has no face.
+        upper: corner u (d,), likewise.
+        value: g, a number or x (d,) -> () or the network's shape.
+        faces: "lower", "upper" or "both" by input; all faces unless given.
+
+    Returns:
+        The construction.
+
+    Raises:
+        ValueError: lower < upper does not hold, or a face is unknown or infinite; when
+            called, x is not (d,) or g's shape does not fit the network's.
+
+    References:
+        Lagaris, Likas and Fotiadis, Artificial Neural Networks for Solving Ordinary and
+        Partial Differential Equations (1998).
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> rod = jc.layers.box_boundary([0.0, 0.0], [2.0, 1.0], 3.0, faces={0: "both"})
+        >>> network = jc.layers.free(2).then(rod)
+        >>> params = network.init(jax.random.key(0))
+        >>> print(network.apply(params, jnp.array([2.0, 0.7])))
+        3.0
+    """
+    low, high = np.asarray(lower, float), np.asarray(upper, float)
+    if low.ndim != 1 or low.shape != high.shape or not np.all(low < high):
+        raise ValueError(
+            f"box_boundary needs corners lower < upper of shape (d,), got {low} and {high}"
+        )
+    every = {i: "both" for i in range(low.size)} if faces is None else dict(faces)
+    chosen_inputs("box_boundary", "faces", every, low.size)
+    if not every or not set(every.values()) <= set(SIDES):
+        raise ValueError(f"box_boundary: faces are {', '.join(SIDES)}, got {faces}")
+    sides = {i: SIDES[every[i]] for i in sorted(every)}
+    walls = [
+        (i, float(corner[i]))
+        for i, present in sides.items()
+        for corner, there in zip((low, high), present)
+        if there
+    ]
+    if not np.all(np.isfinite([place for _, place in walls])):
+        raise ValueError(f"box_boundary has an infinite face in {low} and {high}")
+    width = np.where(np.isfinite(high - low), high - low, 1.0)
+
+    def distance(x: jax.Array) -> jax.Array:
+        if jnp.shape(x) != low.shape:
+            raise ValueError(
+                f"box_boundary takes one example x of shape {low.shape}, got "
+                f"{jnp.shape(x)}; use jax.vmap for a batch"
+            )
+        product = jnp.ones((), x.dtype)
+        for i, (below, above) in sides.items():
+            product *= (x[i] - low[i]) / width[i] if below else 1.0
+            product *= (high[i] - x[i]) / width[i] if above else 1.0
+            product *= 4.0 if below and above else 1.0
+        return product
+
+    tests = {
+        f"x{i} = {place:g}": _value_test(_face(i, place), value) for i, place in walls
+    }
+    promise = _promise(f"f = value where {' or '.join(tests)}", tests)
+    return _blended("box_boundary", distance, value, promise)
+
+
+def initial_value(
+    index: int, start: float, value: Any, rate: Any = None
+) -> Construction:
+    r"""A network with a given value, and perhaps rate of change, at the start.
+
+    .. math::
+        f(x) = u_0 + (t - t_0) N(x), \qquad
+        f(x) = u_0 + (t - t_0)\, v_0 + (t - t_0)^2 N(x)
+
+    with :math:`t = x_i`, and :math:`u_0, v_0` taken at :math:`t = t_0` whatever the time.
+    Both are exact in floating point at :math:`t = t_0`, the rate by its derivative. Late
+    times multiply N by much: measure time in units of the whole run.
+
+    Args:
+        index: i, the input that is time.
+        start: t0, in units of time.
+        value: u0, a number or x (d,) -> () or the network's shape.
+        rate: v0, likewise, per unit of time; the rate is free unless given.
+
+    Returns:
+        The construction.
+
+    Raises:
+        ValueError: when called, there is no such input or a shape does not fit the
+            network's.
+
+    References:
+        Lagaris, Likas and Fotiadis, Artificial Neural Networks for Solving Ordinary and
+        Partial Differential Equations (1998).
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> drop = jc.layers.initial_value(0, 0.0, value=2.0, rate=-1.0)
+        >>> network = jc.layers.free(1).then(drop)
+        >>> f = lambda t: network.apply(network.init(jax.random.key(0)), t)
+        >>> [y.item() for y in jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))]
+        [2.0, -1.0]
+    """
+    begin = _face(index, start)
+
+    def wrap(apply: Apply) -> Apply:
+        def wrapped(params: Any, x: jax.Array) -> jax.Array:
+            x = _example("initial_value", x)
+            chosen_inputs("initial_value", "index", index, x.size)
+            free, elapsed, first = apply(params, x), x[index] - start, begin(x)
+            known = evaluated("initial_value", "value", value, free, first)
+            if rate is None:
+                return known + elapsed * free
+            speed = evaluated("initial_value", "rate", rate, free, first)
+            return known + elapsed * speed + elapsed**2 * free
+
+        return wrapped
+
+    tests = {"value": _value_test(begin, value)}
+    statement = f"f = value at x{index} = {start:g}"
+    if rate is not None:
+        tests["derivative"] = _slope_test(begin, rate, index, 0.0)
+        statement = f"f = value and df/dx{index} = rate at x{index} = {start:g}"
+    return Construction(wrap, Certificate((_promise(statement, tests),)))
+
+
+def neumann(
+    index: int, lower: float, upper: float, left: Any, right: Any
+) -> Construction:
+    r"""A network with given slopes at both ends of one input.
+
+    .. math::
+        f(x) = a\, (x_i - l) + \frac{b - a}{2 (u - l)} (x_i - l)^2 + N(s(x)), \qquad
+        s_i = l + (u - l)\, t^2 (3 - 2t), \quad t = \frac{x_i - l}{u - l}
+
+    N sees :math:`x_i` on a scale that stands still at both ends, so that its slope there is
+    zero whatever it does, and the parabola has the given slopes. That takes one evaluation
+    of N and none of its derivatives, and any smooth f with these slopes is a continuously
+    differentiable N: near an end what is left of f is quadratic in t, and so is s. The
+    slopes are exact to rounding, also where they depend on the other inputs.
+
+    Args:
+        index: i.
+        lower: l, one end, in units of input i.
+        upper: u, the other.
+        left: a, the slope at l: a number or x (d,) -> () or the network's shape, in units
+            of f per unit of input i.
+        right: b, the slope at u, likewise.
+
+    Returns:
+        The construction, for x_i in [l, u].
+
+    Raises:
+        ValueError: lower < upper does not hold; when called, there is no such input or a
+            shape does not fit the network's.
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> insulated = jc.layers.neumann(0, 0.0, 2.0, left=0.0, right=1.0)
+        >>> network = jc.layers.free(1).then(insulated)
+        >>> f = lambda x: network.apply(network.init(jax.random.key(0)), x)
+        >>> print(jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))[1])
+        0.0
+    """
+    if not lower < upper:
+        raise ValueError(f"neumann needs lower < upper, got {lower} and {upper}")
+    first, last = _face(index, lower), _face(index, upper)
+    width = upper - lower
+
+    def wrap(apply: Apply) -> Apply:
+        def wrapped(params: Any, x: jax.Array) -> jax.Array:
+            x = _example("neumann", x)
+            chosen_inputs("neumann", "index", index, x.size)
+            along = x[index] - lower
+            t = along / width
+            free = apply(params, x.at[index].set(lower + width * t * t * (3 - 2 * t)))
+            a = evaluated("neumann", "left", left, free, first(x))
+            b = evaluated("neumann", "right", right, free, last(x))
+            return a * along + (b - a) * (along * t / 2) + free
+
+        return wrapped
+
+    tests = {
+        "lower": _slope_test(first, left, index, width),
+        "upper": _slope_test(last, right, index, width),
+    }
+    statement = f"df/dx{index} = left at {lower:g} and right at {upper:g}"
+    return Construction(wrap, Certificate((_promise(statement, tests),)))
+
+
+def mixed(
+    index: int, dirichlet_at: float, neumann_at: float, value: Any, slope: Any
+) -> Construction:
+    r"""A network with a given value at one end of an input and a given slope at the other.
+
+    .. math::
+        f(x) = g + b\, (x_i - p) + s\, N(\dots, p + (q - p) s, \dots), \qquad
+        s = t (2 - t), \quad t = \frac{x_i - p}{q - p}
+
+    The scale s is zero at p and stands still at q (see `neumann`). The value is exact in
+    floating point, the slope to rounding, for one evaluation of N.
+
+    Args:
+        index: i.
+        dirichlet_at: p, the end with the value, in units of input i.
+        neumann_at: q, the end with the slope; above or below p.
+        value: g, a number or x (d,) -> () or the network's shape.
+        slope: b, likewise, in units of f per unit of input i.
+
+    Returns:
+        The construction, for x_i between p and q.
+
+    Raises:
+        ValueError: both ends are one; when called, there is no such input or a shape does
+            not fit the network's.
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> rod = jc.layers.mixed(0, dirichlet_at=1.0, neumann_at=0.0, value=5.0, slope=0.0)
+        >>> network = jc.layers.free(1).then(rod)
+        >>> print(network.apply(network.init(jax.random.key(0)), jnp.ones(1)))
+        5.0
+    """
+    if dirichlet_at == neumann_at:
+        raise ValueError(f"mixed needs two ends, got {dirichlet_at} for both")
+    first, last = _face(index, dirichlet_at), _face(index, neumann_at)
+    width = neumann_at - dirichlet_at
+
+    def wrap(apply: Apply) -> Apply:
+        def wrapped(params: Any, x: jax.Array) -> jax.Array:
+            x = _example("mixed", x)
+            chosen_inputs("mixed", "index", index, x.size)
+            along = x[index] - dirichlet_at
+            t = along / width
+            s = t * (2 - t)
+            free = apply(params, x.at[index].set(dirichlet_at + width * s))
+            g = evaluated("mixed", "value", value, free, first(x))
+            b = evaluated("mixed", "slope", slope, free, last(x))
+            return g + b * along + s * free
+
+        return wrapped
+
+    tests = {
+        "value": _value_test(first, value),
+        "derivative": _slope_test(last, slope, index, width),
+    }
+    statement = (
+        f"f = value at x{index} = {dirichlet_at:g}, "
+        f"df/dx{index} = slope at x{index} = {neumann_at:g}"
+    )
+    return Construction(wrap, Certificate((_promise(statement, tests),)))
+
+
+def _blended(
+    name: str, distance: Function, value: Any, promise: Guarantee
+) -> Construction:
+    """The value and the distance times a network."""
+
+    def wrap(apply: Apply) -> Apply:
+        def wrapped(params: Any, x: jax.Array) -> jax.Array:
+            x = _example(name, x)
+            away, free = jnp.asarray(distance(x)), apply(params, x)
+            if away.shape:
+                raise ValueError(
+                    f"{name}: the distance of one x has shape {away.shape}, not ()"
+                )
+            return evaluated(name, "value", value, free, x) + away * free
+
+        return wrapped
+
+    return Construction(wrap, Certificate((promise,)))
+
+
+def _example(name: str, x: jax.Array) -> jax.Array:
+    """One example, of however many inputs."""
+    if jnp.ndim(x) != 1:
+        raise ValueError(
+            f"{name} takes one example x of shape (d,), got {jnp.shape(x)}; "
+            "use jax.vmap for a batch"
+        )
+    return jnp.asarray(x)
+
+
+def _bounds(guarantee: Guarantee) -> Guarantee | None:
+    """Bounds everywhere stay, whatever is done to the inputs."""
+    everywhere = guarantee.domain is None and guarantee.kind == "within"
+    if everywhere and not any(map(callable, guarantee.constant)):
+        return guarantee
+    return None
+
+
+def _face(index: int, place: float) -> Function:
+    """Moves x to where one input has a given value."""
+    return lambda x: x.at[index].set(place)
+
+
+def _promise(statement: str, tests: Mapping[str, Callable[..., Gap]]) -> Guarantee:
+    return Guarantee(
+        statement,
+        kind="boundary",
+        tests=tests,
+        roundings=TWICE,
+        size="what is prescribed and f's own terms",
+    )
+
+
+def _distance_between(found: jax.Array, given: Any, x: jax.Array) -> Gap:
+    wanted = evaluated("check", "what is prescribed", given, found, x)
+    size = jnp.max(jnp.abs(found)) + jnp.max(jnp.abs(wanted))
+    return Gap(jnp.max(jnp.abs(found - wanted)), size)
+
+
+def _value_test(place: Function, value: Any) -> Callable[..., Gap]:
+    def test(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        del y
+        there = place(x)
+        return _distance_between(f(there), value, there)
+
+    return test
+
+
+def _slope_test(
+    place: Function, slope: Any, index: int, width: float
+) -> Callable[..., Gap]:
+    def test(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        del y
+        there = place(x)
+        tangent = jnp.zeros_like(x).at[index].set(1.0)
+
+        def steepness(x: jax.Array) -> jax.Array:
+            return jax.jvp(f, (x,), (tangent,))[1]
+
+        found, bend = jax.jvp(steepness, (there,), (tangent,))
+        gap = _distance_between(found, slope, there)
+        # The end is rounded to eps of the width, and with it the slope there.
+        return gap._replace(size=gap.size + abs(width) * jnp.max(jnp.abs(bend)))
+
+    return test

@@ -1,0 +1,255 @@
+"""Vector fields that keep a law, made of a potential by exact differentiation."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcon import derivatives
+from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
+from jaxcon.layers._networks import Apply, Construction, checked_input
+
+TERMS = 1024  # of the longest sums in a potential's second derivatives: 4 layers of 256
+LEVELS = 4  # of finite differences, each at half the step of the one before
+INWARDS = 10.0 ** -np.arange(4)  # where saturated units may have their terms from
+
+
+def divergence_free(inputs: int) -> Construction:
+    r"""Makes a field without sources of any smooth network of d (d - 1) / 2 outputs.
+
+    .. math::
+        v_i = \sum_j \frac{\partial A_{ij}}{\partial x_j}, \quad A_{ij} = -A_{ji}, \quad
+        \nabla \cdot v = \sum_{ij} \frac{\partial^2 A_{ij}}{\partial x_i \partial x_j} = 0
+
+    The network's outputs are the entries above A's diagonal, row by row: for d = 2 the
+    stream function, a scalar, with :math:`v = (\partial_1 \psi, -\partial_0 \psi)`; for
+    d = 3 v is the curl of :math:`(A_{12}, -A_{02}, A_{01})`. Every smooth field without
+    divergence on a box is such a one.
+
+    Exactly, for any parameters: no divergence, to rounding of the network's second
+    derivatives. The network has to have them: tanh or softplus, not ReLU. It costs one
+    reverse pass for d = 2, otherwise d forward passes.
+
+    Args:
+        inputs: d >= 2.
+
+    Returns:
+        A construction, for ``network.then``: (params, x) -> v (d,), in units of the
+        network's output per unit of x.
+
+    Raises:
+        ValueError: d < 2; when called, if the network has another number of outputs.
+
+    References:
+        Richter-Powell, Lipman and Chen, Neural Conservation Laws: A Divergence-Free
+            Perspective (2022), in their words the divergence of an antisymmetric matrix.
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> flow = jc.layers.free(2).then(jc.layers.divergence_free(2))
+        >>> params = flow.init(jax.random.key(0))
+        >>> flow.apply(params, jax.numpy.ones(2)).shape
+        (2,)
+    """
+    if inputs < 2:
+        raise ValueError(f"divergence_free: needs at least 2 inputs, got {inputs}")
+    rows, columns = np.triu_indices(inputs, 1)
+    entry = np.arange(rows.size)
+
+    def field(f: Function, x: jax.Array) -> jax.Array:
+        x = checked_input("divergence_free", x, inputs)
+        f = _giving("divergence_free", f, () if inputs == 2 else rows.shape)
+        slopes = derivatives.jacobian(lambda x: jnp.ravel(f(x)))(x)
+        v = jnp.zeros(inputs, slopes.dtype).at[rows].add(slopes[entry, columns])
+        return v.at[columns].add(-slopes[entry, rows])
+
+    law = _vanishing("div v = 0", "divergence", jnp.trace, terms=inputs)
+    return _construction(field, law)
+
+
+def gradient_field() -> Construction:
+    r"""Makes a field without rotation of any smooth scalar network: its gradient.
+
+    .. math::
+        v = \nabla \phi, \quad
+        \frac{\partial v_i}{\partial x_j} = \frac{\partial v_j}{\partial x_i}
+
+    The work along a path depends on its ends alone: a conservative force. Of a network
+    from `convex` it is a monotone map, the optimal transport of something. Every smooth
+    field without rotation on a box is such a one.
+
+    Exactly, for any parameters: a symmetric Jacobian, to rounding of the network's second
+    derivatives, which it has to have. It costs one reverse pass.
+
+    Returns:
+        A construction, for ``network.then``: (params, x) -> v (d,), in units of the
+        network's output per unit of x.
+
+    Raises:
+        ValueError: when called, if the network is not scalar.
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> force = jc.layers.free(3).then(jc.layers.gradient_field())
+        >>> params = force.init(jax.random.key(0))
+        >>> force.apply(params, jax.numpy.ones(3)).shape
+        (3,)
+    """
+
+    def field(f: Function, x: jax.Array) -> jax.Array:
+        return derivatives.gradient(_giving("gradient_field", f, ()))(x)
+
+    law = _vanishing("dv_i/dx_j = dv_j/dx_i", "curl", _asymmetry, terms=2)
+    return _construction(field, law)
+
+
+def hamiltonian_field() -> Construction:
+    r"""Makes a Hamiltonian field of any smooth scalar network H of x = (q, p).
+
+    .. math::
+        \dot q = \frac{\partial H}{\partial p}, \quad
+        \dot p = -\frac{\partial H}{\partial q}, \quad
+        \dot H = \nabla H \cdot v = 0
+
+    The flow keeps the network's own energy H, and volumes. What it keeps of the true
+    energy is as good as H, and an integrator adds an error of its own.
+
+    Exactly, for any parameters: v comes of an energy, which its own Jacobian shows (that
+    of (-dp/dt, dq/dt), the energy's gradient, is symmetric), to rounding of the network's
+    second derivatives, which it has to have. It costs one reverse pass.
+
+    Returns:
+        A construction, for ``network.then``: (params, x) -> v (2 k,), in units of the
+        network's output per unit of x.
+
+    Raises:
+        ValueError: when called, if the network is not scalar or x not of even size.
+
+    References:
+        Greydanus, Dzamba and Yosinski, Hamiltonian Neural Networks (2019).
+
+    Example:
+        >>> import jax
+        >>> import jaxcon as jc
+        >>> motion = jc.layers.hamiltonian_field()
+        >>> apply = motion.wrap(lambda spring, x: spring * x @ x / 2)
+        >>> apply(4.0, jax.numpy.array([1.0, 0.5])).tolist()
+        [2.0, -4.0]
+    """
+
+    def field(f: Function, x: jax.Array) -> jax.Array:
+        if x.ndim != 1 or x.size % 2:
+            raise ValueError(
+                "hamiltonian_field takes one example x = (q, p) of shape (2 k,), got "
+                f"{x.shape}"
+            )
+        q, p = jnp.split(
+            derivatives.gradient(_giving("hamiltonian_field", f, ()))(x), 2
+        )
+        return jnp.concatenate([p, -q])
+
+    def rotation(slopes: jax.Array) -> jax.Array:
+        q, p = jnp.split(slopes, 2)
+        return _asymmetry(jnp.concatenate([-p, q]))
+
+    law = _vanishing("v = (dH/dp, -dH/dq), so dH/dt = 0", "energy", rotation, terms=2)
+    return _construction(field, law)
+
+
+def _asymmetry(slopes: jax.Array) -> jax.Array:
+    return slopes - slopes.T
+
+
+def _giving(name: str, f: Function, shape: tuple[int, ...]) -> Function:
+    """The potential, or an error that says what shape it should have."""
+
+    def checked(x: jax.Array) -> jax.Array:
+        y = f(x)
+        if jnp.shape(y) != shape:
+            raise ValueError(
+                f"{name} of {x.size} inputs is put on a network whose output has shape "
+                f"{shape}, got {jnp.shape(y)}"
+            )
+        return y
+
+    return checked
+
+
+def _construction(
+    field: Callable[[Function, jax.Array], jax.Array], law: Guarantee
+) -> Construction:
+    def wrap(apply: Apply) -> Apply:
+        return lambda params, x: field(partial(apply, params), jnp.asarray(x))
+
+    return Construction(wrap, Certificate((law,), _CAVEAT))
+
+
+_CAVEAT = (
+    "The law holds to rounding of the network's second derivatives, where they are made of "
+    f"terms not much larger than themselves, and of no more than {TERMS}. Central "
+    "differences, of second order, are judged by how they settle from step to half step."
+)
+
+
+def _vanishing(
+    statement: str, kind: str, law: Callable[[jax.Array], jax.Array], *, terms: int
+) -> Guarantee:
+    """The claim that some sums of entries of a field's Jacobian are zero.
+
+    Args:
+        statement: the claim.
+        kind: of the guarantee.
+        law: Jacobian (d, d) -> the sums, of entries each taken once or negatively.
+        terms: how many entries make up a sum.
+    """
+
+    def inwards(x: jax.Array) -> jax.Array:
+        # Far out a saturated unit is rounded to an eps of what it is nearer the origin.
+        return jnp.outer(jnp.asarray(INWARDS, x.dtype), x)
+
+    def derivative(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        del y
+        slopes = jax.vmap(jax.jacfwd(f))(inwards(x))
+        size = jnp.max(jnp.sqrt(jnp.sum(slopes**2, (1, 2))))
+        return Gap(jnp.max(jnp.abs(law(slopes[0]))), size)
+
+    def difference(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        reach, eps = jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).eps
+        # With a smaller step, rounding of the quotient outweighs its truncation.
+        step = jnp.maximum(jnp.max(jnp.abs(y - x)), eps ** (1 / 3) * reach)
+        largest = jnp.max(jnp.abs(jax.vmap(f)(inwards(x))))
+        steps = jnp.where(step > 0, step, 1.0) / 2.0 ** jnp.arange(LEVELS)
+
+        def column(step: jax.Array, unit: jax.Array) -> tuple[jax.Array, jax.Array]:
+            ends = jnp.stack([x + step * unit, x - step * unit])
+            plus, minus = jax.vmap(f)(ends)
+            rise = (plus - minus) / jnp.dot(ends[0] - ends[1], unit)
+            # What the quotient is made of, and what moving its middle by rounding does.
+            terms = largest + jnp.abs(plus) + jnp.abs(minus) + reach * jnp.abs(rise)
+            bend = jnp.abs(plus + minus - 2 * f(x)) / step
+            return rise, jnp.max(terms / step + reach * bend / step)
+
+        units = jnp.eye(x.size, dtype=x.dtype)
+        slopes, sizes = jax.vmap(lambda h: jax.vmap(lambda e: column(h, e))(units))(
+            steps
+        )
+        slopes = jnp.swapaxes(slopes, 1, 2)
+        # Of a resolved field halving divides the error by four, so that a third of the last
+        # change is left; of one that jumps in between it doubles the quotient, so that
+        # twice the change is. All changes are added: one may vanish by chance.
+        truncation = 3 * jnp.sum(jnp.abs(jnp.diff(slopes, axis=0)))
+        excess = jnp.max(jnp.abs(law(slopes[-1]))) - truncation
+        return Gap(excess, jnp.max(sizes[-1]))
+
+    return Guarantee(
+        statement,
+        kind=kind,
+        tests={"derivative": derivative, "difference": difference},
+        roundings=float(terms * TERMS),
+        size="the Jacobian here and nearer the origin",
+        constant=0.0,
+    )

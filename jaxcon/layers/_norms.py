@@ -1,0 +1,132 @@
+"""Weights of bounded norm from free ones, and the activation that keeps every norm."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+# Accelerators keep 8 to 11 bits of each factor unless told otherwise: more error than a
+# bound on a norm can bear.
+product = partial(jnp.matmul, precision="highest")
+
+
+def group_sort(x: jax.Array) -> jax.Array:
+    r"""Sorts neighbouring pairs: an activation that loses no gradient.
+
+    .. math::
+        (x_{2i}, x_{2i+1}) \mapsto
+        \left( \min(x_{2i}, x_{2i+1}), \max(x_{2i}, x_{2i+1}) \right)
+
+    Exactly a permutation, so it keeps every norm; of an odd number the last stays. It is
+    piecewise linear: its second derivatives are zero.
+
+    Args:
+        x: (n,).
+
+    Returns:
+        Shape (n,).
+
+    References:
+        Anil, Lucas and Grosse, Sorting Out Lipschitz Function Approximation (2019), for
+        groups of two.
+
+    Example:
+        >>> from jaxcon.layers._norms import group_sort
+        >>> print(group_sort(jnp.array([3.0, 1.0, 0.0, 2.0, -1.0])))
+        [ 1.  3.  0.  2. -1.]
+    """
+    even = x.size // 2 * 2
+    first, second = x[0:even:2], x[1:even:2]
+    pairs = jnp.stack([jnp.minimum(first, second), jnp.maximum(first, second)], axis=1)
+    return jnp.concatenate([pairs.ravel(), x[even:]])
+
+
+def bounded_rows(W: jax.Array) -> jax.Array:
+    r"""Rows of 1-norm at most one: :math:`\|W x\|_\infty \le \|x\|_\infty`.
+
+    .. math:: W_{ij} / \max\left( 1, \sum_k |W_{ik}| \right)
+
+    Args:
+        W: (m, n), any numbers.
+
+    Returns:
+        Shape (m, n), to n + 1 roundings.
+
+    Example:
+        >>> from jaxcon.layers._norms import bounded_rows
+        >>> print(bounded_rows(jnp.array([[1.0, -3.0], [0.5, 0.0]])))
+        [[ 0.25 -0.75]
+         [ 0.5   0.  ]]
+    """
+    return W / jnp.maximum(1.0, jnp.sum(jnp.abs(W), axis=1, keepdims=True))
+
+
+def bounded_entries(W: jax.Array) -> jax.Array:
+    r"""Entries of size at most one: :math:`\|W x\|_\infty \le \|x\|_1`.
+
+    .. math:: W_{ij} / \max\left( 1, \max_k |W_{ik}| \right)
+
+    A row is divided as a whole, so that an entry which has grown past one can shrink
+    again where it is not its row's only one.
+
+    Args:
+        W: (m, n), any numbers.
+
+    Returns:
+        Shape (m, n).
+
+    Example:
+        >>> from jaxcon.layers._norms import bounded_entries
+        >>> print(bounded_entries(jnp.array([[4.0, -1.0], [0.5, 0.0]])))
+        [[ 1.   -0.25]
+         [ 0.5   0.  ]]
+    """
+    return W / jnp.maximum(1.0, jnp.max(jnp.abs(W), axis=1, keepdims=True))
+
+
+def cayley(V: jax.Array) -> jax.Array:
+    r"""Orthonormal columns, or rows where there are fewer, from any matrix by one solve.
+
+    .. math::
+        Q = \begin{pmatrix} (I - A)(I + A)^{-1} \\ -2 Y (I + A)^{-1} \end{pmatrix},
+        \quad A = X - X^T + Y^T Y, \quad V = \begin{pmatrix} X \\ Y \end{pmatrix}
+
+    of a tall V (m, n); :math:`Q^T Q = I` as :math:`I + A` has a symmetric part of at
+    least I. A wide one is transposed. V is first scaled to a Frobenius norm of at most
+    :math:`10 \sqrt n`, which leaves out what only turns by nearly half a circle reach and
+    keeps the solve accurate; then Q is divided by what rounding has added to its norm.
+
+    Args:
+        V: (m, n), any numbers.
+
+    Returns:
+        Shape (m, n), of spectral norm 1 to m n machine epsilons, whatever V.
+
+    References:
+        Trockman and Kolter, Orthogonalizing Convolutional Layers with the Cayley
+        Transform (2021).
+
+    Example:
+        >>> from jaxcon.layers._norms import cayley
+        >>> print(cayley(jnp.array([[0.0], [1.0]])))
+        [[ 0.]
+         [-1.]]
+    """
+    if V.shape[0] < V.shape[1]:
+        return cayley(V.T).T
+    n = V.shape[1]
+    # No half precision: there is no solve in it.
+    wide = V.astype(jnp.result_type(V, jnp.float32))
+    wide = wide * jax.lax.rsqrt(jnp.maximum(1.0, jnp.sum(wide**2) / (100 * n)))
+    x, y = wide[:n], wide[n:]
+    identity = jnp.eye(n, dtype=wide.dtype)
+    a = x - x.T + product(y.T, y)
+    inverse = jnp.linalg.solve(identity + a, identity)
+    lower = -2 * product(y, inverse)
+    q = jnp.concatenate([2 * inverse - identity, lower])
+    # |Q|^2 is at most the largest row sum of Q^T Q, which is 1 but for rounding: what
+    # there is of it has no derivative.
+    gram = product(q.T, q)
+    excess = jnp.max(jnp.sum(jnp.abs(gram), axis=1))
+    q = q * jax.lax.rsqrt(jax.lax.stop_gradient(jnp.maximum(1.0, excess)))
+    return q.astype(V.dtype)

@@ -1,0 +1,496 @@
+"""Output layers that need one output alone, and perhaps the input it belongs to."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isqrt
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxcon.layers._certificates import (
+    Function,
+    Gap,
+    Guarantee,
+    Test,
+    curved,
+    holds,
+    lipschitz,
+    slope,
+    within,
+)
+from jaxcon.layers._networks import Output, output
+
+# Sigmoid or softplus to four roundings, a width that is rounded itself, product and sum.
+RISING = 8.0
+
+
+def bounded(lower: Any, upper: Any) -> Output:
+    r"""Outputs within bounds, one-sided or two-sided.
+
+    .. math::
+        f = l + (u - l)\, \sigma(z), \qquad
+        f = l + \log(1 + e^z) \text{ if } u = \infty, \qquad
+        f = u - \log(1 + e^{-z}) \text{ if } l = -\infty
+
+    Exact in floating point: no output is outside, though it may be *at* a bound, where the
+    slope vanishes. Bounds that data lie at are better left to a constraint. It costs one
+    exponential for each output. Each output rises with its z at a rate of at most
+    :math:`(u - l) / 4`, or 1 if one-sided. So, where bounds are numbers, signs of slopes
+    stay, Lipschitz constants and bounds of slopes are multiplied by the rate, periods
+    stay, and one-sided bounds keep what is convex (l) or concave (u).
+
+    Args:
+        lower: l, () or (m,), or a function of x that returns it; may be infinite.
+        upper: u, likewise, above l at every x. An output without any bound passes
+            unchanged.
+
+    Returns:
+        The output layer, of y () or (m,).
+
+    Raises:
+        ValueError: l < u does not hold, or no bound is finite; when called, the bounds'
+            shape is not that of y, or they are functions of x and x is not given.
+
+    References:
+        Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option
+        Pricing (2001), for the softplus.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> share = jc.layers.bounded(0.0, 1.0)
+        >>> print(share(jnp.array([-1e30, 0.0, 1e30])))
+        [0.  0.5 1. ]
+    """
+
+    def function(z: jax.Array, x: Any) -> jax.Array:
+        z = jnp.asarray(z)
+        low = evaluated("bounded", "lower", lower, z, x)
+        high = evaluated("bounded", "upper", upper, z, x)
+        below, above = jnp.isfinite(low), jnp.isfinite(high)
+        # Infinity times zero would be left in the slopes of the cases not taken.
+        least, most = jnp.where(below, low, 0), jnp.where(above, high, 0)
+        between = least + (most - least) * jax.nn.sigmoid(z)
+        rising = jnp.where(
+            below, least + jax.nn.softplus(z), most - jax.nn.softplus(-z)
+        )
+        y = jnp.where(below & above, between, jnp.where(below | above, rising, z))
+        return jnp.clip(y, low, high)  # the last rounding
+
+    promised = within(lower, upper)
+    if callable(lower) or callable(upper):
+        return output(function, promised)
+    low, high = np.asarray(lower, float), np.asarray(upper, float)
+    if not np.all(low < high):
+        raise ValueError(f"bounded needs lower < upper, got {low} and {high}")
+    below, above = np.isfinite(low), np.isfinite(high)
+    if not np.any(below | above):
+        raise ValueError(f"bounded has no finite bound in {low} and {high}")
+    rate = np.max(np.where(below & above, (high - low) / 4, 1.0))
+    bend = "convex" if not above.any() else "concave" if not below.any() else ""
+    finite = [np.abs(bound[np.isfinite(bound)]) for bound in (low, high)]
+    largest = max(np.max(sizes, initial=0.0) for sizes in finite)
+    carry = _rising(float(rate), bend, float(largest))
+    return output(function, promised, carry=carry)
+
+
+def positive(lower: Any = 0.0) -> Output:
+    r"""Outputs above a bound: softplus.
+
+    .. math::
+        f = l + \log(1 + e^z)
+
+    `bounded` from one side. It is exact in floating point (f may be at l, and is where
+    :math:`e^z` is lost beside it), convex and rising at a rate of at most 1. So signs of
+    slopes, Lipschitz constants and convexity stay. Outputs that fall off over orders of
+    magnitude want a logarithm as target instead.
+
+    Args:
+        lower: l, () or (m,), or a function of x that returns it.
+
+    Returns:
+        The output layer, of y () or (m,).
+
+    Raises:
+        ValueError: see `bounded`.
+
+    References:
+        Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option
+        Pricing (2001).
+
+    Example:
+        >>> import jaxcon as jc
+        >>> print(jc.layers.positive()(jnp.array([-1e30, 100.0])))
+        [  0. 100.]
+    """
+    return bounded(lower, jnp.inf)
+
+
+def simplex() -> Output:
+    r"""Shares, none negative, that sum to one: softmax.
+
+    .. math::
+        f_i = e^{z_i} / \textstyle\sum_j e^{z_j}
+
+    The sum holds to one rounding for each output. Shares of exactly zero are reached only
+    where the exponential underflows: see `sparse_simplex` for those.
+
+    Returns:
+        The output layer, of y (m,).
+
+    Raises:
+        ValueError: when called, y is not of shape (m,).
+
+    References:
+        Bridle, Training Stochastic Model Recognition Algorithms as Networks (1989).
+
+    Example:
+        >>> import jaxcon as jc
+        >>> print(jc.layers.simplex()(jnp.array([1.0, 1.0])))
+        [0.5 0.5]
+    """
+    return output(
+        lambda z, x: jax.nn.softmax(vector("simplex", z)), _sums_to_one("f(x) >= 0")
+    )
+
+
+def sparse_simplex() -> Output:
+    r"""Shares, none negative, that sum to one, many of them exactly zero: sparsemax.
+
+    .. math::
+        f = \arg\min_p \|p - z\|^2 \quad \text{subject to} \quad p \ge 0, \sum_i p_i = 1
+
+    The nearest point of the simplex, for one sort of the outputs. A share that is zero has
+    no slope, and its logarithm is infinite: use squared errors, or `simplex` where every
+    share is to learn from every example.
+
+    Returns:
+        The output layer, of y (m,).
+
+    Raises:
+        ValueError: when called, y is not of shape (m,).
+
+    References:
+        Martins and Astudillo, From Softmax to Sparsemax (2016).
+
+    Example:
+        >>> import jaxcon as jc
+        >>> print(jc.layers.sparse_simplex()(jnp.array([0.5, 0.3, -1.0])))
+        [0.6 0.4 0. ]
+    """
+
+    def function(z: jax.Array, x: Any) -> jax.Array:
+        z = vector("sparse_simplex", z)
+        # The same point, from sums in which nothing large cancels: what is more than one
+        # below the largest has no share, and two leave room for a rounding.
+        near = jnp.maximum(z - jax.lax.stop_gradient(jnp.max(z)), -2)
+        # Its derivative fails in any precision but the default.
+        near = near.astype(jnp.result_type(float))
+        p = optax.projections.projection_simplex(near).astype(z.dtype)
+        # Not m^2 roundings of the threshold, but m of the sum.
+        return p / jnp.sum(p)
+
+    return output(function, _sums_to_one("f(x) >= 0"))
+
+
+def ordered(gap: float = 0.0) -> Output:
+    r"""Outputs in ascending order, e.g. quantiles.
+
+    .. math::
+        f_0 = z_0, \qquad f_i = f_{i-1} + \delta + \log(1 + e^{z_i})
+
+    The order is exact in floating point, the gap holds to m roundings of the values'
+    size: a step that is smaller than that is lost beside them, and neighbours are then
+    equal. It costs one exponential and two cumulative sums of the outputs.
+
+    Args:
+        gap: δ >= 0, the least distance of neighbours, in units of the outputs.
+
+    Returns:
+        The output layer, of y (m,).
+
+    Raises:
+        ValueError: the gap is negative; when called, y is not of shape (m,).
+
+    Example:
+        >>> import jaxcon as jc
+        >>> print(jc.layers.ordered(gap=1.0)(jnp.array([5.0, -1e30, -1e30])))
+        [5. 6. 7.]
+    """
+    if not gap >= 0:
+        raise ValueError(f"ordered needs gap >= 0, got {gap}")
+
+    def function(z: jax.Array, x: Any) -> jax.Array:
+        z = vector("ordered", z)
+        steps = jax.nn.softplus(z[1:]) + jnp.asarray(gap, z.dtype)
+        # Sums taken in any order may fall by a rounding.
+        return jax.lax.cummax(jnp.cumsum(jnp.concatenate([z[:1], steps])))
+
+    def falls(y: jax.Array, x: jax.Array) -> Gap:
+        del x
+        return Gap(jnp.max(-jnp.diff(y), initial=-jnp.inf), jnp.max(jnp.abs(y)))
+
+    def short(y: jax.Array, x: jax.Array) -> Gap:
+        del x
+        # Two sums of m terms, each to m - 1 half roundings of all that was added.
+        added = jnp.abs(y[0]) + jnp.abs(y[-1] - y[0])
+        return Gap(jnp.max(gap - jnp.diff(y), initial=-jnp.inf), y.size * added)
+
+    order = holds("f_i >= f_(i-1)", falls, roundings=0.0, size="the outputs")
+    apart = holds(
+        f"f_i - f_(i-1) >= {gap:g}",
+        short,
+        roundings=1.0,
+        size="m (|f_0| + f_(m-1) - f_0)",
+        constant=gap,
+    )
+    return output(
+        function,
+        order,
+        *([apart] if gap > 0 else []),
+        caveat="Steps smaller than a rounding of the outputs are lost beside them.",
+    )
+
+
+def positive_definite(minimum: float = 0.0) -> Output:
+    r"""A symmetric matrix with eigenvalues above a bound, by its Cholesky factor.
+
+    .. math::
+        F = L L^T + \mu I, \qquad L_{ii} = \log(1 + e^{z_{ii}}), \qquad
+        L_{ij} = z_{ij} \text{ for } i > j
+
+    Every such matrix with eigenvalues above μ has one L. The matrix is exactly symmetric,
+    and its eigenvalues are at least μ to rounding of its trace. It costs a product of two
+    matrices.
+
+    Args:
+        minimum: μ >= 0, in units of F.
+
+    Returns:
+        The output layer, of y (m (m + 1) / 2,), the rows of L one after the other; it
+        returns (m, m).
+
+    Raises:
+        ValueError: the minimum is negative; when called, y is no lower triangle.
+
+    References:
+        Pinheiro and Bates, Unconstrained Parametrizations for Variance-Covariance
+        Matrices (1996).
+
+    Example:
+        >>> import jaxcon as jc
+        >>> covariance = jc.layers.positive_definite(minimum=1.0)
+        >>> print(covariance(jnp.array([-1e30, 2.0, -1e30])))
+        [[1. 0.]
+         [0. 5.]]
+    """
+    if not minimum >= 0:
+        raise ValueError(f"positive_definite needs minimum >= 0, got {minimum}")
+
+    def function(z: jax.Array, x: Any) -> jax.Array:
+        z = vector("positive_definite", z)
+        m = (isqrt(8 * z.size + 1) - 1) // 2
+        if m * (m + 1) // 2 != z.size:
+            raise ValueError(
+                "positive_definite takes the m (m + 1) / 2 entries of a lower triangle, "
+                f"e.g. {m * (m + 1) // 2} for m = {m}; got shape {z.shape}"
+            )
+        free = jnp.zeros((m, m), z.dtype).at[np.tril_indices(m)].set(z)
+        factor = jnp.tril(free, -1) + jnp.diag(jax.nn.softplus(jnp.diag(free)))
+        product = jnp.matmul(factor, factor.T, precision="highest")
+        # A product need not be symmetric to the last rounding.
+        square = jnp.tril(product) + jnp.tril(product, -1).T
+        return square + jnp.asarray(minimum, z.dtype) * jnp.eye(m, dtype=z.dtype)
+
+    def skew(y: jax.Array, x: jax.Array) -> Gap:
+        del x
+        return Gap(jnp.max(jnp.abs(y - y.T)), jnp.max(jnp.abs(y)))
+
+    def short(y: jax.Array, x: jax.Array) -> Gap:
+        del x
+        # The product is off by m half roundings of |L| |L|^T, whose norm is at most the
+        # trace; the eigenvalues that are compared are off by m roundings of the norm.
+        return Gap(minimum - jnp.linalg.eigvalsh(y)[0], len(y) * jnp.trace(y))
+
+    return output(
+        function,
+        holds("F = F^T", skew, roundings=0.0, size="the entries"),
+        holds(
+            f"eigenvalues of F >= {minimum:g}",
+            short,
+            roundings=2.0,
+            size="m trace F",
+            constant=minimum,
+        ),
+        caveat=(
+            "An eigenvalue below a rounding of the trace may come out zero or less: a "
+            "minimum above that keeps the matrix positive definite in floating point."
+        ),
+    )
+
+
+def sums_to(total: Any) -> Output:
+    r"""Outputs with a given sum, by the least change.
+
+    .. math::
+        f = z + \frac{1}{m} \left( t - \sum_j z_j \right)
+
+    The orthogonal projection onto the plane of that sum, for two sums of the outputs. It
+    may make outputs negative: shares of a total that must not be are the total times
+    `simplex`. Weighted or several sums are `jaxcon.projections.affine`.
+
+    Args:
+        total: t, (), or a function of x that returns it, in units of the outputs.
+
+    Returns:
+        The output layer, of y (m,).
+
+    Raises:
+        ValueError: when called, y is not of shape (m,), the total is not (), or it is a
+            function of x and x is not given.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> print(jc.layers.sums_to(1.0)(jnp.array([1.0, 2.0])))
+        [0. 1.]
+    """
+
+    def wanted(y: jax.Array, x: Any) -> jax.Array:
+        # Of one output: a total is one number.
+        return evaluated("sums_to", "total", total, y[0], x)
+
+    def function(z: jax.Array, x: Any) -> jax.Array:
+        y = vector("sums_to", z)
+        # Twice: the rounding of a long first move may be large beside what is left.
+        for _ in range(2):
+            y = y + (wanted(y, x) - jnp.sum(y)) / y.size
+        return y
+
+    def off(y: jax.Array, x: jax.Array) -> Gap:
+        # The last move's sum and the sum here: m - 1 half roundings each of what is added;
+        # the move itself three.
+        t = wanted(y, x)
+        size = (y.size + 1) * (jnp.sum(jnp.abs(y)) + jnp.abs(t))
+        return Gap(jnp.abs(jnp.sum(y) - t), size)
+
+    text = "t(x)" if callable(total) else str(np.asarray(total))
+    return output(
+        function,
+        holds(
+            f"sum of f(x) = {text}",
+            off,
+            roundings=1.0,
+            size="(m + 1) times the sum of sizes",
+            constant=total,
+        ),
+    )
+
+
+def evaluated(
+    name: str, what: str, given: Any, y: jax.Array, x: jax.Array | None
+) -> jax.Array:
+    """A number, an array or what a function of x makes, as an output is.
+
+    Args:
+        name: of the layer.
+        what: is given.
+        given: (), of y's shape, or a function of x that returns it.
+        y: the output it is put together with, () or (m,).
+        x: (d,), or None where the layer is called without it.
+
+    Returns:
+        Shape () or that of y, in its dtype.
+
+    Raises:
+        ValueError: x is needed and not given, or the shapes do not fit.
+    """
+    if callable(given):
+        if x is None:
+            raise ValueError(f"{name}: {what} is a function of x: call layer(y, x)")
+        given = given(x)
+    if jnp.shape(given) not in ((), y.shape):
+        raise ValueError(
+            f"{name}: {what} has shape {jnp.shape(given)}, the output {y.shape}; "
+            "it must be () or the same, use jax.vmap for a batch"
+        )
+    return jnp.asarray(given, y.dtype)
+
+
+def vector(name: str, y: jax.Array) -> jax.Array:
+    """Several outputs as an array, or an error that says what was given instead."""
+    if jnp.ndim(y) != 1 or not jnp.size(y):
+        raise ValueError(
+            f"{name} takes one output y of shape (m,), got {jnp.shape(y)}; "
+            "use jax.vmap for a batch"
+        )
+    return jnp.asarray(y)
+
+
+def _sums_to_one(sign: str) -> Guarantee:
+    def gap(y: jax.Array, x: jax.Array) -> Gap:
+        del x
+        # Both sums to m - 1 half roundings of 1, each quotient to half of one.
+        size = jnp.asarray(y.size, y.dtype)
+        return Gap(jnp.maximum(jnp.max(-y), jnp.abs(jnp.sum(y) - 1)), size)
+
+    return holds(f"{sign}, sum of f(x) = 1", gap, roundings=1.0, size="m")
+
+
+def _rising(
+    rate: float, bend: str, bounds: float
+) -> Callable[[Guarantee], Guarantee | None]:
+    """What a function of each output alone leaves, which rises at most at a rate.
+
+    Args:
+        rate: (u - l) / 4, or 1.
+        bend: "convex" or "concave" if the function is.
+        bounds: the largest finite one's size.
+
+    Returns:
+        The carry of an `Output`.
+    """
+
+    def carry(before: Guarantee) -> Guarantee | None:
+        about: dict[str, Any] = {"roundings": before.roundings + RISING}
+        if before.kind == "slope":
+            low, high = before.constant
+            # Not the rate times zero times infinity.
+            low, high = (
+                rate * s if s else 0.0 for s in (min(low, 0.0), max(high, 0.0))
+            )
+            after = slope(before.inputs[0], low, high, **about)
+        elif before.kind == "lipschitz":
+            after = lipschitz(rate * before.constant, exact=before.exact, **about)
+        elif before.kind == "periodic":
+            after = replace(before, **about)
+        elif before.kind == bend:
+            sign = 1 if bend == "convex" else -1
+            after = curved(before.inputs, sign, **about)
+        else:
+            return None
+        tests = {
+            name: _widened(
+                test, before.tests[name], after.kind == bend and name == "derivative"
+            )
+            for name, test in after.tests.items()
+        }
+        return replace(after, tests=tests, domain=before.domain)
+
+    def _widened(test: Test, inner: Test, bends: bool) -> Test:
+        def widened(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+            gap = test(f, x, y)
+            # A rounding of z itself moves the output by at most |z| times the slope there:
+            # 0.23 of the width for a sigmoid, 0.28 and the output for a softplus.
+            size = gap.size + rate * (1.0 + inner(f, x, y).size) + bounds
+            if bends:
+                # The slope of a softplus is exp(z - f), off by a rounding of z; it bends by
+                # that slope less its square, times the square of z's own slope.
+                reach = 1.0 + bounds + jnp.abs(f(x))
+                size += 2 * reach * jnp.sum(jnp.square(jax.grad(f)(x)))
+            return Gap(gap.excess, size)
+
+        return widened
+
+    return carry

@@ -1,0 +1,203 @@
+"""Outputs in polyhedra: the nearest point at which many inequalities hold at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcon.layers._certificates import Gap, holds
+from jaxcon.layers._networks import Output, output
+from jaxcon.layers._sets import (
+    KEPT,
+    TWICE,
+    _at,
+    _nonexpansive,
+    _product,
+    _worst,
+    half_space,
+)
+from jaxcon.projections._polyhedron import Projection
+from jaxcon.projections._polyhedron import polyhedron as nearest
+
+SETTLED = (
+    "The inequalities hold to that wherever the active rows were found, which "
+    "projections.polyhedron's residual tells: it is large where the set is empty or the "
+    "iterations did not suffice."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Polyhedron(Output):
+    """An output of `polyhedron`, which also tells how much it is short of the rules.
+
+    Attributes:
+        projection: (y, x) -> `jaxcon.projections.Projection`.
+    """
+
+    projection: Callable[[jax.Array, Any], Projection] = lambda y, x: Projection(y, y)
+
+    def residual(self, y: jax.Array, x: Any = None) -> jax.Array:
+        """The largest violation that is left, (), in the units of b, lower and upper."""
+        return self.projection(y, x).residual
+
+
+def polyhedron(
+    A: Any, b: Any, C: Any, lower: Any, upper: Any, *, iterations: int = 200
+) -> Polyhedron:
+    r"""The nearest output at which linear equations and inequalities hold.
+
+    .. math::
+        z = \operatorname{argmin} \tfrac12 \|z - y\|^2
+        \quad \text{subject to} \quad A z = b(x), \quad l(x) \le C z \le u(x)
+
+    Guaranteed: A z = b, and the inequalities wherever the active rows are found, which
+    the layer's ``residual(y, x)`` tells. The search is exact, not the last of many
+    iterates, but no bound on its length is known that is of use; `iterations` bounds it.
+    Costs p² operations for each of 50 moves of a splitting and p³ / 3 for each change of
+    the active rows, often three in all, for each output; what depends on A and C alone is
+    done once for a batch, unless they are functions of x.
+
+    Choose `affine` for equations alone, `box_section` for a box and one sum,
+    `oblique_correction` for a few rows far from parallel, `half_spaces` for one-sided
+    rows without equations. An output learns only along what its active rows leave free:
+    an output held at a corner learns nothing, so start inside.
+
+    Args:
+        A: one row for each equation, (k, m), of full row rank; (0, m) for none.
+        b: right-hand sides, (k,), in the units of A y.
+        C: one row for each inequality, (p, m).
+        lower: l (p,), in the units of C y; -inf for none.
+        upper: u (p,), likewise; inf for none. Each of these five may be a function of x.
+        iterations: the most changes of the active rows.
+
+    Returns:
+        Takes and returns (m,); ``.residual(y, x)`` is what it is short of the rules.
+
+    Raises:
+        ValueError: the shapes do not fit, a row of A is a combination of those above, or
+            lower exceeds upper.
+
+    References:
+        Goldfarb and Idnani, A numerically stable dual method for solving strictly convex
+        quadratic programs, Mathematical Programming 27 (1983).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> A, C = jnp.ones((1, 3)), jnp.array([[1.0, -1.0, 0.0]])
+        >>> shares = jc.layers.polyhedron(A, lambda x: x[:1], C, [0.0], [0.5])
+        >>> y, x = jnp.array([3.0, 1.0, 0.0]), jnp.array([4.0])
+        >>> print(shares(y, x), shares.residual(y, x))
+        [2.25 1.75 0.  ] 0.0
+    """
+    terms = A, b, C, lower, upper
+
+    def projection(y: jax.Array, x: Any) -> Projection:
+        y = jnp.asarray(y)
+        # Where it is not a function of x, A's rows are compared as numbers.
+        rows = _at("polyhedron", A, x, y) if callable(A) else np.asarray(A, y.dtype)
+        others = (_at("polyhedron", term, x, y) for term in terms[1:])
+        return nearest(y, rows, *others, iterations=iterations)
+
+    if not any(map(callable, terms)):
+        # Now, not at the first output, if it will be refused.
+        free = jax.ShapeDtypeStruct(np.shape(C)[-1:], np.float32)
+        jax.eval_shape(lambda y: projection(y, None), free)
+    if not (callable(lower) or callable(upper)):
+        if not (np.asarray(lower) <= np.asarray(upper)).all():
+            raise ValueError(
+                f"polyhedron needs lower <= upper, got {lower} and {upper}"
+            )
+
+    def equations_gap(z: jax.Array, x: jax.Array) -> Gap:
+        rows, right = (_at("polyhedron", term, x, z) for term in (A, b))
+        terms = _product(jnp.abs(rows), jnp.abs(z)) + jnp.abs(right)
+        return _worst(jnp.abs(_product(rows, z) - right), (z.size + 12) * terms)
+
+    def inequalities_gap(z: jax.Array, x: jax.Array) -> Gap:
+        rows, low, high = (_at("polyhedron", term, x, z) for term in (C, lower, upper))
+        values = _product(rows, z)
+        terms = jnp.linalg.norm(rows, axis=1) * jnp.maximum(jnp.linalg.norm(z), 1.0)
+        excess = jnp.maximum(low - values, values - high)
+        return _worst(excess, (z.size + 10) * terms)
+
+    # A sum of m products rounds by at most m/2 eps of its terms: the last correction's
+    # and the test's. Four for the entries, their correction and the right-hand side, four
+    # for what the inequalities move after it, four for a function that rounds twice.
+    equations = holds(
+        "A f(x) = b",
+        equations_gap,
+        roundings=1.0,
+        size="m + 12 times each equation's terms",
+        constant=(A, b),
+    )
+    # The search is over where no row is out by more than 4 eps of |C row| times the norms
+    # of what it starts from, both |z| the second time; two for the last move. Its values
+    # round by m/2 eps, and so do the test's.
+    inequalities = holds(
+        "l <= C f(x) <= u",
+        inequalities_gap,
+        roundings=1.0 + TWICE * any(map(callable, terms)),
+        size="m + 10 times |C row| max(|z|, 1)",
+        constant=(C, lower, upper),
+    )
+    made = output(
+        lambda y, x: projection(y, x).point,
+        *([equations] if callable(b) or np.size(b) else []),
+        inequalities,
+        carry=_nonexpansive(*terms),
+        caveat=f"{SETTLED} {KEPT}",
+    )
+    return Polyhedron(**vars(made), projection=projection)
+
+
+def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Output:
+    r"""The nearest output at which several linear inequalities hold.
+
+    .. math::
+        z = \operatorname{argmin} \tfrac12 \|z - y\|^2
+        \quad \text{subject to} \quad C z \le u(x)
+
+    Guaranteed, costs: as `polyhedron`, which it is without equations and lower bounds.
+    One row has a closed form, which is `half_space`; a few rows that are far from
+    parallel are cheaper by `oblique_correction`, which is no nearest point.
+
+    Args:
+        C: one row for each inequality, (p, m).
+        upper: u (p,), in the units of C y; or a function of x that returns them.
+        iterations: the most changes of the active rows.
+
+    Returns:
+        Takes and returns (m,).
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    References:
+        Goldfarb and Idnani, A numerically stable dual method for solving strictly convex
+        quadratic programs, Mathematical Programming 27 (1983).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> corner = jc.layers.half_spaces([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0])
+        >>> print(corner(jnp.array([3.0, 4.0])))
+        [1. 2.]
+    """
+    C = np.asarray(C)
+    if C.ndim != 2:
+        raise ValueError(f"half_spaces needs C (p, m), got {C.shape}")
+    p, m = C.shape
+    if p == 1:
+        only = _first(upper)
+        return half_space(C[0], only)
+    nothing = np.zeros((0, m)), np.zeros(0)
+    return polyhedron(*nothing, C, np.full(p, -np.inf), upper, iterations=iterations)
+
+
+def _first(upper: Any) -> Any:
+    """The first of several bounds, or a function of x that returns it."""
+    return (lambda x: upper(x)[0]) if callable(upper) else np.asarray(upper)[0]

@@ -1,0 +1,167 @@
+"""The nearest point of a box at which one weighted sum has its value."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+
+def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax.Array:
+    r"""The nearest point of a box at which a weighted sum has its value.
+
+    .. math::
+        P(y) = \arg\min_z \tfrac12 \|z - y\|^2
+        \quad \text{subject to} \quad l \le z \le u, \; w \cdot z = s
+
+    It is :math:`z_i = \min(\max(y_i - \mu w_i, l_i), u_i)` with the one multiplier
+    :math:`\mu` at which the sum is right. The sum falls as the multiplier grows, along
+    straight pieces that end where an entry meets or leaves a bound: the piece is found by
+    bisection over these 2 m ends, the place on it by division. The derivative is that of
+    the solution itself, in all five arguments: entries on a bound move with the bound,
+    the others share what is left. Where every entry is on a bound, none is left to follow
+    s.
+
+    The bounds hold exactly, the sum to rounding. With simplex bounds 0 and 1, weights 1
+    and total 1 it is `optax.projections.projection_simplex`.
+
+    Args:
+        y: what is projected, (m,).
+        lower: l, () or (m,), in units of y; may be -inf.
+        upper: u, () or (m,); may be inf.
+        weights: w, () or (m,), of any sign; an entry of weight 0 is only clipped.
+        total: s, (), in the units of w y.
+
+    Returns:
+        Shape (m,), in float32 or wider.
+
+    Raises:
+        ValueError: the shapes do not fit, or no point of the box has that sum. Where
+            bounds, weights or total are traced and their values are not known, the
+            result is NaN instead.
+
+    References:
+        Brucker, An O(n) algorithm for quadratic knapsack problems (1984).
+
+    Example:
+        >>> from jaxcon.projections import box_section
+        >>> print(box_section(jnp.array([3.0, 1.0, 0.0]), 0.0, 1.0, 1.0, 1.5))
+        [1.  0.5 0. ]
+    """
+    m = jnp.size(y)
+    sides = {"lower": lower, "upper": upper, "weights": weights}
+    fits = all(jnp.shape(side) in ((), (m,)) for side in sides.values())
+    if jnp.shape(y) != (m,) or not fits or jnp.shape(total) != ():
+        given = ", ".join(f"{name} {jnp.shape(side)}" for name, side in sides.items())
+        raise ValueError(
+            "box_section needs y (m,), lower, upper and weights () or (m,) and total (), "
+            f"got y {jnp.shape(y)}, {given} and total {jnp.shape(total)}; use jax.vmap "
+            "for many y"
+        )
+    dtype = jnp.result_type(y, lower, upper, weights, total, jnp.float32)
+    terms = (lower, upper, weights, total)
+    if not any(isinstance(term, Tracer) for term in terms):
+        low, high, w, s = (np.asarray(term, dtype) for term in terms)
+        low, high, w = (np.broadcast_to(side, (m,)) for side in (low, high, w))
+        least, most = _reach(np, low, high, w)
+        if not (low <= high).all():
+            raise ValueError(f"box_section: lower {lower} exceeds upper {upper}")
+        if not _reached(np, low, high, w, s):
+            raise ValueError(
+                f"box_section: no point of the box has the total {s}; its sums run from "
+                f"{least} to {most}"
+            )
+    low, high, w = (
+        jnp.broadcast_to(jnp.asarray(side, dtype), (m,)) for side in terms[:3]
+    )
+    # Squares of tiny or huge weights would leave the dtype's range.
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(w)))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    return _nearest(jnp.asarray(y, dtype), low, high, w / scale, total / scale)
+
+
+def _reach(xp: Any, lower: Any, upper: Any, weights: Any) -> Any:
+    """The least and the greatest sum in the box; `xp` is numpy or jax.numpy."""
+    still = weights == 0  # zero times an infinite bound is zero here
+    ends = [
+        xp.where(still, 0.0, xp.where(still, 1.0, weights) * bound)
+        for bound in (xp.where(still, 0.0, lower), xp.where(still, 0.0, upper))
+    ]
+    return xp.sum(xp.minimum(*ends)), xp.sum(xp.maximum(*ends))
+
+
+def _reached(xp: Any, lower: Any, upper: Any, weights: Any, total: Any) -> Any:
+    """Whether the box has a point of that sum, to rounding."""
+    least, most = _reach(xp, lower, upper, weights)
+    # What lies on the very edge, as all zeros with total zero, may round to beside it.
+    finite = xp.where(xp.isfinite(lower), abs(lower), 0.0)
+    finite = xp.maximum(finite, xp.where(xp.isfinite(upper), abs(upper), 0.0))
+    slack = xp.sum(abs(weights) * finite) + abs(total)
+    slack = slack * len(weights) * jnp.finfo(slack.dtype).eps
+    inside = (least - slack <= total) & (total <= most + slack)
+    return inside & xp.all(lower <= upper)
+
+
+@jax.custom_jvp
+def _nearest(
+    y: jax.Array, lower: jax.Array, upper: jax.Array, weights: jax.Array, total: Any
+) -> jax.Array:
+    def shifted(_: int, z: jax.Array) -> jax.Array:
+        return _shifted(z, lower, upper, weights, total)
+
+    # Adding a multiple of the weights to y changes no nearest point, so each pass starts
+    # where the last one's multiplier led: its rounding is that of what is left to do.
+    z = jax.lax.fori_loop(0, 3, shifted, y)
+    feasible = _reached(jnp, lower, upper, weights, total)
+    return jnp.where(feasible, jnp.clip(z, lower, upper), jnp.nan)
+
+
+def _shifted(
+    y: jax.Array, lower: jax.Array, upper: jax.Array, weights: jax.Array, total: Any
+) -> jax.Array:
+    """A point y - mu w whose clipping is the nearest point, to the rounding of y."""
+    moves = weights != 0
+    slopes = jnp.where(moves, weights, 1.0)
+    ends = jnp.sort(jnp.stack([(y - lower) / slopes, (y - upper) / slopes]), axis=0)
+    places = jnp.sort(jnp.where(moves[None], ends, 0.0).ravel())
+
+    def at(mu: jax.Array) -> jax.Array:
+        return jnp.where(moves, y - mu * weights, y)
+
+    def excess(mu: jax.Array) -> jax.Array:
+        z = jnp.clip(at(mu), lower, upper)
+        return jnp.sum(jnp.where(moves, weights * z, 0.0)) - total
+
+    def halved(_: int, span: tuple[jax.Array, jax.Array]) -> Any:
+        first, last = span
+        middle = (first + last) // 2
+        beyond = (excess(places[middle]) >= 0) & (first < last)
+        return jnp.where(beyond, middle + 1, first), jnp.where(beyond, last, middle)
+
+    count = len(places)
+    span = jnp.asarray(0), jnp.asarray(count)
+    first, _ = jax.lax.fori_loop(0, count.bit_length(), halved, span)
+    left = jnp.where(first > 0, places[first - 1], -jnp.inf)
+    right = jnp.where(first < count, places[first], jnp.inf)
+    free = moves & (ends[0] <= left) & (ends[1] >= right)
+    # From the place on the piece that is nearest to y: its sum has the smallest terms.
+    start = jnp.clip(0.0, left, right)
+    rate = jnp.sum(jnp.where(free, weights**2, 0.0))
+    step = jnp.where(rate > 0, excess(start) / jnp.where(rate > 0, rate, 1.0), 0.0)
+    return at(jnp.clip(start + step, left, right))
+
+
+@_nearest.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    y, lower, upper, weights, total = primals
+    dy, dlower, dupper, dweights, dtotal = tangents
+    z = _nearest(y, lower, upper, weights, total)
+    free = ~((z <= lower) | (z >= upper))
+    pull = jnp.where(free, weights, 0.0)
+    rate = jnp.sum(pull**2)
+    rate = jnp.where(rate > 0, rate, 1.0)  # nothing is free: nothing is pulled
+    mu = jnp.sum(pull * (y - z)) / rate
+    dz = jnp.where(z <= lower, dlower, jnp.where(free, dy - mu * dweights, dupper))
+    dmu = (jnp.sum(weights * dz + z * dweights) - dtotal) / rate
+    return z, dz - pull * dmu

@@ -1,0 +1,65 @@
+"""The nearest points of cones."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
+    r"""The nearest point of the second-order cone.
+
+    .. math::
+        P(y, t) = \begin{cases}
+            (y, t) & \|y\| \le t \\
+            (0, 0) & \|y\| \le -t \\
+            \tfrac12 (\|y\| + t) \, (y / \|y\|, 1) & \text{otherwise}
+        \end{cases}
+
+    The cone is :math:`\{(y, t) : \|y\|_2 \le t\}`. Its derivative is finite everywhere; on
+    the cone's surface it is that of its inside.
+
+    Args:
+        y: the axes, (m,).
+        t: the height, (), in units of y.
+
+    Returns:
+        Both, shapes (m,) and (), in float32 or wider.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    References:
+        Boyd and Parikh, Proximal Algorithms (2013), section 6.3.2.
+
+    Example:
+        >>> from jaxcon.projections import second_order_cone
+        >>> y, t = second_order_cone(jnp.array([0.0, 4.0]), 2.0)
+        >>> print(y, t)
+        [0. 3.] 3.0
+    """
+    if jnp.ndim(y) != 1 or jnp.size(y) < 1 or jnp.shape(t) != ():
+        raise ValueError(
+            "second_order_cone needs y (m,) and t (), got "
+            f"{jnp.shape(y)} and {jnp.shape(t)}; use jax.vmap for many"
+        )
+    dtype = jnp.result_type(y, t, jnp.float32)
+    y, t = jnp.asarray(y, dtype), jnp.asarray(t, dtype)
+    length = jax.lax.stop_gradient(_length(y))
+    outside, below = length > jnp.abs(t), (length <= -t) & (t < 0)
+    # Elsewhere y may be zero, where its length has no derivative.
+    apart = jnp.where(outside, y, 1.0)
+    length = _length(apart)
+    height = (length + t) / 2
+    axes = height * (apart / length)
+    return (
+        jnp.where(outside, axes, jnp.where(below, 0.0, y)),
+        jnp.where(outside, height, jnp.where(below, 0.0, t)),
+    )
+
+
+def _length(y: jax.Array) -> jax.Array:
+    """The Euclidean norm, whose squares neither overflow nor vanish."""
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(y)))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    return scale * jnp.sqrt(jnp.sum((y / scale) ** 2))

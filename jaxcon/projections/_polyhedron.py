@@ -1,0 +1,337 @@
+"""The nearest point of a polyhedron."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import cho_solve
+
+from jaxcon.projections._affine import affine
+
+# Not the accelerators' default, which rounds the factors to 10 bits.
+_product = partial(jnp.matmul, precision="highest")
+
+# Of the splitting, for rows of length one: they change how soon the active rows are
+# found, not what is found.
+_PENALTY, _RELAXATION, _MOVES = 10.0, 1.7, 50
+
+# The changes spent on what rounding left of the first projection.
+_MORE = 4
+
+
+class Projection(NamedTuple):
+    """The nearest point, and how much it is short of the rules.
+
+    Attributes:
+        point: P(y), (m,).
+        residual: the largest violation of any row at that point, in the units of b, lower
+            and upper, ().
+    """
+
+    point: jax.Array
+    residual: jax.Array
+
+
+def polyhedron(
+    y: Any, A: Any, b: Any, C: Any, lower: Any, upper: Any, *, iterations: int = 200
+) -> Projection:
+    r"""The nearest point at which linear equations and inequalities hold.
+
+    .. math::
+        P(y) = \operatorname{argmin}_z \tfrac12 \|z - y\|^2
+        \quad \text{subject to} \quad A z = b, \quad l \le C z \le u
+
+    Fifty moves of Douglas-Rachford splitting guess which rows of C are active; an active
+    set method of the dual makes the guess right, one row at a time; the point is then the
+    projection onto the active rows, a linear system. So it is exact, not the last of many
+    iterates, and differentiating that system gives the derivative of P in all six
+    arguments: no iteration is unrolled. The derivative in y is the projection onto the
+    null space of A and of the active rows. Where two faces meet P has a kink, and the
+    derivative is that of one of them.
+
+    Where the active rows were found, each inequality holds to :math:`m + 10` machine
+    epsilons of its largest possible terms, :math:`\|C_i\| \max(\|P(y)\|, 1)`; the equations
+    hold to rounding always. The residual tells: it is large where the set is empty, where
+    more than `iterations` changes would have been needed, and where rows are too nearly
+    dependent for the precision. They are compared through their products, which square
+    their condition number: two rows are told apart from an angle of
+    :math:`2 \sqrt{p \epsilon}` on (p = 50: 5e-3 in float32, 2e-7 in float64), and second
+    differences over 40 points leave 3e-3 in float32. Use float64 for such rows.
+
+    The cost: p² m operations, shared by a batch whose A and C are not batched, and for
+    each y 50 p² of the splitting and p³ / 3 for every change, often two or three in all.
+    Use `affine` if there are no inequalities, and `optax.projections` for a box, a
+    simplex, a ball or one half-space.
+
+    Args:
+        y: what is projected, (m,).
+        A: one row for each equation, (k, m), of full row rank; (0, m) for none.
+        b: right-hand sides, (k,), in the units of A y.
+        C: one row for each inequality, (p, m), p >= 1.
+        lower: l (p,), in the units of C y; -inf for none.
+        upper: u (p,), likewise; inf for none.
+        iterations: the most changes of the active rows.
+
+    Returns:
+        A `Projection`, in float32 or wider.
+
+    Raises:
+        ValueError: the shapes do not fit, or `affine` refuses A.
+
+    References:
+        Goldfarb and Idnani, A numerically stable dual method for solving strictly convex
+        quadratic programs, Mathematical Programming 27 (1983). Lions and Mercier,
+        Splitting algorithms for the sum of two nonlinear operators, SIAM Journal on
+        Numerical Analysis 16 (1979).
+
+    Example:
+        >>> from jaxcon.projections import polyhedron
+        >>> A, b = jnp.ones((1, 3)), jnp.ones(1)                   # they add up to 1
+        >>> C, lower, upper = jnp.eye(3), jnp.zeros(3), jnp.full(3, 0.5)
+        >>> nearest = polyhedron(jnp.array([2.0, 0.0, -1.0]), A, b, C, lower, upper)
+        >>> print(nearest.point, nearest.residual)
+        [0.5 0.5 0. ] 0.0
+    """
+    m, k, p = jnp.size(y), jnp.size(b), jnp.size(lower)
+    shapes = tuple(map(jnp.shape, (y, A, b, C, lower, upper)))
+    if shapes != ((m,), (k, m), (k,), (p, m), (p,), (p,)):
+        raise ValueError(
+            "polyhedron needs y (m,), A (k, m), b (k,), C (p, m), lower (p,) and upper "
+            f"(p,), got {', '.join(map(str, shapes))}; use jax.vmap for many y"
+        )
+    if p == 0:
+        raise ValueError("polyhedron got no inequality; use affine for equations alone")
+    dtype = jnp.result_type(y, A, b, C, lower, upper, jnp.float32)
+    as_given = A
+    y, A, b, C, lower, upper = (
+        jnp.asarray(entry, dtype) for entry in (y, A, b, C, lower, upper)
+    )
+
+    def onto_equations(y: jax.Array) -> jax.Array:
+        # Of numbers it refuses dependent rows, of what may be traced it cannot.
+        return affine(y, as_given, b) if k else y
+
+    rows = _reduced(A, C, lower, upper)
+    fixed = jax.lax.stop_gradient(rows)
+
+    start = onto_equations(y)
+    values = _product(rows.unit, start)
+    side = _split(fixed, jax.lax.stop_gradient(values))
+
+    def project(carry: Any, most: jax.Array) -> tuple[Any, jax.Array]:
+        y, start, side = carry
+        values = _product(fixed.unit, start)
+        size = jnp.linalg.norm(y) + jnp.linalg.norm(start)
+        found = _search(fixed, values, side, size, most)
+        point = start - _product(fixed.free.T, found.multipliers)
+        start = onto_equations(point)
+        return (point, start, fixed.side(_product(fixed.unit, start))), found.side
+
+    # Twice: the rounding of a long first move may be large beside a small point. The
+    # second one changes no derivative.
+    (found, _, _), sides = jax.lax.scan(
+        project,
+        jax.lax.stop_gradient((y, start, side)),
+        jnp.array([iterations, _MORE]),
+    )
+    factor = _factor(fixed, sides[0])
+    multipliers = _multipliers(rows, values, sides[0], factor)
+    point = start - _product(rows.free.T, multipliers)
+    point += jax.lax.stop_gradient(found - point)
+    equations = jnp.abs(_product(A, point) - b)
+    values = _product(C, point)
+    inequalities = jnp.maximum(lower - values, values - upper)
+    largest = jnp.max(jnp.concatenate([equations, inequalities]))
+    return Projection(point, jnp.maximum(largest, 0.0))
+
+
+class _Rows(NamedTuple):
+    """The inequalities, their rows scaled so that their free parts have length one.
+
+    The point is y_0 - F^T nu, where y_0 obeys the equations and nu are the multipliers;
+    the rows' values there are V y_0 - F F^T nu.
+    """
+
+    unit: jax.Array  # V (p, m): C, scaled
+    free: jax.Array  # F (p, m): V without its part along the rows of A
+    gram: jax.Array  # F F^T, (p, p)
+    lower: jax.Array  # (p,), scaled
+    upper: jax.Array  # (p,), scaled
+    reach: jax.Array  # (p,), length of V's rows
+
+    def excess(self, values: jax.Array) -> jax.Array:
+        """By how much values (p,) are out of their bounds; negative inside, (p,)."""
+        return jnp.maximum(self.lower - values, values - self.upper)
+
+    def side(self, values: jax.Array) -> jax.Array:
+        """1 where values (p,) are above their bounds, -1 below, 0 between, (p,)."""
+        above, below = values > self.upper, values < self.lower
+        return jnp.where(above, 1.0, jnp.where(below, -1.0, 0.0)).astype(values.dtype)
+
+
+def _reduced(A: jax.Array, C: jax.Array, lower: jax.Array, upper: jax.Array) -> _Rows:
+    """The inequalities as the equations leave them."""
+    m = C.shape[1]
+    # A root has no slope at zero, which would reach all rows as NaN.
+    square = jnp.sum(C**2, axis=1)
+    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 1.0)
+    unit = free = C / length[:, None]
+    q = jnp.linalg.qr(A.T)[0]
+    for _ in range(2):  # once leaves a trace of A in a row that is almost in its span
+        free -= _product(_product(free, q), q.T)
+    # A row in the span of A has a value that nothing can change.
+    left = jnp.sum(free**2, axis=1)
+    moves = left > (4 * m * jnp.finfo(C.dtype).eps) ** 2
+    scale = jnp.where(moves, jnp.sqrt(jnp.where(moves, left, 1.0)), 1.0)
+    free = jnp.where(moves[:, None], free, 0.0) / scale[:, None]
+    return _Rows(
+        unit / scale[:, None],
+        free,
+        _product(free, free.T),
+        _scaled(lower, length * scale),
+        _scaled(upper, length * scale),
+        1 / scale,
+    )
+
+
+def _scaled(bound: jax.Array, scale: jax.Array) -> jax.Array:
+    """The bound over the scale, (p,), without the NaN in the slope of an infinite one."""
+    finite = jnp.isfinite(bound)
+    return jnp.where(finite, jnp.where(finite, bound, 0.0) / scale, bound)
+
+
+def _split(rows: _Rows, values: jax.Array) -> jax.Array:
+    """The side at which each row is probably active, (p,), by Douglas-Rachford.
+
+    It alternates between the bounds and the values that a short move from y_0 reaches.
+    """
+    p = len(values)
+    gram = _PENALTY * rows.gram
+    reached = _product(gram, jnp.linalg.inv(gram + jnp.eye(p, dtype=gram.dtype)))
+
+    def move(_: Any, t: jax.Array) -> jax.Array:
+        inside = jnp.clip(t, rows.lower, rows.upper)
+        wanted = 2 * inside - t
+        return t + _RELAXATION * (values + _product(reached, wanted - values) - inside)
+
+    t = jax.lax.fori_loop(0, _MOVES, move, values)
+    # Rows that depend on others of larger multipliers are of no use.
+    order = jnp.argsort(-rows.excess(t))
+    side = rows.side(t)[order]
+    sorted_rows = rows._replace(gram=rows.gram[order][:, order])
+    pivots = jnp.diagonal(_factor(sorted_rows, side)) ** 2
+    side = jnp.where(_dependent(pivots, p), 0.0, side)
+    return jnp.zeros_like(side).at[order].set(side)
+
+
+def _factor(rows: _Rows, side: jax.Array) -> jax.Array:
+    """The Cholesky factor of the active rows' products; inactive ones are left alone."""
+    on = side != 0
+    among = on[:, None] & on[None, :]
+    # The shift keeps dependent rows from a NaN; refinement takes its effect back.
+    shift = jnp.where(on, len(on) * jnp.finfo(side.dtype).eps, 1.0)
+    return jnp.linalg.cholesky(jnp.where(among, rows.gram, 0.0) + jnp.diag(shift))
+
+
+def _dependent(left: jax.Array, p: int) -> jax.Array:
+    """Whether that is all that other rows leave of a row's squared length of one."""
+    return left <= 4 * p * jnp.finfo(left.dtype).eps
+
+
+def _multipliers(
+    rows: _Rows, values: jax.Array, side: jax.Array, factor: jax.Array
+) -> jax.Array:
+    """What holds the active rows at their bounds, (p,), differentiable in the rows."""
+    on = side != 0
+    bound = jnp.where(side > 0, rows.upper, rows.lower)
+    excess = jnp.where(on, values - bound, 0.0)
+
+    def gram(nu: jax.Array) -> jax.Array:
+        moved = _product(rows.free.T, jnp.where(on, nu, 0.0))
+        return jnp.where(on, _product(rows.free, moved), nu)
+
+    def solve(gram: Any, excess: jax.Array) -> jax.Array:
+        def refine(_: Any, nu: jax.Array) -> jax.Array:
+            return nu + cho_solve((factor, True), excess - gram(nu))
+
+        return jax.lax.fori_loop(0, 3, refine, jnp.zeros_like(excess))
+
+    return jax.lax.custom_linear_solve(gram, excess, solve, symmetric=True)
+
+
+class _State(NamedTuple):
+    """Where the search for the active rows is."""
+
+    side: (
+        jax.Array
+    )  # of each row: 1 at its upper bound, -1 at its lower one, 0 inactive
+    multipliers: jax.Array  # nu (p,)
+    entering: jax.Array  # the row whose multiplier is growing; p for none
+    changes: jax.Array
+    over: jax.Array
+
+
+def _search(
+    rows: _Rows, values: jax.Array, side: jax.Array, size: jax.Array, most: Any
+) -> _State:
+    """The rows active at the nearest point, by the dual active set method.
+
+    Multipliers of the wrong sign are dropped until there are none. Then the row that is
+    worst violated enters: its multiplier grows until it holds, and a row whose multiplier
+    falls to zero on the way leaves. Every entry brings the point farther away, so no set
+    comes twice.
+    """
+    p = len(values)
+    # What sums of products round by as a rule; the bound, m / 2 times as much, is rare.
+    rounding = 4 * jnp.finfo(values.dtype).eps
+
+    def unsettled(state: _State) -> jax.Array:
+        return ~state.over & (state.changes < most)
+
+    def change(state: _State) -> _State:
+        side, on = state.side, state.side != 0
+        factor = _factor(rows, side)
+        between = state.entering == p
+        fresh = _multipliers(rows, values, side, factor)
+        nu = jnp.where(between, fresh, state.multipliers)
+        wrong = between & (nu * side < 0)
+
+        move = _product(rows.free.T, nu)
+        here = values - _product(rows.free, move)
+        excess = jnp.where(on, -jnp.inf, rows.excess(here))
+        tolerance = rounding * (size + jnp.linalg.norm(move)) * rows.reach
+        row = jnp.where(between, jnp.argmax(excess - tolerance), state.entering)
+        settled = between & (excess[row] <= tolerance[row])
+
+        # How the other multipliers answer to the entering one, and how far it grows.
+        entering = jnp.arange(p) == row
+        sign = rows.side(here)[row]
+        column = jnp.where(on, rows.gram[row], 0.0)
+        answer = -sign * cho_solve((factor, True), column)
+        left = rows.gram[row, row] + sign * jnp.sum(answer * column)
+        full = jnp.where(_dependent(left, p), jnp.inf, excess[row] / left)
+        fall = -side * answer
+        room = jnp.where(fall > 0, jnp.maximum(nu * side, 0.0) / fall, jnp.inf)
+        leaving = jnp.arange(p) == jnp.argmin(room)
+        blocked = room.min() < full
+        length = jnp.minimum(room.min(), full)
+
+        drop = wrong.any()
+        over = ~drop & (settled | ~jnp.isfinite(length))
+        after = jnp.where(
+            blocked, jnp.where(leaving, 0.0, side), jnp.where(entering, sign, side)
+        )
+        grown = nu + length * (answer + sign * entering)
+        return _State(
+            jnp.where(drop, jnp.where(wrong, 0.0, side), jnp.where(over, side, after)),
+            jnp.where(over, nu, jnp.where(blocked & leaving, 0.0, grown)),
+            jnp.where(drop | ~blocked, p, row),
+            state.changes + 1,
+            over,
+        )
+
+    nothing = jnp.zeros_like(values)
+    none, start, searching = jnp.array(p), jnp.array(0), jnp.array(False)
+    state = _State(side, nothing, none, start, searching)
+    return jax.lax.while_loop(unsettled, change, state)

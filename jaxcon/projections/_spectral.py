@@ -1,0 +1,92 @@
+"""The nearest matrix of a bounded spectral norm."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+
+def spectral_ball(W: Any, radius: Any) -> jax.Array:
+    r"""The nearest matrix, in the Frobenius norm, of at most that spectral norm.
+
+    .. math::
+        P(W) = U \min(\Sigma, r) V^T, \qquad W = U \Sigma V^T
+
+    The derivative is that of the matrix function, in divided differences, not the
+    derivative of U and V, which does not exist where singular values repeat: it is finite
+    at repeated and at zero singular values. A second derivative needs distinct ones.
+    The cost is one singular value decomposition.
+
+    Args:
+        W: what is projected, (m, n).
+        radius: r >= 0, (), in units of W.
+
+    Returns:
+        Shape (m, n), in float32 or wider; W itself where it is in the ball.
+
+    Raises:
+        ValueError: the shapes do not fit or the radius is negative; where the radius is
+            traced and not known, the result is NaN instead.
+
+    References:
+        Lewis and Sendov, Nonsmooth analysis of singular values, part I (2005), on
+        functions of singular values.
+
+    Example:
+        >>> from jaxcon.projections import spectral_ball
+        >>> print(spectral_ball(jnp.array([[3.0, 0.0], [0.0, 0.5]]), 1.0))
+        [[1.  0. ]
+         [0.  0.5]]
+    """
+    if jnp.ndim(W) != 2 or jnp.size(W) < 1 or jnp.shape(radius) != ():
+        raise ValueError(
+            "spectral_ball needs W (m, n) and radius (), got "
+            f"{jnp.shape(W)} and {jnp.shape(radius)}; use jax.vmap for many"
+        )
+    if not isinstance(radius, Tracer) and not radius >= 0:
+        raise ValueError(f"spectral_ball: radius must be >= 0, got {radius}")
+    dtype = jnp.result_type(W, radius, jnp.float32)
+    W, radius = jnp.asarray(W, dtype), jnp.asarray(radius, dtype)
+    return _clipped(W, jnp.where(radius >= 0, radius, jnp.nan))
+
+
+def _product(*factors: jax.Array) -> jax.Array:
+    """Their matrix product, in full precision on accelerators too."""
+    return jnp.linalg.multi_dot(factors, precision="highest")
+
+
+@jax.custom_jvp
+def _clipped(W: jax.Array, radius: jax.Array) -> jax.Array:
+    u, s, vt = jnp.linalg.svd(W, full_matrices=False)
+    clipped = _product(u * jnp.minimum(s, radius)[None], vt)
+    return jnp.where(s[0] <= radius, W, clipped)
+
+
+@_clipped.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (W, radius), (dW, dradius) = primals, tangents
+    u, s, vt = jnp.linalg.svd(W, full_matrices=False)
+    clipped, over = jnp.minimum(s, radius), s > radius
+    core = _product(u.T, dW, vt.T)
+    first, second = s[:, None], s[None, :]
+    # Divided differences of the clipping, which is odd, between singular values and
+    # between one and the negative of another. Its own slope where they meet.
+    either = over[:, None] | over[None, :]
+    crossed = over[:, None] ^ over[None, :]
+    apart = jnp.where(crossed, first - second, 1.0)
+    inner = jnp.where(crossed, (clipped[:, None] - clipped[None, :]) / apart, ~either)
+    sums = jnp.where(either, first + second, 1.0)
+    outer = jnp.where(either, (clipped[:, None] + clipped[None, :]) / sums, 1.0)
+    within = inner * (core + core.T) / 2 + outer * (core - core.T) / 2
+    # What leaves the spaces of U or V meets singular values of zero.
+    ratio = jnp.where(over, radius / jnp.where(over, s, 1.0), 1.0)
+    left = _product(dW, vt.T) - _product(u, core)
+    right = _product(u.T, dW) - _product(core, vt)
+    tangent = (
+        _product(u, within, vt)
+        + _product(left * ratio[None, :], vt)
+        + _product(u, ratio[:, None] * right)
+        + dradius * _product(u * over[None, :], vt)
+    )
+    return _clipped(W, radius), tangent

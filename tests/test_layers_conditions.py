@@ -1,0 +1,314 @@
+"""Periods, boundary and initial values: in floating point, at the ends and by slopes."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+from test_layers_outputs import known, worst
+
+import jaxcon as jc
+from jaxcon import layers
+from jaxcon.layers import _certificates as certificates
+
+LOW, HIGH = [-1.0, 0.0], [1.0, 3.0]
+
+
+def any_network(params, x):
+    """What is wrapped in these tests: smooth, of order one, no condition holds of it."""
+    return jnp.sin(params * x[0] + 1) + jnp.cos(2 * params * x[-1]) + x[0] ** 2
+
+
+def two(params, x):
+    return jnp.stack([any_network(params, x), any_network(2 * params, x)])
+
+
+def wave(x):
+    return jnp.sin(3 * x[1]) + x[0]
+
+
+DISC = layers.dirichlet(
+    lambda x: 1 - x @ x, wave, boundary=lambda x: x / jnp.sqrt(x @ x)
+)
+
+# Construction, and the same one slightly wrong.
+CONDITIONS = {
+    "periodic": (layers.periodic({0: 0.7}), layers.periodic({0: 0.707})),
+    "periodic in both": (layers.periodic([0.7, 3.0]), layers.periodic([0.7, 3.03])),
+    "dirichlet": (DISC, layers.dirichlet(lambda x: 1.01 - x @ x, wave)),
+    "box_boundary": (
+        layers.box_boundary(LOW, HIGH, wave),
+        layers.box_boundary(LOW, [1.0, 3.03], wave),
+    ),
+    "some faces": (
+        layers.box_boundary(LOW, [np.inf, 3.0], wave, faces={0: "lower", 1: "upper"}),
+        layers.box_boundary(LOW, [np.inf, 3.0], wave, faces={1: "upper"}),
+    ),
+    "initial_value": (
+        layers.initial_value(1, 0.5, wave),
+        layers.initial_value(1, 0.505, wave),
+    ),
+    "initial rate": (
+        layers.initial_value(1, 0.5, wave, rate=lambda x: x[0]),
+        layers.initial_value(1, 0.5, wave, rate=lambda x: 1.01 * x[0]),
+    ),
+    "initial rate, left out": (
+        layers.initial_value(1, 0.5, wave, rate=lambda x: x[0]),
+        layers.initial_value(1, 0.5, wave),
+    ),
+    "neumann": (
+        layers.neumann(0, -1.0, 1.5, wave, 0.5),
+        layers.neumann(0, -1.0, 1.5, wave, 0.505),
+    ),
+    "neumann, scale": (
+        layers.neumann(0, -1.0, 1.5, wave, 0.5),
+        layers.neumann(0, -1.01, 1.5, wave, 0.5),
+    ),
+    "mixed": (
+        layers.mixed(0, -1.0, 1.5, wave, 0.5),
+        layers.mixed(0, -1.0, 1.515, wave, 0.5),
+    ),
+    "mixed, reversed": (
+        layers.mixed(0, 1.5, -1.0, wave, lambda x: x[1]),
+        layers.mixed(0, 1.5, -1.0, wave, lambda x: 1.01 * x[1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_conditions_hold_and_a_planted_defect_is_seen(name):
+    sound, defect = CONDITIONS[name]
+    for construction, holds in ((sound, True), (defect, False)):
+        f = partial(construction.wrap(two), 3.0)
+        assert (worst(f, sound.certificate()) <= 1) == holds
+
+
+def seen(params, x):
+    """A network that shows what it is given."""
+    return x
+
+
+def test_periodic_inputs_become_cosine_and_sine(dtype):
+    x = np.array([0.25, 7.0, 1.5], dtype)
+    found = layers.periodic({0: 1.0, 2: 4.0}).wrap(seen)(None, x)
+    half = np.sqrt(0.5)
+    expected = [0, 1, 7, -half, half]
+    # One rounding of an angle of up to two pi.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=7 * np.finfo(dtype).eps)
+    assert found.dtype == dtype
+
+
+def test_periodic_is_exact_far_out_and_below_zero():
+    f = jax.jit(partial(layers.periodic([0.5]).wrap(any_network), 1.0))
+    for x in (0.0, 0.125, 0.375):
+        for periods in (-(2**20), -1, 1, 2**20):  # x + 0.5 n is a float
+            there = jnp.array([x + 0.5 * periods])
+            assert f(there) == f(jnp.array([x]))
+    # The remainder of a tiny negative number rounds to the whole period.
+    assert f(jnp.array([-1e-30])) == f(jnp.zeros(1))
+
+
+def test_derivatives_repeat_too(x64):
+    f = partial(layers.periodic({0: 0.7}).wrap(any_network), 1.0)
+    bend = jax.jit(jc.derivatives.partial_derivative(f, 0, 0))
+    for start in (0.0, 0.3):
+        x = np.array([start, 1.0])
+        check_grads(jax.jit(f), (x,), order=1)
+        # A rounding of x, times the next derivative: up to (2 pi / 0.7)^3.
+        np.testing.assert_allclose(bend(x), bend(x + np.array([0.7, 0.0])), atol=1e-12)
+
+
+def test_bounds_outlive_what_is_done_to_inputs():
+    bounded = layers.free(3).then(layers.bounded(0.0, 1.0))
+    for network, kept in (
+        (bounded, True),
+        (layers.free(3).then(layers.bounded(0.0, lambda x: x[0])), False),
+        (known(wave, certificates.slope(1, 0.0, roundings=1)), False),
+    ):
+        before = network.certificate([]).guarantees
+        after = network.then(layers.periodic({0: 1.0})).certificate([]).guarantees[1:]
+        assert after == (before if kept else ())
+    # And the period outlives bounds.
+    both = layers.free(3).then(layers.periodic({0: 1.0})).then(layers.bounded(0.0, 1.0))
+    params = both.init(jax.random.key(0))
+    kinds = [one.kind for one in both.certificate(params).guarantees]
+    assert kinds == ["within", "periodic"]
+    assert worst(partial(both.apply, params), both.certificate(params)) <= 1
+
+
+def test_dirichlet_by_hand():
+    f = layers.dirichlet(lambda x: x[0], 5.0).wrap(any_network)
+    x = jnp.array([0.5, 0.25])
+    assert f(1.0, x) == 5 + 0.5 * any_network(1.0, x)
+
+
+def test_box_boundary_on_every_face():
+    wrapped = CONDITIONS["box_boundary"][0].wrap(any_network)
+    f = jax.jit(jax.vmap(partial(wrapped, 1.0)))
+    faces = jc.points.boundary(LOW, HIGH, 256).points
+    np.testing.assert_array_equal(f(faces), jax.jit(jax.vmap(wave))(faces))
+    # In the middle the product is one.
+    middle = jnp.array([[0.0, 1.5]])
+    expected = wave(middle[0]) + any_network(1.0, middle[0])
+    np.testing.assert_allclose(f(middle)[0], expected, rtol=1e-6)  # float32
+
+
+def test_initial_values_are_taken_at_the_start(x64):
+    def moving(x):
+        return x[0] + 7 * x[1]
+
+    f = partial(layers.initial_value(1, 0.5, moving, rate=wave).wrap(any_network), 1.0)
+    start = jnp.array([0.3, 0.5])
+    assert f(start) == moving(start)
+    slope = jc.derivatives.partial_derivative(f, 1)(start)
+    assert slope == wave(start)
+    late = f(jnp.array([0.3, 1.5])) - any_network(1.0, jnp.array([0.3, 1.5]))
+    assert late == pytest.approx(float(moving(start) + wave(start)), rel=1e-14)
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 1.5), (0.1, 0.7)])
+def test_slopes_at_the_ends_by_finite_differences(ends, x64):
+    a, b = ends
+    step = 1e-6
+    f = partial(
+        layers.neumann(0, a, b, wave, lambda x: 2 * x[1]).wrap(any_network), 1.0
+    )
+    g = partial(layers.mixed(0, a, b, wave, lambda x: 2 * x[1]).wrap(any_network), 1.0)
+    for function, end, slope in ((f, a, wave), (f, b, None), (g, b, None)):
+        x = jnp.array([end, 0.4])
+        up, down = (function(x.at[0].add(sign * step)) for sign in (1, -1))
+        expected = 0.8 if slope is None else slope(x)
+        # The step squared times a third derivative of a few hundred at most.
+        assert (up - down) / (2 * step) == pytest.approx(float(expected), abs=1e-8)
+    assert g(jnp.array([a, 0.4])) == wave(jnp.array([a, 0.4]))
+
+
+def test_second_derivatives_at_an_end_are_the_networks_to_choose(x64):
+    f = layers.neumann(0, 0.0, 1.0, 0.0, 0.0).wrap(lambda params, x: params * x[0])
+    x = jnp.array([0.0])
+    bends = [
+        jc.derivatives.partial_derivative(partial(f, params), 0, 0)(x)
+        for params in (0.0, 1.0)
+    ]
+    np.testing.assert_allclose(bends, [0.0, 6.0])  # of 3 t^2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.periodic({0: 0.0}), "periodic needs periods > 0"),
+        (lambda: layers.periodic({}), "periodic needs periods > 0"),
+        (lambda: layers.box_boundary([0.0], [0.0], 0.0), "corners lower < upper"),
+        (lambda: layers.box_boundary(0.0, 1.0, 0.0), r"of shape \(d,\)"),
+        (lambda: layers.box_boundary([0.0], [np.inf], 0.0), "an infinite face"),
+        (
+            lambda: layers.box_boundary([0.0], [1.0], 0.0, faces={1: "both"}),
+            "faces names input 1; there are inputs 0 to 0",
+        ),
+        (
+            lambda: layers.box_boundary([0.0], [1.0], 0.0, faces={0: "left"}),
+            "faces are lower, upper, both, got",
+        ),
+        (lambda: layers.neumann(0, 1.0, 1.0, 0.0, 0.0), "neumann needs lower < upper"),
+        (lambda: layers.mixed(0, 1.0, 1.0, 0.0, 0.0), "mixed needs two ends"),
+    ],
+)
+def test_refusals_when_built(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("construction", "message"),
+    [
+        (
+            layers.periodic({2: 1.0}),
+            "periodic: periods names input 2; there are inputs",
+        ),
+        (layers.periodic([1.0]), "periodic has 1 periods for 2 inputs"),
+        (layers.dirichlet(lambda x: x, 0.0), r"distance of one x has shape \(2,\)"),
+        (
+            layers.dirichlet(lambda x: x[0], lambda x: x),
+            r"dirichlet: value has shape \(2,\), the output \(\)",
+        ),
+        (layers.box_boundary([0.0], [1.0], 0.0), r"one example x of shape \(1,\), got"),
+        (layers.initial_value(2, 0.0, 0.0), "initial_value: index names input 2"),
+        (
+            layers.initial_value(0, 0.0, 0.0, rate=lambda x: x),
+            r"rate has shape \(2,\), the output \(\)",
+        ),
+        (layers.neumann(2, 0.0, 1.0, 0.0, 0.0), "neumann: index names input 2"),
+        (layers.mixed(2, 0.0, 1.0, 0.0, 0.0), "mixed: index names input 2"),
+    ],
+)
+def test_refusals_when_called(construction, message):
+    with pytest.raises(ValueError, match=message):
+        construction.wrap(any_network)(1.0, jnp.zeros(2))
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_one_example_at_a_time(name):
+    with pytest.raises(ValueError, match=r"takes one example x of shape \("):
+        CONDITIONS[name][0].wrap(any_network)(1.0, jnp.zeros((3, 2)))
+
+
+TARGETS = {
+    "dirichlet": lambda x: wave(x) + (1 - x @ x) * jnp.sin(2 * x[0] * x[1]),
+    "box_boundary": lambda x: (
+        wave(x) + jnp.sin(jnp.pi * x[0]) * x[1] * (3 - x[1]) * jnp.exp(-x[1])
+    ),
+    "initial rate": lambda x: (
+        jnp.sin(1.5) + x[0] + x[0] * jnp.sin(x[1] - 0.5) + jnp.square(x[1] - 0.5)
+    ),
+    "neumann": lambda x: (
+        wave(jnp.stack([jnp.array(-1.0), x[1]])) * (x[0] + 1)
+        + (0.5 - wave(jnp.stack([jnp.array(-1.0), x[1]]))) * jnp.square(x[0] + 1) / 5
+        + jnp.cos(jnp.pi * (x[0] + 1) / 2.5) * x[1]
+    ),
+    "mixed": lambda x: (
+        jnp.sin(3 * x[1])
+        - 1
+        + 0.5 * (x[0] + 1)
+        + jnp.sin(jnp.pi * (x[0] + 1) / 5) * jnp.cos(x[1])
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_conditions_leave_room_for_what_obeys(name, key):
+    network = layers.free(2).then(CONDITIONS[name][0])
+    x, target = jc.points.sobol(LOW, [1.0, 1.0], 512), jax.vmap(TARGETS[name])
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 2000))
+
+    def loss(params):
+        fitted = jax.vmap(partial(network.apply, params))(x)
+        return jnp.mean(jnp.square(fitted - target(x)))
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    params = network.init(key)
+    train = jax.jit(lambda carry: jax.lax.scan(step, carry, length=2000)[0])
+    params, _ = train((params, optimizer.init(params)))
+    between = jc.points.uniform(key, LOW, [1.0, 1.0], 1000)
+    fitted = jax.vmap(partial(network.apply, params))(between)
+    # A fiftieth of what there is to learn.
+    error = jnp.sqrt(jnp.mean(jnp.square(fitted - target(between))))
+    assert error < 0.02 * jnp.std(target(between))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_check_finds_the_planted_defects(name):
+    sound, defect = CONDITIONS[name]
+    draw = partial(jc.points.uniform, lower=[-2.0, -2.0], upper=[2.0, 2.0])
+    for construction, holds in ((sound, True), (defect, False)):
+        apply = construction.wrap(any_network)
+        tried = layers.check(apply, jnp.ones(()), sound.certificate, draw, num=2000)
+        assert tried.holds == holds, str(tried)

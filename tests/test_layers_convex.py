@@ -1,0 +1,294 @@
+"""Convex networks: by hand, at their bounds, far out, fitted and sabotaged."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxcon as jc
+from jaxcon.examples.call_surface import price
+from jaxcon.layers import _convex
+from jaxcon.layers._convex import bounded_concave, bounded_convex, concave, convex
+
+SMALL = {"width": 4, "depth": 2}
+CALL = {"convex": 0, "decreasing": 0, "increasing": 1}
+
+
+def box(key, num, d):
+    return jc.points.uniform(key, [-1.0] * d, [1.0] * d, num)
+
+
+def check(network, params, d, num=300):
+    draw = partial(box, d=d)
+    return jc.layers.check(network.apply, params, network.certificate, draw, num=num)
+
+
+def softplus(y):
+    return np.log1p(np.exp(y))
+
+
+def test_value_by_hand(x64, key):
+    network = convex(2, convex=0, decreasing=0, width=2, depth=2)
+    params = jax.jit(network.init)(key)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
+    k, t = 0.3, -0.7
+    (first,) = params["free"]
+    v = np.tanh(t * first["free"][0] + first["bias"])
+
+    def linear(layer, z):
+        gate = layer["gates"]["bent and rising"]
+        a = softplus(v @ gate["free"] + gate["bias"])
+        y = -k * a @ softplus(8 * layer["bent and rising"])
+        y = y + v @ layer["free"] + layer["bias"]
+        if z is not None:
+            gate = layer["gates"]["hidden"]
+            s = softplus(v @ gate["free"] + gate["bias"])
+            y = y + (z * s) @ softplus(8 * layer["hidden"])
+        return y
+
+    hidden, last = params["convex"]
+    z = np.log(1 + np.exp(linear(hidden, None)).sum(keepdims=True))
+    expected = linear(last, z)[0]
+    ours = jax.jit(network.apply)(params, jnp.array([k, t]))
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)  # float64
+
+
+CASES = {
+    "all": convex(2, width=4, depth=3),
+    "strong": convex(2, convex=0, strong=3.0, **SMALL),
+    "call": convex(3, **CALL, **SMALL),
+    "concave": concave(2, increasing=0, decreasing=1, **SMALL),
+    "bounded": bounded_convex(
+        [-1.0] * 2, [0.5] * 2, -1.0, 2.0, increasing=(0, 1), **SMALL
+    ),
+    "bounded concave": bounded_concave([-1.0], [1.0], 0.0, 1.0, decreasing=0, **SMALL),
+}
+BENT = ("convex", "concave")
+SIZES = dict(zip(CASES, (2, 2, 3, 2, 2, 1)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_curvature_and_slopes_keep_their_sign(name, key):
+    # Values of the tests themselves at few points; the search is in the table of laws.
+    network, d = CASES[name], SIZES[name]
+    out = jnp.repeat(jnp.array([1.0, 30.0]), 100)[:, None]
+    x = box(key, 200, d) * jnp.tile(out, (1, d))
+
+    @jax.jit
+    def judged(params):
+        f = partial(network.apply, params)
+        excesses = []
+        for guarantee in network.certificate(params).guarantees:
+            at = x
+            if guarantee.domain is not None:
+                at = jnp.clip(x, *(jnp.tile(c, (200, 1)) for c in guarantee.domain))
+            if "derivative" in guarantee.tests:
+                gap = jax.vmap(partial(guarantee.tests["derivative"], f))(at, at)
+                allowed = guarantee.tolerance("float32", gap.size)
+                # Signs of slopes are exact.
+                allowed = allowed if guarantee.kind.endswith(BENT) else 0.0
+                excesses.append(jnp.max(gap.excess - allowed))
+        return jnp.stack(excesses)
+
+    for scale in (1.0, 10.0):
+        params = jax.tree.map(
+            lambda leaf, s=scale: s * leaf, jax.jit(network.init)(key)
+        )
+        assert (judged(params) <= 0).all()
+
+
+def test_the_strong_curvature_is_there(key):
+    network = convex(2, convex=0, strong=3.0, **SMALL)
+    params = jax.jit(network.init)(key)
+    bend = jc.derivatives.partial_derivative(partial(network.apply, params), 0, 0)
+    at = jax.jit(jax.vmap(bend))
+    assert (at(box(key, 50, 2)) >= 3.0).all()
+    far = at(jnp.array([[1e3, 0.0], [-1e3, 0.0]]))
+    np.testing.assert_allclose(far, 3.0, rtol=1e-6)  # units are straight out there
+
+
+def test_the_larger_of_two_rising_inputs_is_in_reach(key):
+    # Positive sums of softplus have no mixed second derivative below zero.
+    network = convex(2, increasing=(0, 1), width=2, depth=2)
+    params = jax.jit(network.init)(key)
+    steep = jnp.log(jnp.expm1(jnp.array([[80.0, 1e-6], [1e-6, 80.0]]))) / 8
+    first = {"bent and rising": steep, "bias": jnp.full(2, 100.0), "gates": {}}
+    last = {**params["convex"][1], "hidden": jnp.full((1, 1), 0.067706), "gates": {}}
+    last["bent and rising"] = jnp.full((2, 1), -10.0)
+    params = {**params, "convex": [first, last]}
+    f = jax.jit(partial(network.apply, params))
+    mixed = jax.jit(jc.derivatives.partial_derivative(f, 0, 1))
+    assert mixed(jnp.zeros(2)) < -5
+    x = jnp.array([[0.9, -0.5], [0.2, 0.7], [-1.0, -0.4]])
+    rise = (jax.vmap(f)(x) - f(jnp.zeros(2))) / 40
+    # log(2) / 40 and the weight's rounding to five digits.
+    np.testing.assert_allclose(rise, jnp.max(x, 1), atol=0.02)
+
+
+@pytest.mark.parametrize("make", [bounded_convex, bounded_concave])
+def test_bounds_hold_to_the_last_bit(make, key):
+    network = make(
+        [0.0, -1.0], [2.0, 1.0], 0.1, 0.7, increasing=0, decreasing=1, **SMALL
+    )
+    params = jax.jit(network.init)(key)
+    sure = {**params, "shares": jnp.array([-50.0, 50.0, -50.0])}  # all of the range
+    apply = jax.jit(jax.vmap(network.apply, (None, 0)))
+    x = 10.0 ** jnp.arange(-3, 30, 3)[:, None] * jax.random.normal(key, (11, 2))
+    for p in (params, sure, jax.tree.map(lambda leaf: 1e3 * leaf, params)):
+        y = apply(p, x)
+        assert ((jnp.float32(0.1) <= y) & (y <= jnp.float32(0.7))).all()
+    ends = apply(sure, jnp.array([[0.0, 1.0], [2.0, -1.0]]))
+    np.testing.assert_allclose(ends, [0.1, 0.7], rtol=1e-6)  # float32
+
+
+def test_slopes_on_the_edge_are_those_inside(key):
+    network = bounded_convex([0.0], [1.0], 0.0, 1.0, increasing=0, **SMALL)
+    slope = jax.jit(
+        jax.vmap(jax.grad(partial(network.apply, jax.jit(network.init)(key))))
+    )
+    edges = slope(jnp.array([[0.0], [1e-5], [1.0 - 1e-5], [1.0]]))[:, 0]
+    np.testing.assert_allclose(edges[::3], edges[1:3], rtol=1e-3)  # curvature × 1e-5
+    np.testing.assert_array_equal(slope(jnp.array([[-0.1], [1.1]])), 0.0)
+
+
+def test_operators_compose(x64, key):
+    network = convex(2, **SMALL)
+    f = partial(network.apply, jax.tree.map(jnp.float64, jax.jit(network.init)(key)))
+    x = jnp.array([0.3, -0.4])
+    laplacian = jax.jit(jc.derivatives.laplacian(f))(x)
+    trace = jnp.trace(jax.jit(jax.hessian(f))(x))
+    np.testing.assert_allclose(laplacian, trace, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_extreme_parameters_are_finite(name, key):
+    network = CASES[name]
+    x = box(key, 20, SIZES[name])
+    value = jax.jit(jax.vmap(jax.value_and_grad(network.apply, 1), (None, 0)))
+    for scale in (0.0, 1e4, -1e4):
+        params = jax.tree.map(
+            lambda leaf, s=scale: s * leaf, jax.jit(network.init)(key)
+        )
+        assert all(jnp.isfinite(part).all() for part in value(params, x))
+
+
+@pytest.mark.slow
+def test_free_weights_are_caught(monkeypatch, key):
+    network = convex(2, **SMALL)
+    params = jax.jit(network.init)(key)
+    assert check(network, params, 2).holds
+    monkeypatch.setattr(_convex, "POSITIVE", set())
+    assert not check(network, params, 2).holds
+
+
+@pytest.mark.slow
+def test_a_bound_exceeded_by_a_hundredth_is_caught(key):
+    network = bounded_convex([-1.0], [1.0], 0.0, 1.0, increasing=0, width=4, depth=2)
+    params = {**jax.jit(network.init)(key), "shares": jnp.array([-50.0, 50.0, -50.0])}
+
+    def apply(params, x):
+        return 1.01 * network.apply(params, x)
+
+    tried = jc.layers.check(
+        apply, params, network.certificate, partial(box, d=1), num=300
+    )
+    broken = {attempt.guarantee.kind for attempt in tried.attempts if not attempt.holds}
+    assert broken == {"value"}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: convex(2, convex=()), "no input is convex"),
+        (lambda: convex(2, convex=2), "inputs 0 to 1"),
+        (
+            lambda: convex(2, increasing=0, decreasing=0),
+            "both increasing and decreasing",
+        ),
+        (
+            lambda: concave(2, increasing=0, strong=1.0),
+            r"inputs \[0\] for one of the two",
+        ),
+        (lambda: convex(2, strong=-1.0), "strong must be >= 0"),
+        (lambda: convex(2, width=7), "must be even"),
+        (lambda: bounded_convex([0.0], [1.0, 2.0], 0.0, 1.0), r"\(1,\) and \(2,\)"),
+        (lambda: bounded_convex([1.0], [1.0], 0.0, 1.0, increasing=0), "not a box"),
+        (lambda: bounded_convex([0.0], [1.0], 1.0, 0.0, increasing=0), "lower < upper"),
+        (lambda: bounded_concave([0.0], [1.0], 0.0, 1.0), "input 0 is neither"),
+    ],
+)
+def test_refusals(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def fitted_error(network, target, lower, upper, steps=3000):
+    """Root mean square error beside the training points, in the target's deviations."""
+    key, other = jax.random.split(jax.random.key(0))
+    x = jc.points.uniform(key, lower, upper, 256)
+    y = jax.vmap(target)(x)
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+
+    @jax.jit
+    def run(params):
+        def loss(params):
+            return jnp.mean((jax.vmap(partial(network.apply, params))(x) - y) ** 2)
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        carry = params, optimizer.init(params)
+        return jax.lax.scan(step, carry, length=steps)[0][0]
+
+    params = run(jax.jit(network.init)(key))
+    x = jc.points.uniform(other, lower, upper, 2000)
+    truth = jax.vmap(target)(x)
+    error = jax.vmap(partial(network.apply, params))(x) - truth
+    return float(jnp.sqrt(jnp.mean(error**2)) / jnp.std(truth))
+
+
+def call(x):
+    """Ten times the price, over inputs of order one."""
+    return 10 * price(1 + 0.2 * x[0], (x[1] + 1.2) / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "target", "lower", "upper", "most"),
+    [
+        (
+            convex(2),
+            lambda x: jnp.sum(x**2) + jnp.abs(x[0] - x[1]),
+            [-1.0] * 2,
+            [1.0] * 2,
+            0.1,
+        ),
+        (convex(2, increasing=(0, 1)), jnp.max, [-2.0] * 2, [2.0] * 2, 0.08),
+        (convex(2, convex=0), call, [-2.0, -1.0], [2.0, 1.8], 0.01),
+        (convex(2, **CALL), call, [-2.0, -1.0], [2.0, 1.8], 0.06),
+        (concave(1, increasing=0), lambda x: jnp.log(x[0] + 0.1), [0.0], [2.0], 0.02),
+        (
+            bounded_convex([-2.0], [2.0], 0.0, 5.0, decreasing=0),
+            lambda x: call(jnp.array([x[0], 0.0])),
+            [-2.0],
+            [2.0],
+            0.01,
+        ),
+        (
+            bounded_concave([0.0], [4.0], 0.0, 1.0, increasing=0),
+            lambda x: 1 - jnp.exp(-2 * x[0]),
+            [0.0],
+            [4.0],
+            0.04,
+        ),
+    ],
+    ids=["kink", "larger", "strike", "call", "log", "bounded", "dose"],
+)
+def test_targets_of_the_class_are_fitted(network, target, lower, upper, most):
+    # Shares of the target's deviation, about twice what was measured when written.
+    assert fitted_error(network, target, lower, upper) < most
