@@ -38,7 +38,10 @@ DISC = layers.dirichlet(
 CONDITIONS = {
     "periodic": (layers.periodic({0: 0.7}), layers.periodic({0: 0.707})),
     "periodic in both": (layers.periodic([0.7, 3.0]), layers.periodic([0.7, 3.03])),
-    "dirichlet": (DISC, layers.dirichlet(lambda x: 1.01 - x @ x, wave)),
+    "dirichlet": (
+        DISC,
+        layers.dirichlet(lambda x: 1.01 - x @ x, wave, boundary=lambda x: x),
+    ),
     "box_boundary": (
         layers.box_boundary(LOW, HIGH, wave),
         layers.box_boundary(LOW, [1.0, 3.03], wave),
@@ -140,7 +143,9 @@ def test_bounds_outlive_what_is_done_to_inputs():
 
 
 def test_dirichlet_by_hand():
-    f = layers.dirichlet(lambda x: x[0], 5.0).wrap(any_network)
+    f = layers.dirichlet(lambda x: x[0], 5.0, boundary=lambda x: x.at[0].set(0.0)).wrap(
+        any_network
+    )
     x = jnp.array([0.5, 0.25])
     assert f(1.0, x) == 5 + 0.5 * any_network(1.0, x)
 
@@ -229,9 +234,12 @@ def test_refusals_when_built(make, message):
             "periodic: periods names input 2; there are inputs",
         ),
         (layers.periodic([1.0]), "periodic has 1 periods for 2 inputs"),
-        (layers.dirichlet(lambda x: x, 0.0), r"distance of one x has shape \(2,\)"),
         (
-            layers.dirichlet(lambda x: x[0], lambda x: x),
+            layers.dirichlet(lambda x: x, 0.0, boundary=jnp.round),
+            r"distance of one x has shape \(2,\)",
+        ),
+        (
+            layers.dirichlet(lambda x: x[0], lambda x: x, boundary=jnp.round),
             r"dirichlet: value has shape \(2,\), the output \(\)",
         ),
         (layers.box_boundary([0.0], [1.0], 0.0), r"one example x of shape \(1,\), got"),

@@ -68,9 +68,17 @@ CASES = {
 }
 BENT = ("convex", "concave")
 SIZES = dict(zip(CASES, (2, 2, 3, 2, 2, 1)))
+BY_DEFAULT = ("concave", "bounded")
+cases = pytest.mark.parametrize(
+    "name",
+    [
+        name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow)
+        for name in CASES
+    ],
+)
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_curvature_and_slopes_keep_their_sign(name, key):
     # Values of the tests themselves at few points; the search is in the table of laws.
     network, d = CASES[name], SIZES[name]
@@ -163,7 +171,7 @@ def test_operators_compose(x64, key):
     np.testing.assert_allclose(laplacian, trace, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_extreme_parameters_are_finite(name, key):
     network = CASES[name]
     x = box(key, 20, SIZES[name])
@@ -179,6 +187,10 @@ def test_extreme_parameters_are_finite(name, key):
 def test_free_weights_are_caught(monkeypatch, key):
     network = convex(2, **SMALL)
     params = jax.jit(network.init)(key)
+    hidden, last = params["convex"]
+    # Positive through softplus; of the wrong sign where nothing makes them positive.
+    negative = {**last, "hidden": -jnp.ones_like(last["hidden"])}
+    params = {**params, "convex": [hidden, negative]}
     assert check(network, params, 2).holds
     monkeypatch.setattr(_convex, "POSITIVE", set())
     assert not check(network, params, 2).holds
@@ -195,8 +207,8 @@ def test_a_bound_exceeded_by_a_hundredth_is_caught(key):
     tried = jc.layers.check(
         apply, params, network.certificate, partial(box, d=1), num=300
     )
-    broken = {attempt.guarantee.kind for attempt in tried.attempts if not attempt.holds}
-    assert broken == {"value"}
+    broken = {attempt.test for attempt in tried.attempts if not attempt.holds}
+    assert broken == {"value", "value, searched"}
 
 
 @pytest.mark.parametrize(

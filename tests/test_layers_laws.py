@@ -249,9 +249,27 @@ def trained(case, steps=300):
 
 
 all_cases = pytest.mark.parametrize("name", CASES)
+# Compiled in seconds, and like another one.
+LIKE_ANOTHER = (
+    "bounded below",
+    "half_spaces",
+    "lipschitz, sandwich, outputs",
+    "convex in one",
+    "convex, increasing",
+    "convex, positive",
+    "strongly convex",
+    "bounded_concave",
+    "divergence_free, three",
+)
 
 
-@all_cases
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LIKE_ANOTHER else ())
+        for name in CASES
+    ],
+)
 def test_one_by_one_or_together_compiled_or_not(name):
     case = CASES[name]
     params = case.network.init(jax.random.key(0))

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import jaxcon as jc
+from jaxcon import projections
 from jaxcon.layers import Network, check, free
 from jaxcon.layers._certificates import Certificate, lipschitz
 from jaxcon.layers._sets import (
@@ -95,6 +96,36 @@ def test_certificates_hold_and_are_not_empty(name, key):
     assert beyond(x, 1.0).max() <= 0
     # A result one percent off either way, or its negative, is found out somewhere.
     assert max(beyond(x, scale).max() for scale in (1.01, 0.99, -1.0)) > 0
+
+
+WIDENED = {
+    "affine": affine([[0.5, 0.5, 1.0]], [0.7]),
+    "box_section": box_section(0.1, 0.3, 1.0, 0.7),
+    "half_space": half_space([0.5, 0.5, 1.0], 0.7),
+    "oblique": oblique_correction([[0.5, 0.5, 1.0]], [-INF], [0.7]),
+    "spectral_ball": spectral_ball((1, 3), 0.7),
+}
+
+
+@pytest.mark.parametrize("name", WIDENED)
+def test_integers_and_half_precision_obey(name):
+    layer = WIDENED[name]
+    for y in (jnp.array([1, 2, 5]), jnp.array([0.1, 0.3, 0.9], jnp.float16)):
+        z = layer(y)
+        for promised in layer.promises.guarantees:
+            gap = promised.tests["value"](lambda x: x, z, z)
+            assert gap.excess <= promised.tolerance(z.dtype, gap.size)
+            # In float32 the numbers as they were given are meant.
+            if z.dtype == jnp.float32 and name != "spectral_ball":
+                assert gap.excess < 1e-6
+
+
+def test_spectral_ball_is_flat_inside():
+    # W = diag(x, x): inside it stays as it is, though its singular values repeat.
+    def value(x):
+        return spectral_ball((2, 2), 5.0)(jnp.stack([x, 0 * x, 0 * x, x])).sum() ** 2
+
+    np.testing.assert_allclose(jax.jit(jax.grad(jax.grad(value)))(0.3), 8.0, rtol=1e-6)
 
 
 def test_affine_by_hand():
@@ -222,6 +253,10 @@ REFUSED = {
     "affine shape": (lambda: affine([[1.0, 1.0]], [1.0])(jnp.ones(3)), r"got \(3,\)"),
     "empty section": (lambda: box_section([0.0] * 3, 0.1), "no point of the box"),
     "zero normal": (lambda: half_space([0.0, 0.0], 1.0), "a normal whose square"),
+    "no entries": (
+        lambda: projections.box_section(jnp.zeros(0), 0.0, 1.0, 1.0, 0.0),
+        "at least one entry",
+    ),
     "infinite half": (lambda: half_space([1.0, 0.0], INF), "one finite upper"),
     "half shape": (
         lambda: half_space([1.0, 0.0], 1.0)(jnp.ones(3)),

@@ -14,7 +14,6 @@ from scipy.optimize import nnls
 
 import jaxcon as jc
 from jaxcon.layers._polyhedra import half_spaces, polyhedron
-from jaxcon.layers._sets import half_space
 from jaxcon.projections._polyhedron import polyhedron as nearest
 
 INF = np.inf
@@ -287,8 +286,54 @@ def test_half_spaces():
     both = half_spaces(C, upper)(y)
     none = np.zeros((0, 2)), np.zeros(0), C, np.full(2, -INF)
     np.testing.assert_array_equal(both, nearest(y, *none, upper).point)
-    one = half_spaces(C[:1], lambda x: x[:1])(y, upper)
-    np.testing.assert_array_equal(one, half_space(C[0], upper[0])(y))
+    one = half_spaces(C[:1], lambda x: x[:1])
+    # The foot of the perpendicular from 13 to 1, in float32.
+    np.testing.assert_allclose(one(y, upper), y - 12 / 5 * C[0], atol=1e-5)
+    assert one.residual(y, upper) < 1e-5
+    np.testing.assert_array_equal(half_spaces(C[:1], [INF])(y), y)
+
+
+ORIGIN = np.random.default_rng(2).normal(size=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "far"),
+    [
+        # Far from well-conditioned rows, where the rounding of y is larger than the set.
+        (half_spaces(np.diff(np.eye(4), axis=0)[:, 1:], [1.0, 0.5, 2.0]), 1e8),
+        # A cone, most of whose nearest points are its apex, and one on a plane.
+        (half_spaces(ORIGIN, np.zeros(4)), 1.0),
+        (polyhedron([[1.0, 2, -1]], [0.0], np.eye(3), [0.0] * 3, [INF] * 3), 1e6),
+    ],
+)
+def test_certificates_hold_from_far(layer, far):
+    @jax.jit
+    @jax.vmap
+    def beyond(y):
+        z = layer(y)
+        gaps = [
+            (guarantee.tests["value"](lambda y: z, y, y), guarantee.roundings)
+            for guarantee in layer.certificate().guarantees
+        ]
+        eps = jnp.finfo(z.dtype).eps
+        return jnp.max(jnp.stack([g.excess - c * eps * g.size for g, c in gaps]))
+
+    y = far * np.random.default_rng(0).normal(size=(1000, 3))
+    assert beyond(y.astype("float32")).max() <= 0
+
+
+def test_certificates_know_no_units():
+    layer = half_spaces(np.eye(2), [1e-7, 1e-7])
+    (promised,) = layer.certificate().guarantees
+    for z, holds in ((layer(jnp.array([3.0, 5.0])), True), (jnp.full(2, 1e-6), False)):
+        gap = promised.tests["value"](lambda x: x, z, z)
+        assert (gap.excess <= promised.tolerance(z.dtype, gap.size)) == holds
+
+
+def test_integers_and_half_precision_are_widened():
+    layer = polyhedron([[0.5, 0.5]], [0.7], np.eye(2), [-INF] * 2, [0.6, INF])
+    for y in (jnp.array([3, 1]), jnp.array([3.0, 1.0], jnp.float16)):
+        np.testing.assert_allclose(layer(y), [0.6, 0.8], atol=1e-6)  # float32
 
 
 @pytest.mark.parametrize(
@@ -304,6 +349,8 @@ def test_half_spaces():
             "row 0 of A",
         ),
         (lambda: half_spaces(np.ones(3), 1.0), r"C \(p, m\), got \(3,\)"),
+        (lambda: half_spaces([[1.0, 0.0]], [1.0, 2.0]), r"C \(p, m\)"),
+        (lambda: half_spaces([[1.0, 0.0]], 1.0), r"upper \(p,\)"),
     ],
 )
 def test_layers_refuse(build, message):

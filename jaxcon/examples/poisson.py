@@ -242,7 +242,9 @@ def obeying(apply: Apply) -> Apply:
     Returns:
         Of the same kind.
     """
-    ends = layers.dirichlet(lambda x: x[0] * (1 - x[0]), lambda x: x[0])
+    ends = layers.dirichlet(
+        lambda x: x[0] * (1 - x[0]), lambda x: x[0], boundary=jnp.round
+    )
     return ends.wrap(apply)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
-from jaxcon.layers._networks import Apply, Construction, chosen_inputs
+from jaxcon.layers._networks import Apply, Construction, chosen_inputs, floating
 from jaxcon.layers._outputs import evaluated
 
 # The same formula in two programs; a sum and a difference more for slopes.
@@ -55,8 +55,8 @@ def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
     """
     one_each = not isinstance(periods, Mapping)
     by_input = dict(enumerate(periods)) if one_each else dict(periods)
-    if not by_input or not all(period > 0 for period in by_input.values()):
-        raise ValueError(f"periodic needs periods > 0, got {periods}")
+    if not by_input or not all(0 < period < np.inf for period in by_input.values()):
+        raise ValueError(f"periodic needs periods > 0 and finite, got {periods}")
 
     def reduced(x: jax.Array) -> tuple[np.ndarray, jax.Array, jax.Array]:
         """Indices, periods and what is left of these inputs, within [0, P)."""
@@ -131,7 +131,7 @@ def dirichlet(
     distance: Function,
     value: Any,
     *,
-    boundary: Function = lambda x: x,
+    boundary: Function,
 ) -> Construction:
     r"""A network with given values wherever a function is zero.
 
@@ -148,8 +148,8 @@ def dirichlet(
         distance: l, x (d,) -> (), zero on the boundary and nowhere inside.
         value: g, a number or x (d,) -> () or the network's shape, any smooth function
             with the right values on the boundary.
-        boundary: x (d,) -> a point of the boundary (d,), for `check` to look there; it
-            looks at x itself unless given.
+        boundary: x (d,) -> a point of the boundary (d,), for `check` to look there, where
+            rounding lets the distance be exactly zero.
 
     Returns:
         The construction.
@@ -166,7 +166,9 @@ def dirichlet(
     Example:
         >>> import jax
         >>> import jaxcon as jc
-        >>> disc = jc.layers.dirichlet(lambda x: 1 - x @ x, lambda x: x[0])
+        >>> disc = jc.layers.dirichlet(
+        ...     lambda x: 1 - x @ x, lambda x: x[0], boundary=lambda x: x / jnp.sqrt(x @ x)
+        ... )
         >>> network = jc.layers.free(2).then(disc)
         >>> params = network.init(jax.random.key(0))
         >>> print(network.apply(params, jnp.array([0.0, -1.0])))
@@ -240,7 +242,9 @@ def box_boundary(
     ]
     if not np.all(np.isfinite([place for _, place in walls])):
         raise ValueError(f"box_boundary has an infinite face in {low} and {high}")
-    width = np.where(np.isfinite(high - low), high - low, 1.0)
+    width = np.where(np.isfinite(high - low), high - low, 1.0).tolist()
+    # Python's numbers, which widen nothing.
+    first, last = low.tolist(), high.tolist()
 
     def distance(x: jax.Array) -> jax.Array:
         if jnp.shape(x) != low.shape:
@@ -250,8 +254,8 @@ def box_boundary(
             )
         product = jnp.ones((), x.dtype)
         for i, (below, above) in sides.items():
-            product *= (x[i] - low[i]) / width[i] if below else 1.0
-            product *= (high[i] - x[i]) / width[i] if above else 1.0
+            product *= (x[i] - first[i]) / width[i] if below else 1.0
+            product *= (last[i] - x[i]) / width[i] if above else 1.0
             product *= 4.0 if below and above else 1.0
         return product
 
@@ -301,6 +305,7 @@ def initial_value(
         >>> [y.item() for y in jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))]
         [2.0, -1.0]
     """
+    start = float(start)  # as in _face
     begin = _face(index, start)
 
     def wrap(apply: Apply) -> Apply:
@@ -363,6 +368,7 @@ def neumann(
         >>> print(jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))[1])
         0.0
     """
+    lower, upper = float(lower), float(upper)  # as in _face
     if not lower < upper:
         raise ValueError(f"neumann needs lower < upper, got {lower} and {upper}")
     first, last = _face(index, lower), _face(index, upper)
@@ -423,6 +429,7 @@ def mixed(
         >>> print(network.apply(network.init(jax.random.key(0)), jnp.ones(1)))
         5.0
     """
+    dirichlet_at, neumann_at = float(dirichlet_at), float(neumann_at)  # as in _face
     if dirichlet_at == neumann_at:
         raise ValueError(f"mixed needs two ends, got {dirichlet_at} for both")
     first, last = _face(index, dirichlet_at), _face(index, neumann_at)
@@ -480,7 +487,7 @@ def _example(name: str, x: jax.Array) -> jax.Array:
             f"{name} takes one example x of shape (d,), got {jnp.shape(x)}; "
             "use jax.vmap for a batch"
         )
-    return jnp.asarray(x)
+    return floating(x)
 
 
 def _bounds(guarantee: Guarantee) -> Guarantee | None:
@@ -493,6 +500,7 @@ def _bounds(guarantee: Guarantee) -> Guarantee | None:
 
 def _face(index: int, place: float) -> Function:
     """Moves x to where one input has a given value."""
+    place = float(place)  # not of NumPy, whose float64 would widen what it meets
     return lambda x: x.at[index].set(place)
 
 

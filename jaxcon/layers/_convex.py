@@ -17,7 +17,12 @@ from jaxcon.layers._certificates import (
     slope,
     within,
 )
-from jaxcon.layers._networks import Network, checked_input, chosen_inputs
+from jaxcon.layers._networks import (
+    Network,
+    checked_input,
+    chosen_inputs,
+    positive_sizes,
+)
 
 # Blocks of weights that must not be negative: on what has to enter increasingly.
 POSITIVE = {"hidden", "bent and rising", "rising"}
@@ -309,7 +314,7 @@ def _curved_network(
             f"{name} in it too; name inputs {bent[slopes[bent] != 0].tolist()} for one of "
             "the two"
         )
-    _check_width(name, width)
+    _check_sizes(name, width, depth)
     groups = _groups(sign * slopes, bent)
     directions = np.isin(np.arange(inputs), bent)
 
@@ -353,8 +358,9 @@ def _curved_network(
 
 _CAVEAT = (
     "Differences of the value are to rounding of the sums inside it, which are larger than "
-    "the value where they cancel; signs of slopes are exact. Differences along a monotone "
-    "input that is not convex are held to a wide tolerance far from the data."
+    "the value where they cancel; signs of slopes are exact, while sums do not overflow. "
+    "Along a monotone input that is not convex the tolerance of differences is a worst "
+    "case that may exceed f: there the test of slopes decides."
 )
 
 
@@ -383,7 +389,7 @@ def _bounded_network(
         raise ValueError(
             f"{name}: bounds must be finite and lower < upper, got {lower} and {upper}"
         )
-    _check_width(name, width)
+    _check_sizes(name, width, depth)
     inputs = low.size
     slopes = _slope_signs(name, increasing, decreasing, inputs)
     if not slopes.all():
@@ -467,7 +473,8 @@ _BOUNDED_CAVEAT = (
 )
 
 
-def _check_width(name: str, width: int) -> None:
+def _check_sizes(name: str, width: int, depth: int) -> None:
+    positive_sizes(name, width=width, depth=depth)
     if width % 2:
         raise ValueError(
             f"{name}: units come in pairs, the width must be even: {width}"

@@ -1,8 +1,11 @@
 """To flax nnx and back: the only file that imports flax, and only when it is used."""
 
+import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr
 
 from jaxcon.layers._networks import Apply, Network
 
@@ -66,18 +69,26 @@ def module(network: Network, *, rngs: Any) -> Any:
     """
     nnx = _nnx("jc.layers.module")
 
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
+    # An attribute for each array: flax 0.11 has no lists of them, 0.12 no plain ones.
+    names = [
+        re.sub(r"\W+", "_", f"params{keystr(path)}").strip("_") for path, _ in paths
+    ]
+
     class Module(nnx.Module):
         def __init__(self) -> None:
-            leaves, self.structure = jax.tree.flatten(network.init(rngs.params()))
-            self.leaves = nnx.List([nnx.Param(leaf) for leaf in leaves])
+            params = network.init(rngs.params())
+            for name, leaf in zip(names, jax.tree.leaves(params)):
+                setattr(self, name, nnx.Param(leaf))
 
         def _params(self) -> Any:
-            return jax.tree.unflatten(
-                self.structure, [leaf[...] for leaf in self.leaves]
-            )
+            return jax.tree.unflatten(structure, [getattr(self, n)[...] for n in names])
 
         def __call__(self, x: jax.Array) -> jax.Array:
-            params = self._params()
+            params, x = self._params(), jnp.asarray(x)
+            if x.ndim == 0:
+                raise ValueError("module takes x of shape (…, d), got ()")
             if x.ndim == 1:
                 return network.apply(params, x)
             flat = x.reshape(-1, x.shape[-1])

@@ -26,6 +26,9 @@ CAVEAT = (
 )
 
 
+EXACT = 16.0  # eps, of the norm of a weight from `cayley`: division, root, transposes
+
+
 class _Step(NamedTuple):
     """One layer of slope at most one.
 
@@ -290,7 +293,10 @@ def lipschitz(
             return forward(params, x)[1]
 
         def exact() -> Gap:
-            return Gap(constant * (_product_of_norms(by, params) - 1), constant)
+            # Of the weights as they are, in float64: `cayley` leaves a few roundings a
+            # layer, not those of applying it.
+            size = constant * EXACT * depth / inner.roundings
+            return Gap(constant * (_product_of_norms(by, params) - 1), size)
 
         if by != "norms":
             claim = lipschitz_guarantee(

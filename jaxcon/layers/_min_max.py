@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.layers._certificates import Certificate, slope
-from jaxcon.layers._networks import Network, checked_input, chosen_inputs
+from jaxcon.layers._networks import (
+    Network,
+    checked_input,
+    chosen_inputs,
+    positive_sizes,
+)
 
 STEEP = 4.0  # monotone weights are softplus(4 w), which a few hundred steps make steep
 COLDEST = 1e-3  # of temperatures: planes over it must not overflow
@@ -52,7 +57,8 @@ def smooth_monotone(
         A scalar network.
 
     Raises:
-        ValueError: an index is wrong, an input monotone both ways, or none monotone.
+        ValueError: an index is wrong, an input monotone both ways, or none monotone; or a
+            size is below one.
 
     References:
         Sill, Monotonic Networks (1998). Igel, Smooth Min-Max Monotonic Networks (2024).
@@ -75,6 +81,7 @@ def smooth_monotone(
         )
     if not rising + falling:
         raise ValueError("smooth_monotone: no input is monotone; see free")
+    positive_sizes("smooth_monotone", groups=groups, planes=planes)
     signs = np.zeros((inputs, 1, 1))
     signs[list(rising)], signs[list(falling)] = 1.0, -1.0
 

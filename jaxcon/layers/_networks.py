@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcon.layers._certificates import Certificate, Guarantee
 
@@ -131,7 +132,13 @@ def checked_input(name: str, x: jax.Array, inputs: int) -> jax.Array:
             f"{name} takes one example x of shape ({inputs},), got {jnp.shape(x)}; "
             "use jax.vmap for a batch"
         )
-    return jnp.asarray(x)
+    return floating(x)
+
+
+def floating(x: Any) -> jax.Array:
+    """An array of floats: whole numbers would round a layer's constants to theirs."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
 
 
 def chosen_inputs(name: str, word: str, chosen: Any, inputs: int) -> tuple[int, ...]:
@@ -149,7 +156,8 @@ def chosen_inputs(name: str, word: str, chosen: Any, inputs: int) -> tuple[int, 
     Raises:
         ValueError: an index is not one of 0, …, d - 1 or comes twice.
     """
-    indices = (chosen,) if isinstance(chosen, int) else tuple(chosen)
+    single = isinstance(chosen, (int, np.integer))
+    indices = (int(chosen),) if single else tuple(map(int, chosen))
     for index in indices:
         if not 0 <= index < inputs:
             raise ValueError(
@@ -158,6 +166,21 @@ def chosen_inputs(name: str, word: str, chosen: Any, inputs: int) -> tuple[int, 
     if len(set(indices)) < len(indices):
         raise ValueError(f"{name}: {word} names an input twice: {indices}")
     return tuple(sorted(indices))
+
+
+def positive_sizes(name: str, **sizes: int) -> None:
+    """Refuses a network without inputs, outputs, units or layers.
+
+    Args:
+        name: of the network.
+        **sizes: by word.
+
+    Raises:
+        ValueError: a size is below one.
+    """
+    for word, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}: {word} must be at least 1, got {size}")
 
 
 def free(
@@ -176,6 +199,9 @@ def free(
     Returns:
         A network that guarantees nothing.
 
+    Raises:
+        ValueError: a size is below one.
+
     Example:
         >>> import jax
         >>> import jaxcon as jc
@@ -184,7 +210,8 @@ def free(
         >>> bool(0 <= network.apply(params, jax.numpy.ones(2)) <= 1)
         True
     """
-    sizes = [inputs, *[width] * (depth - 1), outputs or 1]
+    sizes = [inputs, *[width] * (depth - 1), 1 if outputs is None else outputs]
+    positive_sizes("free", depth=depth, inputs=inputs, width=width, outputs=sizes[-1])
 
     def init(key: jax.Array) -> Any:
         return [

@@ -21,9 +21,9 @@ from jaxcon.layers._certificates import (
     slope,
     within,
 )
-from jaxcon.layers._networks import Output, output
+from jaxcon.layers._networks import Output, floating, output
 
-# Sigmoid or softplus to four roundings, a width that is rounded itself, product and sum.
+# Sigmoid or softplus to four roundings, the bounds, products and a sum.
 RISING = 8.0
 
 
@@ -66,13 +66,14 @@ def bounded(lower: Any, upper: Any) -> Output:
     """
 
     def function(z: jax.Array, x: Any) -> jax.Array:
-        z = jnp.asarray(z)
+        z = floating(z)
         low = evaluated("bounded", "lower", lower, z, x)
         high = evaluated("bounded", "upper", upper, z, x)
         below, above = jnp.isfinite(low), jnp.isfinite(high)
         # Infinity times zero would be left in the slopes of the cases not taken.
         least, most = jnp.where(below, low, 0), jnp.where(above, high, 0)
-        between = least + (most - least) * jax.nn.sigmoid(z)
+        # Not the width, which may overflow, times a share.
+        between = least * jax.nn.sigmoid(-z) + most * jax.nn.sigmoid(z)
         rising = jnp.where(
             below, least + jax.nn.softplus(z), most - jax.nn.softplus(-z)
         )
@@ -425,7 +426,7 @@ def vector(name: str, y: jax.Array) -> jax.Array:
             f"{name} takes one output y of shape (m,), got {jnp.shape(y)}; "
             "use jax.vmap for a batch"
         )
-    return jnp.asarray(y)
+    return floating(y)
 
 
 def _sums_to_one(sign: str) -> Guarantee:

@@ -10,14 +10,14 @@ import numpy as np
 
 from jaxcon.layers._certificates import Gap, holds
 from jaxcon.layers._networks import Output, output
+from jaxcon.layers._norms import product
 from jaxcon.layers._sets import (
     KEPT,
     TWICE,
-    _at,
-    _nonexpansive,
-    _product,
-    _worst,
-    half_space,
+    as_float,
+    at_input,
+    nonexpansive,
+    worst_row,
 )
 from jaxcon.projections._polyhedron import Projection
 from jaxcon.projections._polyhedron import polyhedron as nearest
@@ -25,7 +25,9 @@ from jaxcon.projections._polyhedron import polyhedron as nearest
 SETTLED = (
     "The inequalities hold to that wherever the active rows were found, which "
     "projections.polyhedron's residual tells: it is large where the set is empty or the "
-    "iterations did not suffice."
+    "iterations did not suffice. Where the machine epsilon of an output is as large as the "
+    "set, the result obeys but is no longer the nearest point; where even its square is, "
+    "it may obey no more."
 )
 
 
@@ -54,8 +56,10 @@ def polyhedron(
         \quad \text{subject to} \quad A z = b(x), \quad l(x) \le C z \le u(x)
 
     Guaranteed: A z = b, and the inequalities wherever the active rows are found, which
-    the layer's ``residual(y, x)`` tells. The search is exact, not the last of many
-    iterates, but no bound on its length is known that is of use; `iterations` bounds it.
+    the layer's ``residual(y, x)`` tells. The search is exact to the rounding of y, not the
+    last of many iterates, but no bound on its length is known that is of use; `iterations`
+    bounds it. An output that is 1 / eps times as large as the set, 1e7 times in float32,
+    still obeys, but at a point that need not be the nearest one.
     Costs p² operations for each of 50 moves of a splitting and p³ / 3 for each change of
     the active rows, often three in all, for each output; what depends on A and C alone is
     done once for a batch, unless they are functions of x.
@@ -71,7 +75,7 @@ def polyhedron(
         C: one row for each inequality, (p, m).
         lower: l (p,), in the units of C y; -inf for none.
         upper: u (p,), likewise; inf for none. Each of these five may be a function of x.
-        iterations: the most changes of the active rows.
+        iterations: the most changes of the active rows, in each of three passes.
 
     Returns:
         Takes and returns (m,); ``.residual(y, x)`` is what it is short of the rules.
@@ -96,10 +100,11 @@ def polyhedron(
     terms = A, b, C, lower, upper
 
     def projection(y: jax.Array, x: Any) -> Projection:
-        y = jnp.asarray(y)
+        y = as_float(y)
+        others = [at_input("polyhedron", term, x, y) for term in terms[1:]]
         # Where it is not a function of x, A's rows are compared as numbers.
-        rows = _at("polyhedron", A, x, y) if callable(A) else np.asarray(A, y.dtype)
-        others = (_at("polyhedron", term, x, y) for term in terms[1:])
+        known = None if callable(A) else np.asarray(A, others[0].dtype)
+        rows = at_input("polyhedron", A, x, y) if known is None else known
         return nearest(y, rows, *others, iterations=iterations)
 
     if not any(map(callable, terms)):
@@ -113,16 +118,20 @@ def polyhedron(
             )
 
     def equations_gap(z: jax.Array, x: jax.Array) -> Gap:
-        rows, right = (_at("polyhedron", term, x, z) for term in (A, b))
-        terms = _product(jnp.abs(rows), jnp.abs(z)) + jnp.abs(right)
-        return _worst(jnp.abs(_product(rows, z) - right), (z.size + 12) * terms)
+        rows, right = (at_input("polyhedron", term, x, z) for term in (A, b))
+        terms = product(jnp.abs(rows), jnp.abs(z)) + jnp.abs(right)
+        return worst_row(jnp.abs(product(rows, z) - right), (z.size + 12) * terms)
 
     def inequalities_gap(z: jax.Array, x: jax.Array) -> Gap:
-        rows, low, high = (_at("polyhedron", term, x, z) for term in (C, lower, upper))
-        values = _product(rows, z)
-        terms = jnp.linalg.norm(rows, axis=1) * jnp.maximum(jnp.linalg.norm(z), 1.0)
+        rows, low, high = (
+            at_input("polyhedron", term, x, z) for term in (C, lower, upper)
+        )
+        values = product(rows, z)
+        size = jnp.linalg.norm(rows, axis=1) * jnp.linalg.norm(z)
+        for bound in (low, high):
+            size = jnp.maximum(size, jnp.where(jnp.isfinite(bound), abs(bound), 0.0))
         excess = jnp.maximum(low - values, values - high)
-        return _worst(excess, (z.size + 10) * terms)
+        return worst_row(excess, (z.size + 10) * size)
 
     # A sum of m products rounds by at most m/2 eps of its terms: the last correction's
     # and the test's. Four for the entries, their correction and the right-hand side, four
@@ -135,26 +144,27 @@ def polyhedron(
         constant=(A, b),
     )
     # The search is over where no row is out by more than 4 eps of |C row| times the norms
-    # of what it starts from, both |z| the second time; two for the last move. Its values
-    # round by m/2 eps, and so do the test's.
+    # of what it starts from, both |z| the third time; two for the last move. Its values
+    # round by m/2 eps, and so do the test's. Where z is zero and the bounds are too, the
+    # projection returns zero itself, not what rounding leaves of y.
     inequalities = holds(
         "l <= C f(x) <= u",
         inequalities_gap,
         roundings=1.0 + TWICE * any(map(callable, terms)),
-        size="m + 10 times |C row| max(|z|, 1)",
+        size="m + 10 times |C row| |z| or the row's bounds",
         constant=(C, lower, upper),
     )
     made = output(
         lambda y, x: projection(y, x).point,
         *([equations] if callable(b) or np.size(b) else []),
         inequalities,
-        carry=_nonexpansive(*terms),
+        carry=nonexpansive(*terms),
         caveat=f"{SETTLED} {KEPT}",
     )
     return Polyhedron(**vars(made), projection=projection)
 
 
-def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Output:
+def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Polyhedron:
     r"""The nearest output at which several linear inequalities hold.
 
     .. math::
@@ -162,16 +172,17 @@ def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Output:
         \quad \text{subject to} \quad C z \le u(x)
 
     Guaranteed, costs: as `polyhedron`, which it is without equations and lower bounds.
-    One row has a closed form, which is `half_space`; a few rows that are far from
-    parallel are cheaper by `oblique_correction`, which is no nearest point.
+    For one row choose `half_space`, its closed form; a few rows that are far from parallel
+    are cheaper by `oblique_correction`, which is no nearest point.
 
     Args:
         C: one row for each inequality, (p, m).
-        upper: u (p,), in the units of C y; or a function of x that returns them.
-        iterations: the most changes of the active rows.
+        upper: u (p,), in the units of C y, inf for none; or a function of x that returns
+            them.
+        iterations: the most changes of the active rows, in each of three passes.
 
     Returns:
-        Takes and returns (m,).
+        Takes and returns (m,); ``.residual(y, x)`` is what it is short of the rules.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -191,13 +202,5 @@ def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Output:
     if C.ndim != 2:
         raise ValueError(f"half_spaces needs C (p, m), got {C.shape}")
     p, m = C.shape
-    if p == 1:
-        only = _first(upper)
-        return half_space(C[0], only)
     nothing = np.zeros((0, m)), np.zeros(0)
     return polyhedron(*nothing, C, np.full(p, -np.inf), upper, iterations=iterations)
-
-
-def _first(upper: Any) -> Any:
-    """The first of several bounds, or a function of x that returns it."""
-    return (lambda x: upper(x)[0]) if callable(upper) else np.asarray(upper)[0]

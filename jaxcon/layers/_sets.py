@@ -18,6 +18,7 @@ from optax.projections import projection_halfspace
 from jaxcon import projections
 from jaxcon.layers._certificates import Function, Gap, Guarantee, Test, holds, within
 from jaxcon.layers._networks import Output, output
+from jaxcon.layers._norms import product
 
 # What a function of x returns may round differently each time that it is compiled.
 TWICE = 4.0
@@ -62,14 +63,16 @@ def affine(A: Any, b: Any) -> Output:
         projections.affine(np.zeros(A.shape[1]), A, np.zeros(A.shape[0]))
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        right = _at("affine", b, x, y)
+        y = as_float(y)
+        right = at_input("affine", b, x, y)
         return projections.affine(y, jnp.asarray(A, right.dtype), right)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
-        right, rows = _at("affine", b, x, z), jnp.asarray(A, z.dtype)
-        return _worst(
-            jnp.abs(_product(rows, z) - right),
-            _product(jnp.abs(rows), jnp.abs(z)) + jnp.abs(right),
+        right = at_input("affine", b, x, z)
+        rows = jnp.asarray(A, right.dtype)
+        return worst_row(
+            jnp.abs(product(rows, z) - right),
+            product(jnp.abs(rows), jnp.abs(z)) + jnp.abs(right),
         )
 
     # A sum of m products rounds by at most m/2 eps of its terms: the last correction's
@@ -81,7 +84,7 @@ def affine(A: Any, b: Any) -> Output:
         size="each equation's terms",
         constant=(A, b),
     )
-    return output(function, equations, carry=_nonexpansive(b), caveat=f"{FAR} {KEPT}")
+    return output(function, equations, carry=nonexpansive(b), caveat=f"{FAR} {KEPT}")
 
 
 def box_section(lower: Any, upper: Any, weights: Any = 1.0, total: Any = 1.0) -> Output:
@@ -126,11 +129,12 @@ def box_section(lower: Any, upper: Any, weights: Any = 1.0, total: Any = 1.0) ->
             projections.box_section(np.zeros(shapes[0]), *known)
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        given = (_at("box_section", term, x, y) for term in terms)
+        y = as_float(y)
+        given = (at_input("box_section", term, x, y) for term in terms)
         return projections.box_section(y, *given)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
-        w, s = (_at("box_section", term, x, z) for term in (weights, total))
+        w, s = (at_input("box_section", term, x, z) for term in (weights, total))
         w = jnp.broadcast_to(w, z.shape)
         size = jnp.sum(jnp.abs(w * z)) + jnp.abs(s)
         return Gap(jnp.abs(jnp.sum(w * z) - s), z.size * size)
@@ -145,7 +149,7 @@ def box_section(lower: Any, upper: Any, weights: Any = 1.0, total: Any = 1.0) ->
         constant=(weights, total),
     )
     bounds = within(lower, upper, roundings=TWICE * varies)
-    return output(function, bounds, sums, carry=_nonexpansive(*terms), caveat=KEPT)
+    return output(function, bounds, sums, carry=nonexpansive(*terms), caveat=KEPT)
 
 
 def half_space(a: Any, upper: Any) -> Output:
@@ -193,7 +197,10 @@ def half_space(a: Any, upper: Any) -> Output:
         raise ValueError(f"half_space needs one finite upper, got {upper}")
 
     def terms(z: jax.Array, x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        normal, bound = (_at("half_space", term, x, z) for term in (a, upper))
+        # In the output's own dtype: the margin is of its rounding.
+        normal, bound = (
+            at_input("half_space", term, x, z).astype(z.dtype) for term in (a, upper)
+        )
         if normal.shape != z.shape or bound.shape != ():
             raise ValueError(
                 "half_space needs a of the shape of the output and one upper, got "
@@ -202,7 +209,7 @@ def half_space(a: Any, upper: Any) -> Output:
         return normal, bound, jnp.sum(jnp.abs(normal * z)) + jnp.abs(bound)
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = jnp.asarray(y)
+        y = as_float(y)
         normal, bound, far = terms(y, x)
         # Once more: the rounding of a long first move would be large beside its end.
         near = projection_halfspace(y, normal, bound)
@@ -225,7 +232,7 @@ def half_space(a: Any, upper: Any) -> Output:
         size="the inequality's terms",
         constant=(a, upper),
     )
-    return output(function, below, carry=_nonexpansive(a, upper), caveat=KEPT)
+    return output(function, below, carry=nonexpansive(a, upper), caveat=KEPT)
 
 
 def second_order_cone() -> Output:
@@ -281,7 +288,7 @@ def second_order_cone() -> Output:
     inside = holds(
         "|axes of f(x)| <= its height", gap, roundings=3.0, size="m times the height"
     )
-    return output(function, inside, carry=_nonexpansive(), caveat=KEPT)
+    return output(function, inside, carry=nonexpansive(), caveat=KEPT)
 
 
 def spectral_ball(shape: tuple[int, int], radius: Any) -> Output:
@@ -322,17 +329,17 @@ def spectral_ball(shape: tuple[int, int], radius: Any) -> Output:
         projections.spectral_ball(np.zeros(shape), radius)
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = jnp.asarray(y)
+        y = as_float(y)
         if y.shape not in (shape, (shape[0] * shape[1],)):
             raise ValueError(
                 f"spectral_ball makes {shape} of {shape[0] * shape[1]} outputs, got "
                 f"{y.shape}"
             )
-        bound = _at("spectral_ball", radius, x, y)
+        bound = at_input("spectral_ball", radius, x, y)
         return projections.spectral_ball(y.reshape(shape), bound)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
-        bound = _at("spectral_ball", radius, x, z)
+        bound = at_input("spectral_ball", radius, x, z)
         largest = jnp.linalg.svd(z, compute_uv=False)[0]
         return Gap(largest - bound, jnp.maximum(largest, bound))
 
@@ -347,7 +354,7 @@ def spectral_ball(shape: tuple[int, int], radius: Any) -> Output:
         size="the radius",
         constant=radius,
     )
-    return output(function, inside, carry=_nonexpansive(radius), caveat=KEPT)
+    return output(function, inside, carry=nonexpansive(radius), caveat=KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -434,13 +441,13 @@ def oblique_correction(
             )
 
     def at(x: Any, y: jax.Array) -> list[jax.Array]:
-        return [_at("oblique_correction", term, x, y) for term in terms]
+        return [at_input("oblique_correction", term, x, y) for term in terms]
 
     def condition(x: Any = None) -> jax.Array:
-        return _condition(jnp, _at("oblique_correction", A, x, jnp.zeros(())))
+        return _condition(jnp, at_input("oblique_correction", A, x, jnp.zeros(())))
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = jnp.asarray(y)
+        y = as_float(y)
         rows, low, high = at(x, y)
         k, m = len(low), y.size
         if (y.shape, rows.shape, low.shape, high.shape) != ((m,), (k, m), (k,), (k,)):
@@ -450,15 +457,15 @@ def oblique_correction(
             )
         # The nearest point at which each row has the nearest value allowed: rows are
         # independent, so that one exists, and those that obey keep their values.
-        held = jnp.clip(_product(rows, y), low, high)
+        held = jnp.clip(product(rows, y), low, high)
         return projections.affine(y, rows, jnp.where(low <= high, held, jnp.nan))
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
         rows, low, high = at(x, z)
-        sums = _product(rows, z)
+        sums = product(rows, z)
         size = jnp.linalg.norm(rows, axis=1) * jnp.linalg.norm(z)
         excess = jnp.maximum(low - sums, sums - high)
-        return _worst(excess, z.size * condition(x) * size)
+        return worst_row(excess, z.size * condition(x) * size)
 
     # As for `affine`. The solve errs by the condition number times as much, but squared:
     # only the second of two corrections counts, so once covers moves far beyond z.
@@ -473,20 +480,23 @@ def oblique_correction(
     return ObliqueCorrection(**vars(made), condition=condition)
 
 
-def _at(layer: str, parameter: Any, x: Any, y: jax.Array) -> jax.Array:
-    """A parameter of a layer at x, in y's dtype."""
+def at_input(layer: str, parameter: Any, x: Any, y: jax.Array) -> jax.Array:
+    """A parameter of a layer at x, in y's dtype or in float32 where that is narrower.
+
+    The projections compute no narrower, so what they promise is about such parameters.
+    """
     if callable(parameter):
         if x is None:
             raise ValueError(
                 f"{layer} depends on the network's input here: call it as layer(y, x)"
             )
         parameter = parameter(x)
-    return jnp.asarray(parameter, y.dtype)
+    return jnp.asarray(parameter, jnp.result_type(y.dtype, jnp.float32))
 
 
-def _product(A: jax.Array, y: jax.Array) -> jax.Array:
-    """A y, in full precision on accelerators too."""
-    return jnp.matmul(A, y, precision="highest")
+def as_float(y: Any) -> jax.Array:
+    """y, in the default float where it is of integers: its dtype is the parameters'."""
+    return jnp.asarray(y, jnp.result_type(y, float))
 
 
 def _condition(xp: Any, A: Any) -> Any:
@@ -501,14 +511,14 @@ def _condition(xp: Any, A: Any) -> Any:
     return xp.where(values[-1] > 0, values[0] / least, xp.inf)
 
 
-def _worst(excess: jax.Array, size: jax.Array) -> Gap:
+def worst_row(excess: jax.Array, size: jax.Array) -> Gap:
     """Of several gaps the one that is largest for its size."""
     tiny = jnp.finfo(size.dtype).tiny
     worst = jnp.argmax(excess / (size + tiny))  # which takes NaN for the largest
     return Gap(excess[worst], size[worst])
 
 
-def _nonexpansive(*parameters: Any) -> Callable[[Guarantee], Guarantee | None]:
+def nonexpansive(*parameters: Any) -> Callable[[Guarantee], Guarantee | None]:
     """What the nearest point of a convex set keeps, if it is the same set for all x.
 
     Two nearest points are no farther apart than the two outputs were.

@@ -80,8 +80,8 @@ def gaussian(sigma: float) -> Output:
         >>> [f"{y:.3f}" for y in bump]
         ['0.054', '0.242', '0.399', '0.242', '0.054']
     """
-    if not sigma > 0:
-        raise ValueError(f"gaussian needs sigma > 0, got {sigma}")
+    if not 0 < sigma < np.inf:
+        raise ValueError(f"gaussian needs sigma > 0 and finite, got {sigma}")
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-np.square(np.arange(-reach, reach + 1) / sigma) / 2)
     return _smoothing("gaussian", weights / weights.sum())

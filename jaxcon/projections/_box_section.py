@@ -37,9 +37,9 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
         Shape (m,), in float32 or wider.
 
     Raises:
-        ValueError: the shapes do not fit, or no point of the box has that sum. Where
-            bounds, weights or total are traced and their values are not known, the
-            result is NaN instead.
+        ValueError: the shapes do not fit, y is empty, or no point of the box has that
+            sum. Where bounds, weights or total are traced and their values are not
+            known, the result is NaN instead.
 
     References:
         Brucker, An O(n) algorithm for quadratic knapsack problems (1984).
@@ -50,6 +50,8 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
         [1.  0.5 0. ]
     """
     m = jnp.size(y)
+    if m == 0:
+        raise ValueError("box_section needs at least one entry, got none")
     sides = {"lower": lower, "upper": upper, "weights": weights}
     fits = all(jnp.shape(side) in ((), (m,)) for side in sides.values())
     if jnp.shape(y) != (m,) or not fits or jnp.shape(total) != ():

@@ -16,8 +16,10 @@ _product = partial(jnp.matmul, precision="highest")
 # found, not what is found.
 _PENALTY, _RELAXATION, _MOVES = 10.0, 1.7, 50
 
-# The changes spent on what rounding left of the first projection.
-_MORE = 4
+# The rounding of a long first move may be large beside a small point, so that is
+# projected again. Three passes leave no more than the point's own rounding, up to a move
+# 1 / eps^2 times as long.
+_PASSES = 3
 
 
 class Projection(NamedTuple):
@@ -44,20 +46,26 @@ def polyhedron(
 
     Fifty moves of Douglas-Rachford splitting guess which rows of C are active; an active
     set method of the dual makes the guess right, one row at a time; the point is then the
-    projection onto the active rows, a linear system. So it is exact, not the last of many
-    iterates, and differentiating that system gives the derivative of P in all six
-    arguments: no iteration is unrolled. The derivative in y is the projection onto the
-    null space of A and of the active rows. Where two faces meet P has a kink, and the
-    derivative is that of one of them.
+    projection onto the active rows, a linear system. So it is exact to the rounding of y,
+    not the last of many iterates, and differentiating that system gives the derivative of
+    P in all six arguments: no iteration is unrolled. The derivative in y is the projection
+    onto the null space of A and of the active rows. Where two faces meet P has a kink, and
+    the derivative is that of one of them.
 
     Where the active rows were found, each inequality holds to :math:`m + 10` machine
-    epsilons of its largest possible terms, :math:`\|C_i\| \max(\|P(y)\|, 1)`; the equations
-    hold to rounding always. The residual tells: it is large where the set is empty, where
-    more than `iterations` changes would have been needed, and where rows are too nearly
-    dependent for the precision. They are compared through their products, which square
-    their condition number: two rows are told apart from an angle of
-    :math:`2 \sqrt{p \epsilon}` on (p = 50: 5e-3 in float32, 2e-7 in float64), and second
-    differences over 40 points leave 3e-3 in float32. Use float64 for such rows.
+    epsilons of its terms, :math:`\max(\|C_i\| \|P(y)\|, |l_i|, |u_i|)` over its finite
+    bounds, though the rounding of y may be far larger: what that leaves is projected
+    again. The equations hold to rounding always. Where :math:`\epsilon \|y\|` reaches the
+    size of the set, the point still obeys, but another may be nearer; where
+    :math:`\epsilon^2 \|y\|` does, it may obey no more. What rounding makes of a nearest
+    point that is zero, as a cone's apex, is replaced by zero.
+
+    The residual tells: it is large where the set is empty, where more than `iterations`
+    changes would have been needed, and where rows are too nearly dependent for the
+    precision. They are compared through their products, which square their condition
+    number: two rows are told apart from an angle of :math:`2 \sqrt{p \epsilon}` on
+    (p = 50: 5e-3 in float32, 2e-7 in float64), and second differences over 40 points leave
+    3e-3 in float32. Use float64 for such rows.
 
     The cost: p² m operations, shared by a batch whose A and C are not batched, and for
     each y 50 p² of the splitting and p³ / 3 for every change, often two or three in all.
@@ -71,7 +79,7 @@ def polyhedron(
         C: one row for each inequality, (p, m), p >= 1.
         lower: l (p,), in the units of C y; -inf for none.
         upper: u (p,), likewise; inf for none.
-        iterations: the most changes of the active rows.
+        iterations: the most changes of the active rows, in each of three passes.
 
     Returns:
         A `Projection`, in float32 or wider.
@@ -119,26 +127,29 @@ def polyhedron(
     values = _product(rows.unit, start)
     side = _split(fixed, jax.lax.stop_gradient(values))
 
-    def project(carry: Any, most: jax.Array) -> tuple[Any, jax.Array]:
+    def project(carry: Any, _: Any) -> tuple[Any, Any]:
         y, start, side = carry
         values = _product(fixed.unit, start)
         size = jnp.linalg.norm(y) + jnp.linalg.norm(start)
-        found = _search(fixed, values, side, size, most)
+        found = _search(fixed, values, side, size, iterations)
         point = start - _product(fixed.free.T, found.multipliers)
         start = onto_equations(point)
-        return (point, start, fixed.side(_product(fixed.unit, start))), found.side
+        side = _violated(fixed, _product(fixed.unit, start))
+        return (point, start, side), (found.side, point)
 
-    # Twice: the rounding of a long first move may be large beside a small point. The
-    # second one changes no derivative.
-    (found, _, _), sides = jax.lax.scan(
-        project,
-        jax.lax.stop_gradient((y, start, side)),
-        jnp.array([iterations, _MORE]),
-    )
+    # The later passes change no derivative.
+    before = jax.lax.stop_gradient((y, start, side))
+    (found, _, _), (sides, points) = jax.lax.scan(project, before, length=_PASSES)
+    # Where the last pass still shrank the point, zero is all that y tells of it.
+    length, last, far = map(jnp.linalg.norm, (found, points[-2], before[0]))
+    noise = (length < 0.99 * last) & (length <= jnp.finfo(dtype).eps * far)
+    obeys = jnp.all(b == 0) & jnp.all((lower <= 0) & (upper >= 0))
+    found = jnp.where(noise & obeys, 0.0, found)
     factor = _factor(fixed, sides[0])
     multipliers = _multipliers(rows, values, sides[0], factor)
     point = start - _product(rows.free.T, multipliers)
-    point += jax.lax.stop_gradient(found - point)
+    # The difference is zero. Added to `point`, which rounds as y does, found would too.
+    point = jax.lax.stop_gradient(found) + (point - jax.lax.stop_gradient(point))
     equations = jnp.abs(_product(A, point) - b)
     values = _product(C, point)
     inequalities = jnp.maximum(lower - values, values - upper)
@@ -215,13 +226,17 @@ def _split(rows: _Rows, values: jax.Array) -> jax.Array:
         wanted = 2 * inside - t
         return t + _RELAXATION * (values + _product(reached, wanted - values) - inside)
 
-    t = jax.lax.fori_loop(0, _MOVES, move, values)
-    # Rows that depend on others of larger multipliers are of no use.
-    order = jnp.argsort(-rows.excess(t))
-    side = rows.side(t)[order]
+    return _violated(rows, jax.lax.fori_loop(0, _MOVES, move, values))
+
+
+def _violated(rows: _Rows, values: jax.Array) -> jax.Array:
+    """The side at which values (p,) are out of their bounds, of independent rows, (p,)."""
+    # Rows that depend on others that are farther out are of no use.
+    order = jnp.argsort(-rows.excess(values))
+    side = rows.side(values)[order]
     sorted_rows = rows._replace(gram=rows.gram[order][:, order])
     pivots = jnp.diagonal(_factor(sorted_rows, side)) ** 2
-    side = jnp.where(_dependent(pivots, p), 0.0, side)
+    side = jnp.where(_dependent(pivots, len(side)), 0.0, side)
     return jnp.zeros_like(side).at[order].set(side)
 
 
@@ -236,7 +251,8 @@ def _factor(rows: _Rows, side: jax.Array) -> jax.Array:
 
 def _dependent(left: jax.Array, p: int) -> jax.Array:
     """Whether that is all that other rows leave of a row's squared length of one."""
-    return left <= 4 * p * jnp.finfo(left.dtype).eps
+    # Also where rounding broke the factor off: all of it is NaN then.
+    return ~(left > 4 * p * jnp.finfo(left.dtype).eps)
 
 
 def _multipliers(

@@ -15,8 +15,9 @@ def spectral_ball(W: Any, radius: Any) -> jax.Array:
 
     The derivative is that of the matrix function, in divided differences, not the
     derivative of U and V, which does not exist where singular values repeat: it is finite
-    at repeated and at zero singular values. A second derivative needs distinct ones.
-    The cost is one singular value decomposition.
+    at repeated and at zero singular values. In the ball, where P changes nothing, so are
+    the second ones; outside they need distinct singular values. The cost is one singular
+    value decomposition.
 
     Args:
         W: what is projected, (m, n).
@@ -66,7 +67,14 @@ def _clipped(W: jax.Array, radius: jax.Array) -> jax.Array:
 @_clipped.defjvp
 def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (W, radius), (dW, dradius) = primals, tangents
-    u, s, vt = jnp.linalg.svd(W, full_matrices=False)
+    nearest = _clipped(W, radius)
+    inside = jnp.all(nearest == W)
+    # Singular values that repeat have no slopes, which would reach all of it as NaN.
+    distinct = jnp.zeros_like(W)
+    distinct = jnp.fill_diagonal(
+        distinct, jnp.arange(1, min(W.shape) + 1), inplace=False
+    )
+    u, s, vt = jnp.linalg.svd(jnp.where(inside, distinct, W), full_matrices=False)
     clipped, over = jnp.minimum(s, radius), s > radius
     core = _product(u.T, dW, vt.T)
     first, second = s[:, None], s[None, :]
@@ -89,4 +97,4 @@ def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
         + _product(u, ratio[:, None] * right)
         + dradius * _product(u * over[None, :], vt)
     )
-    return _clipped(W, radius), tangent
+    return nearest, jnp.where(inside, dW, tangent)
