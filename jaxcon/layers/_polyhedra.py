@@ -93,9 +93,9 @@ def polyhedron(
         >>> import jaxcon as jc
         >>> A, C = jnp.ones((1, 3)), jnp.array([[1.0, -1.0, 0.0]])
         >>> shares = jc.layers.polyhedron(A, lambda x: x[:1], C, [0.0], [0.5])
-        >>> y, x = jnp.array([3.0, 1.0, 0.0]), jnp.array([4.0])
-        >>> print(shares(y, x), shares.residual(y, x))
-        [2.25 1.75 0.  ] 0.0
+        >>> y, x = jnp.array([4.0, 2.0, 3.0]), jnp.array([6.0])
+        >>> print([f"{z:.3f}" for z in shares(y, x)], shares.residual(y, x) < 1e-5)
+        ['2.250', '1.750', '2.000'] True
     """
     terms = A, b, C, lower, upper
 
