@@ -620,6 +620,14 @@ ALL_OPERATORS_CASES = (
     "recurrence from the inputs",
 )
 SLOW_CASES = (
+    "attention",
+    "exponentials",
+    "hypot, logaddexp",
+    "prod",
+    "switch",
+    "cumsum",
+    "map",
+    "siren",
     "cholesky",
     "solve",
     "layer norm",

@@ -249,24 +249,29 @@ def trained(case, steps=300):
 
 
 all_cases = pytest.mark.parametrize("name", CASES)
-# Compiled in seconds, and like another one.
-LIKE_ANOTHER = (
-    "bounded below",
-    "half_spaces",
-    "lipschitz, sandwich, outputs",
-    "convex in one",
-    "convex, increasing",
-    "convex, positive",
-    "strongly convex",
-    "bounded_concave",
-    "divergence_free, three",
+# One of each kind; the others are compiled in a second or more each.
+BY_DEFAULT = (
+    "bounded",
+    "simplex",
+    "ordered",
+    "learned_smoothing",
+    "periodic",
+    "box_boundary",
+    "neumann",
+    "affine",
+    "half_space",
+    "lipschitz, norms",
+    "monotone",
+    "smooth_monotone",
+    "convex",
+    "gradient_field",
 )
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in LIKE_ANOTHER else ())
+        pytest.param(name, marks=() if name in BY_DEFAULT else pytest.mark.slow)
         for name in CASES
     ],
 )

@@ -365,9 +365,8 @@ DEFECTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["a hundredth", *[pytest.param(n, marks=pytest.mark.slow) for n in DEFECTS]]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DEFECTS)
 def test_check_finds_the_planted_defects(name):
     layer, (defect, holds) = rising(), DEFECTS[name]
     draw = partial(jc.points.uniform, lower=[-2.0, -2.0], upper=[2.0, 2.0])
