@@ -23,6 +23,7 @@ from jaxcon.layers._networks import (
     chosen_inputs,
     positive_sizes,
 )
+from jaxcon.layers._norms import product
 
 # Blocks of weights that must not be negative: on what has to enter increasingly.
 POSITIVE = {"hidden", "bent and rising", "rising"}
@@ -285,8 +286,6 @@ _VALUES = _Rules(_same, _soft_maximum, jax.nn.softplus)
 _SIZES = _Rules(jnp.abs, lambda y: jnp.max(_pairs(y), 1) + LOG3, lambda y: y + LOG3)
 # No derivative of an activation, of first or second order, is larger than one in size.
 _CURVATURES = _SIZES._replace(bend=_unit_curvature)
-
-_dot = partial(jnp.matmul, precision="highest")
 
 
 def _curved_network(
@@ -579,7 +578,7 @@ def _sum(layer: Any, signals: dict[str, jax.Array], rules: _Rules) -> jax.Array:
             weights = jax.nn.softplus(STEEP * weights) / len(weights)
         else:
             weights = rules.size(weights)
-        total = total + _dot(signals[name], weights)
+        total = total + product(signals[name], weights)
     return total
 
 
