@@ -282,7 +282,7 @@ def _ascend(
         # A kink's NaN gradient must not send the point, and so the value, to NaN.
         return values, jnp.where(jnp.isfinite(gradients), gradients, 0)
 
-    def step(climb: _Climb, _) -> tuple[_Climb, None]:
+    def step(climb: _Climb, number: jax.Array) -> tuple[_Climb, None]:
         slope = climb.gradients * width
         outward = ((climb.points >= upper) & (slope > 0)) | (
             (climb.points <= lower) & (slope < 0)
@@ -293,17 +293,22 @@ def _ascend(
         values, gradients = evaluate(moved)
         accept = (values > climb.values) | jnp.isnan(values)
         accept = accept & ~jnp.isnan(climb.values)  # a NaN once seen is kept
+        start = number == 0
+        accept = accept | start
         chosen = accept[:, None]
         return _Climb(
             jnp.where(chosen, moved, climb.points),
             jnp.where(accept, values, climb.values),
             jnp.where(chosen, gradients, climb.gradients),
-            climb.radius * jnp.where(accept, 1.5, 0.5),
+            climb.radius * jnp.where(start, 1.0, jnp.where(accept, 1.5, 0.5)),
         ), None
 
-    values, gradients = evaluate(starts)
-    first = _Climb(starts, values, gradients, jnp.full(len(starts), radius))
-    last, _ = jax.lax.scan(step, first, length=steps)
+    # The starts are evaluated by a step of length zero: the residual and its gradient
+    # take long to compile, and so they are compiled once.
+    nowhere = jnp.full(len(starts), -jnp.inf, starts.dtype)
+    radii = jnp.full(len(starts), radius, starts.dtype)
+    first = _Climb(starts, nowhere, jnp.zeros_like(starts), radii)
+    last, _ = jax.lax.scan(step, first, jnp.arange(steps + 1))
     return last.points, last.values
 
 

@@ -110,7 +110,8 @@ def test_bounds_must_fit():
     with pytest.raises(ValueError, match=r"lower has shape \(3,\), the output \(2,\)"):
         layers.bounded(np.zeros(3), 1.0)(jnp.zeros(2))
     with pytest.raises(
-        ValueError, match=r"upper is a function of x: call layer\(y, x\)"
+        ValueError,
+        match=r"upper depends on the network's input: call it as layer\(y, x\)",
     ):
         layers.bounded(0.0, lambda x: x[0])(jnp.zeros(()))
 

@@ -90,7 +90,7 @@ def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
         along = along.at[np.arange(len(chosen)), chosen].set(period)
         turns = jax.vmap(lambda tangent: jax.jvp(f, (x,), (tangent,))[1])(along)
         one, two = f(x), f(other)
-        # A place within the period is rounded to eps of it.
+        # Where the compiler makes the angle twice, the two may differ by eps of a turn.
         size = jnp.max(jnp.abs(one)) + jnp.max(jnp.abs(two)) + jnp.sum(jnp.abs(turns))
         return Gap(jnp.max(jnp.abs(one - two)), size)
 

@@ -1,14 +1,14 @@
 """Convex by construction: networks whose Hessian has no eigenvalue below zero."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon.layers import _convex_network as network
 from jaxcon.layers._certificates import (
     Certificate,
     Function,
@@ -23,15 +23,8 @@ from jaxcon.layers._networks import (
     chosen_inputs,
     positive_sizes,
 )
-from jaxcon.layers._norms import product
 
-# Blocks of weights that must not be negative: on what has to enter increasingly.
-POSITIVE = {"hidden", "bent and rising", "rising"}
-STEEP = (
-    8.0  # positive weights are softplus(8 w) / n: in Adam's steps as fast as free ones
-)
 FLOOR = 1e-3  # of the rise of a bounded network before it is scaled to one
-LOG3 = float(np.log(3.0))
 
 
 def convex(
@@ -243,51 +236,6 @@ def bounded_concave(
     return _bounded_network(*about, increasing, decreasing, width, depth)
 
 
-class _Groups(NamedTuple):
-    """How each input enters: indices of the groups, and signs that make all rise."""
-
-    bent: tuple[int, ...]  # convex
-    bent_and_rising: tuple[int, ...]
-    rising: tuple[int, ...]  # increasing, not convex
-    free: tuple[int, ...]
-    signs: np.ndarray  # (d,)
-
-
-class _Rules(NamedTuple):
-    """What the network is evaluated with: numbers themselves, or bounds of their size."""
-
-    size: Function  # of a free weight or bias
-    bend: Function  # the activation
-    gate: Function  # softplus
-
-
-def _same(y: jax.Array) -> jax.Array:
-    return y
-
-
-def _pairs(y: jax.Array) -> jax.Array:
-    return y.reshape(-1, 2)
-
-
-def _soft_maximum(y: jax.Array) -> jax.Array:
-    """Of zero and of each pair, (n,) -> (n / 2,)."""
-    return jax.nn.softplus(jax.nn.logsumexp(_pairs(y), axis=1))
-
-
-def _unit_curvature(y: jax.Array) -> jax.Array:
-    """Sums of pairs, with first and second derivatives one at every y."""
-    moved = y - jax.lax.stop_gradient(y)
-    return jnp.sum(_pairs(y + moved**2 / 2), 1) + LOG3
-
-
-_VALUES = _Rules(_same, _soft_maximum, jax.nn.softplus)
-# The activations stretch no error and exceed their largest argument by log 3 at most: so
-# errors are those of the positive sums and products made here, eps each, added up.
-_SIZES = _Rules(jnp.abs, lambda y: jnp.max(_pairs(y), 1) + LOG3, lambda y: y + LOG3)
-# No derivative of an activation, of first or second order, is larger than one in size.
-_CURVATURES = _SIZES._replace(bend=_unit_curvature)
-
-
 def _curved_network(
     name: str,
     sign: int,
@@ -314,7 +262,7 @@ def _curved_network(
             "the two"
         )
     _check_sizes(name, width, depth)
-    groups = _groups(sign * slopes, bent)
+    groups = network.grouped(sign * slopes, bent)
     directions = np.isin(np.arange(inputs), bent)
 
     def turned(x: jax.Array) -> jax.Array:
@@ -322,19 +270,22 @@ def _curved_network(
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
         x = checked_input(name, x, inputs)
-        y = _evaluate(params, turned(x), groups)
+        y = network.evaluate(params, turned(x), groups)
         return sign * (y + strong / 2 * jnp.sum(x[bent] ** 2))
 
     def certificate(params: Any) -> Certificate:
-        def magnitude(x: jax.Array, others: _Rules = _VALUES) -> jax.Array:
+        def magnitude(
+            x: jax.Array, others: network.Rules = network.VALUES
+        ) -> jax.Array:
             square = strong / 2 * jnp.sum(x[bent] ** 2)
-            return _evaluate(params, turned(x), groups, _SIZES, others) + square
+            rules = network.SIZES, others
+            return network.evaluate(params, turned(x), groups, *rules) + square
 
         def curvature_size(x: jax.Array) -> jax.Array:
             along = jnp.asarray(directions, x.dtype)
-            return _curvature(params, groups, along, turned(x)) + strong
+            return network.curvature(params, groups, along, turned(x)) + strong
 
-        along_bent, anyhow = _roundings(groups, width, depth)
+        along_bent, anyhow = network.roundings(groups, width, depth)
         curve = curved(
             bent.tolist(),
             sign,
@@ -346,12 +297,14 @@ def _curved_network(
         if strong:
             guarantees.append(_strengthened(curve, sign, strong, bent))
         guarantees += _monotonicity(slopes, bent, along_bent, magnitude)
-        wide = partial(magnitude, others=_SIZES)
+        wide = partial(magnitude, others=network.SIZES)
         guarantees += _monotonicity(slopes, groups.rising, anyhow, wide)
         return Certificate(tuple(guarantees), _CAVEAT)
 
     return Network(
-        partial(_init, groups=groups, width=width, depth=depth), apply, certificate
+        partial(network.init, groups=groups, width=width, depth=depth),
+        apply,
+        certificate,
     )
 
 
@@ -396,13 +349,15 @@ def _bounded_network(
             f"{name}: input {np.argmin(np.abs(slopes))} is neither increasing nor "
             "decreasing; only a constant is convex, bounded by its corners' values and free"
         )
-    groups = _groups(sign * slopes, np.arange(inputs))
+    groups = network.grouped(sign * slopes, np.arange(inputs))
     ascent = sign * slopes  # of r
     start, scale = np.where(ascent > 0, low, high), ascent / (high - low)
     span = upper - lower
 
     def rise(params: Any, place: jax.Array) -> jax.Array:
-        return _evaluate(params["convex"], place, groups) + FLOOR * jnp.mean(place)
+        return network.evaluate(params["convex"], place, groups) + FLOOR * jnp.mean(
+            place
+        )
 
     def ends(params: Any, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         """r(a) and the whole rise, and the shares of the range."""
@@ -434,16 +389,18 @@ def _bounded_network(
                 np.abs(scale), x.dtype
             )
             # Twice: the value at x and that at the corner, which it cancels.
-            inner = 2 * _evaluate(params["convex"], place, groups, _SIZES)
+            inner = 2 * network.evaluate(params["convex"], place, groups, network.SIZES)
             return slope_of(x) * inner + max(abs(lower), abs(upper))
 
         def curvature_size(x: jax.Array) -> jax.Array:
             along = jnp.asarray(np.abs(scale), x.dtype)
             ones = jnp.ones_like(x)
-            return slope_of(x) * _curvature(params["convex"], groups, along, ones)
+            return slope_of(x) * network.curvature(
+                params["convex"], groups, along, ones
+            )
 
         # Beyond the network's own: place, the floor's mean, r and what is made of it.
-        c = _roundings(groups, width, depth)[0] + inputs + 12
+        c = network.roundings(groups, width, depth)[0] + inputs + 12
         curve = curved(
             range(inputs),
             sign,
@@ -460,7 +417,7 @@ def _bounded_network(
         return Certificate(guarantees, _BOUNDED_CAVEAT)
 
     def init(key: jax.Array) -> Any:
-        params = _init(key, groups=groups, width=width, depth=depth)
+        params = network.init(key, groups=groups, width=width, depth=depth)
         return {"convex": params, "shares": jnp.array([0.0, 2.0, 0.0])}
 
     return Network(init, apply, certificate)
@@ -496,176 +453,6 @@ def _slope_signs(
                 )
             signs[index] = sign
     return signs
-
-
-def _groups(slopes: np.ndarray, bent: np.ndarray) -> _Groups:
-    """Groups of inputs of a convex network with these signs of slopes."""
-    is_bent = np.isin(np.arange(slopes.size), bent)
-
-    def indices(mask: np.ndarray) -> tuple[int, ...]:
-        return tuple(np.flatnonzero(mask).tolist())
-
-    return _Groups(
-        bent=indices(is_bent & (slopes == 0)),
-        bent_and_rising=indices(is_bent & (slopes != 0)),
-        rising=indices(~is_bent & (slopes != 0)),
-        free=indices(~is_bent & (slopes == 0)),
-        signs=np.where(slopes < 0, -1.0, 1.0),
-    )
-
-
-def _init(key: jax.Array, *, groups: _Groups, width: int, depth: int) -> Any:
-    """Parameters with activations of order one for inputs of order one."""
-    keys = iter(jax.random.split(key, 12 * (depth + 1)))
-
-    def block(name: str, fan_in: int, units: int) -> jax.Array:
-        w = jax.random.normal(next(keys), (fan_in, units))
-        return w / (STEEP if name in POSITIVE else np.sqrt(fan_in))
-
-    def spread(units: int) -> jax.Array:
-        """Biases that let units bend at different places of the inputs."""
-        return jax.random.uniform(next(keys), (units,), minval=-2.0, maxval=2.0)
-
-    def layer(fan_ins: dict[str, int], units: int, bias: Any = 0.0) -> dict[str, Any]:
-        blocks = {name: block(name, n, units) for name, n in fan_ins.items()}
-        return {**blocks, "bias": jnp.zeros(units) + bias}
-
-    params: dict[str, Any] = {}
-    for name, fan_ins in (
-        ("free", {"free": len(groups.free)}),
-        ("rising", {"rising": len(groups.rising), **_wide(groups.free, "free", width)}),
-    ):
-        if fan_ins[name]:
-            hidden = [layer({name: width}, width) for _ in range(depth - 2)]
-            params[name] = [layer(fan_ins, width, spread(width)), *hidden]
-    context = _wide(groups.free, "free", width) | _wide(groups.rising, "rising", width)
-    bent = {"bent": len(groups.bent), "bent and rising": len(groups.bent_and_rising)}
-    params["convex"] = []
-    for k in range(depth):
-        units = width if k < depth - 1 else 1
-        fan_ins = {name: n for name, n in bent.items() if n} | context
-        if k:
-            # What soft maxima of numbers of order one add up to is taken off again.
-            fan_ins, bias = {"hidden": width // 2, **fan_ins}, -1.5
-        else:
-            bias = spread(units)
-        one = layer(fan_ins, units, bias)
-        one["gates"] = {
-            name: layer(dict.fromkeys(read, width), fan_ins[name], _OPEN[name])
-            for name in _READ
-            if name in fan_ins and (read := [n for n in context if n in _READ[name]])
-        }
-        params["convex"].append(one)
-    return params
-
-
-# What the gate of each block may read: a monotone input may not turn the sign of a slope
-# of another. And the bias at which the gate is one.
-_READ = {"bent": {"free"}, "bent and rising": {"free"}, "hidden": {"free", "rising"}}
-_OPEN = {"bent": 1.0, **dict.fromkeys(("bent and rising", "hidden"), np.log(np.e - 1))}
-
-
-def _wide(indices: Sequence[int], name: str, width: int) -> dict[str, int]:
-    return {name: width} if indices else {}
-
-
-def _sum(layer: Any, signals: dict[str, jax.Array], rules: _Rules) -> jax.Array:
-    """Weights times what the layer reads, and bias."""
-    total = rules.size(layer["bias"])
-    for name in [name for name in signals if name in layer]:
-        weights = layer[name]
-        if name in POSITIVE:
-            weights = jax.nn.softplus(STEEP * weights) / len(weights)
-        else:
-            weights = rules.size(weights)
-        total = total + product(signals[name], weights)
-    return total
-
-
-def _evaluate(
-    params: Any,
-    x: jax.Array,
-    groups: _Groups,
-    rules: _Rules = _VALUES,
-    others: _Rules = _VALUES,
-    step: jax.Array | None = None,
-) -> jax.Array:
-    """The network at x with decreasing inputs turned round, or a bound of its terms.
-
-    Args:
-        params: of `_init`.
-        x: (d,), rising.
-        groups: of its inputs.
-        rules: of the way from the convex inputs to the value.
-        others: of the other inputs' way, `_SIZES` where rounding differs along it.
-        step: added to the size of the convex inputs.
-    """
-    values, sizes = _embedded(params, x, groups)
-    context = sizes if others is _SIZES else values
-    start = rules.size(x) if step is None else rules.size(x) + step
-    signals = {name: rules.size(signal) for name, signal in context.items()}
-    for name, chosen in (
-        ("bent", groups.bent),
-        ("bent and rising", groups.bent_and_rising),
-    ):
-        if chosen:
-            signals[name] = start[np.array(chosen)]
-    y = jnp.zeros(1, x.dtype)
-    for k, layer in enumerate(params["convex"]):
-        if k:
-            signals["hidden"] = rules.bend(y)
-        gated = dict(signals)
-        for name, gate in layer["gates"].items():
-            opening = _sum(gate, context, others)
-            opening = others.gate(opening) if name in POSITIVE else opening
-            gated[name] = signals[name] * rules.size(opening)
-        y = _sum(layer, gated, rules)
-    return y[0]
-
-
-def _embedded(
-    params: Any, x: jax.Array, groups: _Groups
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """What the inputs that are not convex have to say, and the size of its terms."""
-    chosen = {"free": groups.free, "rising": groups.rising}
-    values = {name: x[np.array(indices)] for name, indices in chosen.items() if indices}
-    sizes = {name: jnp.abs(value) for name, value in values.items()}
-    for name in values:
-        for layer in params[name]:
-            size = _sum(layer, sizes, _SIZES)
-            values[name] = jnp.tanh(_sum(layer, values, _VALUES))
-            # No slope of tanh within one of y is above e^2 < 8 times that at y.
-            sizes[name] = 8 * size * (1 - values[name] ** 2) + 1
-    return values, sizes
-
-
-def _curvature(
-    params: Any, groups: _Groups, directions: jax.Array, x: jax.Array
-) -> jax.Array:
-    """A bound for the terms of the Hessian, each unit's weight times squared slope, ()."""
-
-    def line(step: jax.Array) -> jax.Array:
-        return _evaluate(params, x, groups, _CURVATURES, step=step * directions)
-
-    return jax.grad(jax.grad(line))(jnp.zeros((), x.dtype))
-
-
-def _roundings(groups: _Groups, width: int, depth: int) -> tuple[float, float]:
-    """Errors of the size of the result, in eps, of one evaluation in any order of sums.
-
-    A sum of n products has n + 1 (gamma_n of Higham, of half an eps each: the other half
-    is for derivatives, which are sums as long), an activation eight, weights two, and a
-    product with a gate one more than its factors have together.
-
-    Returns:
-        Those of points that differ in convex inputs alone, where gates are the same
-        numbers, and those of points that differ anyhow.
-    """
-    embedded = width * (bool(groups.free) + bool(groups.rising))
-    bent = depth * (width // 2 + embedded + len(groups.signs) + 12)
-    others = depth * (embedded + len(groups.signs) + 12)
-    gates = depth * (embedded + 12 + others) if embedded else 0
-    return float(bent), float(bent + others + gates)
 
 
 def _strengthened(

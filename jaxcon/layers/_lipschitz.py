@@ -17,8 +17,8 @@ from jaxcon.layers._norms import (
     bounded_rows,
     cayley,
     group_sort,
-    product,
 )
+from jaxcon.projections._products import product
 
 CAVEAT = (
     "A difference of two values is exact to rounding of the largest hidden values, which "

@@ -135,6 +135,29 @@ def checked_input(name: str, x: jax.Array, inputs: int) -> jax.Array:
     return floating(x)
 
 
+def at_input(name: str, given: Any, x: jax.Array | None) -> Any:
+    """What was given, or what a function of x makes.
+
+    Args:
+        name: of the layer, perhaps with that of the parameter.
+        given: a number, an array, or a function of x.
+        x: (d,), or None where the layer is called without it.
+
+    Returns:
+        A number or an array.
+
+    Raises:
+        ValueError: x is needed and not given.
+    """
+    if not callable(given):
+        return given
+    if x is None:
+        raise ValueError(
+            f"{name} depends on the network's input: call it as layer(y, x)"
+        )
+    return given(x)
+
+
 def floating(x: Any) -> jax.Array:
     """An array of floats: whole numbers would round a layer's constants to theirs."""
     x = jnp.asarray(x)

@@ -1,13 +1,9 @@
 """Weights of bounded norm from free ones, and the activation that keeps every norm."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
-# Accelerators keep 8 to 11 bits of each factor unless told otherwise: more error than a
-# bound on a norm can bear.
-product = partial(jnp.matmul, precision="highest")
+from jaxcon.projections._products import product
 
 
 def group_sort(x: jax.Array) -> jax.Array:

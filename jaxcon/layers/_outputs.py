@@ -21,7 +21,8 @@ from jaxcon.layers._certificates import (
     slope,
     within,
 )
-from jaxcon.layers._networks import Output, floating, output
+from jaxcon.layers._networks import Output, at_input, floating, output
+from jaxcon.projections._products import product
 
 # Sigmoid or softplus to four roundings, the bounds, products and a sum.
 RISING = 8.0
@@ -300,9 +301,9 @@ def positive_definite(minimum: float = 0.0) -> Output:
             )
         free = jnp.zeros((m, m), z.dtype).at[np.tril_indices(m)].set(z)
         factor = jnp.tril(free, -1) + jnp.diag(jax.nn.softplus(jnp.diag(free)))
-        product = jnp.matmul(factor, factor.T, precision="highest")
+        square = product(factor, factor.T)
         # A product need not be symmetric to the last rounding.
-        square = jnp.tril(product) + jnp.tril(product, -1).T
+        square = jnp.tril(square) + jnp.tril(square, -1).T
         return square + jnp.asarray(minimum, z.dtype) * jnp.eye(m, dtype=z.dtype)
 
     def skew(y: jax.Array, x: jax.Array) -> Gap:
@@ -407,10 +408,7 @@ def evaluated(
     Raises:
         ValueError: x is needed and not given, or the shapes do not fit.
     """
-    if callable(given):
-        if x is None:
-            raise ValueError(f"{name}: {what} is a function of x: call layer(y, x)")
-        given = given(x)
+    given = at_input(f"{name}: {what}", given, x)
     if jnp.shape(given) not in ((), y.shape):
         raise ValueError(
             f"{name}: {what} has shape {jnp.shape(given)}, the output {y.shape}; "

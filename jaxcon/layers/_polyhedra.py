@@ -10,17 +10,17 @@ import numpy as np
 
 from jaxcon.layers._certificates import Gap, holds
 from jaxcon.layers._networks import Output, output
-from jaxcon.layers._norms import product
 from jaxcon.layers._sets import (
     KEPT,
     TWICE,
     as_float,
-    at_input,
     nonexpansive,
+    parameter,
     worst_row,
 )
 from jaxcon.projections._polyhedron import Projection
 from jaxcon.projections._polyhedron import polyhedron as nearest
+from jaxcon.projections._products import product
 
 SETTLED = (
     "The inequalities hold to that wherever the active rows were found, which "
@@ -101,10 +101,10 @@ def polyhedron(
 
     def projection(y: jax.Array, x: Any) -> Projection:
         y = as_float(y)
-        others = [at_input("polyhedron", term, x, y) for term in terms[1:]]
+        others = [parameter("polyhedron", term, x, y) for term in terms[1:]]
         # Where it is not a function of x, A's rows are compared as numbers.
         known = None if callable(A) else np.asarray(A, others[0].dtype)
-        rows = at_input("polyhedron", A, x, y) if known is None else known
+        rows = parameter("polyhedron", A, x, y) if known is None else known
         return nearest(y, rows, *others, iterations=iterations)
 
     if not any(map(callable, terms)):
@@ -118,13 +118,13 @@ def polyhedron(
             )
 
     def equations_gap(z: jax.Array, x: jax.Array) -> Gap:
-        rows, right = (at_input("polyhedron", term, x, z) for term in (A, b))
+        rows, right = (parameter("polyhedron", term, x, z) for term in (A, b))
         terms = product(jnp.abs(rows), jnp.abs(z)) + jnp.abs(right)
         return worst_row(jnp.abs(product(rows, z) - right), (z.size + 12) * terms)
 
     def inequalities_gap(z: jax.Array, x: jax.Array) -> Gap:
         rows, low, high = (
-            at_input("polyhedron", term, x, z) for term in (C, lower, upper)
+            parameter("polyhedron", term, x, z) for term in (C, lower, upper)
         )
         values = product(rows, z)
         size = jnp.linalg.norm(rows, axis=1) * jnp.linalg.norm(z)

@@ -17,8 +17,8 @@ from optax.projections import projection_halfspace
 
 from jaxcon import projections
 from jaxcon.layers._certificates import Function, Gap, Guarantee, Test, holds, within
-from jaxcon.layers._networks import Output, output
-from jaxcon.layers._norms import product
+from jaxcon.layers._networks import Output, at_input, output
+from jaxcon.projections._products import product
 
 # What a function of x returns may round differently each time that it is compiled.
 TWICE = 4.0
@@ -64,11 +64,11 @@ def affine(A: Any, b: Any) -> Output:
 
     def function(y: jax.Array, x: Any) -> jax.Array:
         y = as_float(y)
-        right = at_input("affine", b, x, y)
+        right = parameter("affine", b, x, y)
         return projections.affine(y, jnp.asarray(A, right.dtype), right)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
-        right = at_input("affine", b, x, z)
+        right = parameter("affine", b, x, z)
         rows = jnp.asarray(A, right.dtype)
         return worst_row(
             jnp.abs(product(rows, z) - right),
@@ -130,11 +130,11 @@ def box_section(lower: Any, upper: Any, weights: Any = 1.0, total: Any = 1.0) ->
 
     def function(y: jax.Array, x: Any) -> jax.Array:
         y = as_float(y)
-        given = (at_input("box_section", term, x, y) for term in terms)
+        given = (parameter("box_section", term, x, y) for term in terms)
         return projections.box_section(y, *given)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
-        w, s = (at_input("box_section", term, x, z) for term in (weights, total))
+        w, s = (parameter("box_section", term, x, z) for term in (weights, total))
         w = jnp.broadcast_to(w, z.shape)
         size = jnp.sum(jnp.abs(w * z)) + jnp.abs(s)
         return Gap(jnp.abs(jnp.sum(w * z) - s), z.size * size)
@@ -199,7 +199,7 @@ def half_space(a: Any, upper: Any) -> Output:
     def terms(z: jax.Array, x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         # In the output's own dtype: the margin is of its rounding.
         normal, bound = (
-            at_input("half_space", term, x, z).astype(z.dtype) for term in (a, upper)
+            parameter("half_space", term, x, z).astype(z.dtype) for term in (a, upper)
         )
         if normal.shape != z.shape or bound.shape != ():
             raise ValueError(
@@ -335,11 +335,11 @@ def spectral_ball(shape: tuple[int, int], radius: Any) -> Output:
                 f"spectral_ball makes {shape} of {shape[0] * shape[1]} outputs, got "
                 f"{y.shape}"
             )
-        bound = at_input("spectral_ball", radius, x, y)
+        bound = parameter("spectral_ball", radius, x, y)
         return projections.spectral_ball(y.reshape(shape), bound)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
-        bound = at_input("spectral_ball", radius, x, z)
+        bound = parameter("spectral_ball", radius, x, z)
         largest = jnp.linalg.svd(z, compute_uv=False)[0]
         return Gap(largest - bound, jnp.maximum(largest, bound))
 
@@ -441,10 +441,10 @@ def oblique_correction(
             )
 
     def at(x: Any, y: jax.Array) -> list[jax.Array]:
-        return [at_input("oblique_correction", term, x, y) for term in terms]
+        return [parameter("oblique_correction", term, x, y) for term in terms]
 
     def condition(x: Any = None) -> jax.Array:
-        return _condition(jnp, at_input("oblique_correction", A, x, jnp.zeros(())))
+        return _condition(jnp, parameter("oblique_correction", A, x, jnp.zeros(())))
 
     def function(y: jax.Array, x: Any) -> jax.Array:
         y = as_float(y)
@@ -480,18 +480,25 @@ def oblique_correction(
     return ObliqueCorrection(**vars(made), condition=condition)
 
 
-def at_input(layer: str, parameter: Any, x: Any, y: jax.Array) -> jax.Array:
+def parameter(layer: str, given: Any, x: Any, y: jax.Array) -> jax.Array:
     """A parameter of a layer at x, in y's dtype or in float32 where that is narrower.
 
     The projections compute no narrower, so what they promise is about such parameters.
+
+    Args:
+        layer: its name.
+        given: a number, an array, or a function of x.
+        x: (d,), or None where the layer is called without it.
+        y: the output that it belongs to.
+
+    Returns:
+        The parameter.
+
+    Raises:
+        ValueError: x is needed and not given.
     """
-    if callable(parameter):
-        if x is None:
-            raise ValueError(
-                f"{layer} depends on the network's input here: call it as layer(y, x)"
-            )
-        parameter = parameter(x)
-    return jnp.asarray(parameter, jnp.result_type(y.dtype, jnp.float32))
+    dtype = jnp.result_type(y.dtype, jnp.float32)
+    return jnp.asarray(at_input(layer, given, x), dtype)
 
 
 def as_float(y: Any) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
 from jaxcon.layers._networks import Network, Output, output
 from jaxcon.layers._outputs import vector
+from jaxcon.projections._products import product
 
 ORDERS = (1, 2)  # of the differences that are guaranteed
 
@@ -152,7 +153,7 @@ def _averages(y: jax.Array, weights: jax.Array) -> jax.Array:
     reach = weights.size // 2
     places = np.arange(y.size)[:, None] + np.arange(-reach, reach + 1)[None, :]
     neighbours = y[np.clip(places, 0, y.size - 1)]
-    return jnp.matmul(neighbours, weights, precision="highest")
+    return product(neighbours, weights)
 
 
 def _smoother(weights: np.ndarray) -> Callable[[Guarantee], Guarantee | None]:

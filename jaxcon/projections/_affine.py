@@ -8,6 +8,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 
+from jaxcon.projections._products import product
+
 
 def affine(y: Any, A: Any, b: Any) -> jax.Array:
     r"""The nearest point at which linear equations hold.
@@ -68,8 +70,8 @@ def affine(y: Any, A: Any, b: Any) -> jax.Array:
     r = jnp.where(_dependent(r, m)[None, :], jnp.nan, r)
     # Twice: the rounding of a long first move may be large in a row of small terms.
     for _ in range(2):
-        excess = jnp.matmul(A, y, precision="highest") - b
-        y -= jnp.matmul(q, solve_triangular(r, excess, trans="T"), precision="highest")
+        excess = product(A, y) - b
+        y -= product(q, solve_triangular(r, excess, trans="T"))
     return y
 
 

@@ -1,6 +1,5 @@
 """The nearest point of a polyhedron."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from jaxcon.projections._affine import affine
-
-# Not the accelerators' default, which rounds the factors to 10 bits.
-_product = partial(jnp.matmul, precision="highest")
+from jaxcon.projections._products import product
 
 # Of the splitting, for rows of length one: they change how soon the active rows are
 # found, not what is found.
@@ -123,17 +120,17 @@ def polyhedron(
     fixed = jax.lax.stop_gradient(rows)
 
     start = onto_equations(y)
-    values = _product(rows.unit, start)
+    values = product(rows.unit, start)
     side = _split(fixed, jax.lax.stop_gradient(values))
 
     def project(carry: Any, _: Any) -> tuple[Any, Any]:
         y, start, side = carry
-        values = _product(fixed.unit, start)
+        values = product(fixed.unit, start)
         size = jnp.linalg.norm(y) + jnp.linalg.norm(start)
         found = _search(fixed, values, side, size, iterations)
-        point = start - _product(fixed.free.T, found.multipliers)
+        point = start - product(fixed.free.T, found.multipliers)
         start = onto_equations(point)
-        side = _violated(fixed, _product(fixed.unit, start))
+        side = _violated(fixed, product(fixed.unit, start))
         return (point, start, side), (found.side, point)
 
     # The later passes change no derivative.
@@ -146,11 +143,11 @@ def polyhedron(
     found = jnp.where(noise & obeys, 0.0, found)
     factor = _factor(fixed, sides[0])
     multipliers = _multipliers(rows, values, sides[0], factor)
-    point = start - _product(rows.free.T, multipliers)
+    point = start - product(rows.free.T, multipliers)
     # The difference is zero. Added to `point`, which rounds as y does, found would too.
     point = jax.lax.stop_gradient(found) + (point - jax.lax.stop_gradient(point))
-    equations = jnp.abs(_product(A, point) - b)
-    values = _product(C, point)
+    equations = jnp.abs(product(A, point) - b)
+    values = product(C, point)
     inequalities = jnp.maximum(lower - values, values - upper)
     largest = jnp.max(jnp.concatenate([equations, inequalities]))
     return Projection(point, jnp.maximum(largest, 0.0))
@@ -189,7 +186,7 @@ def _reduced(A: jax.Array, C: jax.Array, lower: jax.Array, upper: jax.Array) -> 
     unit = free = C / length[:, None]
     q = jnp.linalg.qr(A.T)[0]
     for _ in range(2):  # once leaves a trace of A in a row that is almost in its span
-        free -= _product(_product(free, q), q.T)
+        free -= product(product(free, q), q.T)
     # A row in the span of A has a value that nothing can change.
     left = jnp.sum(free**2, axis=1)
     moves = left > (4 * m * jnp.finfo(C.dtype).eps) ** 2
@@ -198,7 +195,7 @@ def _reduced(A: jax.Array, C: jax.Array, lower: jax.Array, upper: jax.Array) -> 
     return _Rows(
         unit / scale[:, None],
         free,
-        _product(free, free.T),
+        product(free, free.T),
         _scaled(lower, length * scale),
         _scaled(upper, length * scale),
         1 / scale,
@@ -218,12 +215,12 @@ def _split(rows: _Rows, values: jax.Array) -> jax.Array:
     """
     p = len(values)
     gram = _PENALTY * rows.gram
-    reached = _product(gram, jnp.linalg.inv(gram + jnp.eye(p, dtype=gram.dtype)))
+    reached = product(gram, jnp.linalg.inv(gram + jnp.eye(p, dtype=gram.dtype)))
 
     def move(_: Any, t: jax.Array) -> jax.Array:
         inside = jnp.clip(t, rows.lower, rows.upper)
         wanted = 2 * inside - t
-        return t + _RELAXATION * (values + _product(reached, wanted - values) - inside)
+        return t + _RELAXATION * (values + product(reached, wanted - values) - inside)
 
     return _violated(rows, jax.lax.fori_loop(0, _MOVES, move, values))
 
@@ -263,8 +260,8 @@ def _multipliers(
     excess = jnp.where(on, values - bound, 0.0)
 
     def gram(nu: jax.Array) -> jax.Array:
-        moved = _product(rows.free.T, jnp.where(on, nu, 0.0))
-        return jnp.where(on, _product(rows.free, moved), nu)
+        moved = product(rows.free.T, jnp.where(on, nu, 0.0))
+        return jnp.where(on, product(rows.free, moved), nu)
 
     def solve(gram: Any, excess: jax.Array) -> jax.Array:
         def refine(_: Any, nu: jax.Array) -> jax.Array:
@@ -312,8 +309,8 @@ def _search(
         nu = jnp.where(between, fresh, state.multipliers)
         wrong = between & (nu * side < 0)
 
-        move = _product(rows.free.T, nu)
-        here = values - _product(rows.free, move)
+        move = product(rows.free.T, nu)
+        here = values - product(rows.free, move)
         excess = jnp.where(on, -jnp.inf, rows.excess(here))
         tolerance = rounding * (size + jnp.linalg.norm(move)) * rows.reach
         row = jnp.where(between, jnp.argmax(excess - tolerance), state.entering)
