@@ -1746,7 +1746,10 @@ def test_directions_may_repeat(unroll, x64):
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(4), *(pytest.param(n, marks=pytest.mark.slow) for n in range(4, 12))],
+)
 def test_any_quantities_together_in_any_mode(seed, x64):
     draw = np.random.default_rng(seed)
     d, m, k = (int(n) for n in draw.integers(1, (7, 4, 5)))

@@ -672,6 +672,20 @@ SLOW_CASES = (
     "gated recurrence",
     "quotient of two",
     "normalised inputs",
+    "gelu by tanh, silu",
+    "softplus, log_sigmoid",
+    "powers",
+    "maximum, minimum",
+    "erf",
+    "sort",
+    "checkpoint",
+    "pad",
+    "add to repeated",
+    "fourier features",
+    "logsumexp head",
+    "abs, sign, floor",
+    "fori_loop",
+    "indexing, take",
 )
 TRAINED = {"derivatives of a scalar"}
 EVERY = {*FORWARD, *VECTOR, *FIELD, *CURL[3], *SCALAR}

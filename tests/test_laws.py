@@ -238,7 +238,26 @@ CASES = {
 }
 STATEFUL = {name: case for name, case in CASES.items() if case.carry}
 RESTING = {name: case for name, case in CASES.items() if case.at_rest is not None}
-over = partial(pytest.mark.parametrize, "name")
+# Orders that the two others are made of; lbfgs, for the seconds that it compiles.
+REPEATING = {
+    "restarted lbfgs",
+    *(
+        f"{order}, {name}"
+        for order in ("simultaneous", "primal first")
+        for name in WAYS
+    ),
+}
+
+
+def over(names):
+    return pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=pytest.mark.slow) if name in REPEATING else name
+            for name in names
+        ],
+    )
+
 
 # Fused and unfused programs differ by a few roundings of numbers near one.
 close = partial(

@@ -202,7 +202,9 @@ def test_each_sample_s_trajectory_is_that_of_its_own_visits(x64, order):
         assert_same_bits(unseen, at_start)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param("equality", marks=pytest.mark.slow), "inequality"]
+)
 @pytest.mark.parametrize("name", DUALS | WITH_PENALTY)
 def test_a_sample_that_a_batch_has_twice_counts_twice_in_one_move(x64, name, kind):
     def moved(batch):

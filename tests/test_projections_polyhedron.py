@@ -304,7 +304,11 @@ ROWS = np.random.default_rng(0).normal(size=(6, 3))
         (half_spaces(ROWS, [0.1, 0.7, 1.3, 0.4, 1.0, 0.7]), 1e8),
         # A cone that is its apex alone, and one on a plane.
         (half_spaces(ROWS[:4], np.zeros(4)), 1.0),
-        (polyhedron([[1.0, 2, -1]], [0.0], np.eye(3), [0.0] * 3, [INF] * 3), 1e6),
+        pytest.param(
+            polyhedron([[1.0, 2, -1]], [0.0], np.eye(3), [0.0] * 3, [INF] * 3),
+            1e6,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_certificates_hold_from_far(layer, far):
