@@ -10,7 +10,7 @@ import pytest
 
 import jaxcon as jc
 from jaxcon.examples.call_surface import price
-from jaxcon.layers import _convex
+from jaxcon.layers import _convex_network
 from jaxcon.layers._convex import bounded_concave, bounded_convex, concave, convex
 
 SMALL = {"width": 4, "depth": 2}
@@ -192,7 +192,7 @@ def test_free_weights_are_caught(monkeypatch, key):
     negative = {**last, "hidden": -jnp.ones_like(last["hidden"])}
     params = {**params, "convex": [hidden, negative]}
     assert check(network, params, 2).holds
-    monkeypatch.setattr(_convex, "POSITIVE", set())
+    monkeypatch.setattr(_convex_network, "POSITIVE", set())
     assert not check(network, params, 2).holds
 
 
