@@ -301,7 +301,9 @@ def test_a_constraint_pins_what_data_cannot(x64):
         assert found.standard_error(name) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e8, 6e11, 1e-9])
+@pytest.mark.parametrize(
+    "unit", [1.0, pytest.param(1e8, marks=pytest.mark.slow), 6e11, 1e-9]
+)
 @pytest.mark.parametrize("height", [1.0, 1e-6])
 def test_units_of_what_only_constraints_tie_change_nothing(dtype, unit, height):
     def model(p):
