@@ -294,7 +294,7 @@ def _ascend(
         accept = (values > climb.values) | jnp.isnan(values)
         accept = accept & ~jnp.isnan(climb.values)  # a NaN once seen is kept
         start = number == 0
-        accept = accept | start
+        accept |= start  # whatever the residual there
         chosen = accept[:, None]
         return _Climb(
             jnp.where(chosen, moved, climb.points),

@@ -355,9 +355,8 @@ def _bounded_network(
     span = upper - lower
 
     def rise(params: Any, place: jax.Array) -> jax.Array:
-        return network.evaluate(params["convex"], place, groups) + FLOOR * jnp.mean(
-            place
-        )
+        rising = network.evaluate(params["convex"], place, groups)
+        return rising + FLOOR * jnp.mean(place)
 
     def ends(params: Any, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         """r(a) and the whole rise, and the shares of the range."""
@@ -394,10 +393,8 @@ def _bounded_network(
 
         def curvature_size(x: jax.Array) -> jax.Array:
             along = jnp.asarray(np.abs(scale), x.dtype)
-            ones = jnp.ones_like(x)
-            return slope_of(x) * network.curvature(
-                params["convex"], groups, along, ones
-            )
+            about = params["convex"], groups, along, jnp.ones_like(x)
+            return slope_of(x) * network.curvature(*about)
 
         # Beyond the network's own: place, the floor's mean, r and what is made of it.
         c = network.roundings(groups, width, depth)[0] + inputs + 12
