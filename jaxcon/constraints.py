@@ -10,7 +10,7 @@ being a tuple split by kind, its *structure* says which multipliers must stay
 nonnegative, and no flag has to.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -86,6 +86,25 @@ def only(entries: Constraints, names: Any) -> Constraints:
     )
 
 
+def merged(parts: Iterable[Constraints], order: Constraints) -> Constraints:
+    """The entries of several, which have different names.
+
+    Args:
+        parts: residuals, multipliers, gradients, ...
+        order: anything with an entry for each name; its order is kept.
+
+    Returns:
+        One of all entries.
+    """
+    found = {(kind, name): entry for part in parts for kind, name, entry in named(part)}
+    return Constraints(
+        *(
+            {name: found[kind, name] for name in entries}
+            for kind, entries in zip(Constraints._fields, order)
+        )
+    )
+
+
 def check_constraints(constraints: Constraints) -> Constraints:
     """Refuses what cannot be a set of constraints, before anything is traced.
 
@@ -125,6 +144,23 @@ def check_constraints(constraints: Constraints) -> Constraints:
     return constraints
 
 
+def grouped(constraints: Constraints) -> list[Constraints]:
+    """Splits constraints into those that are evaluated together.
+
+    Args:
+        constraints: functions.
+
+    Returns:
+        Each of them in one of the sets; most stand alone.
+    """
+    groups: dict[Any, set[str]] = {}
+    for kind, name, function in named(constraints):
+        alone = ("alone", kind, name)
+        key = function.group if isinstance(function, Grouped) else alone
+        groups.setdefault(key, set()).add(name)
+    return [only(constraints, names) for names in groups.values()]
+
+
 def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constraints:
     r"""Residuals h and g of every constraint at `params`.
 
@@ -149,17 +185,10 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
         >>> float(jc.evaluate(on_circle, jnp.array([3.0, 0.0])).equality["circle"])
         8.0
     """
-    groups: dict[Any, list[tuple[str, str, Any]]] = {}
-    for entry in named(constraints):
-        kind, name, function = entry
-        # Most constraints are plain functions, each a group of its own.
-        alone = ("alone", kind, name)
-        key = function.group if isinstance(function, Grouped) else alone
-        groups.setdefault(key, []).append(entry)
     found: dict[tuple[str, str], Any] = {}
-    for members in groups.values():
-        keys = [(kind, name) for kind, name, _ in members]
-        first, *others = functions = [function for _, _, function in members]
+    for group in grouped(constraints):
+        keys = [(kind, name) for kind, name, _ in named(group)]
+        first, *others = functions = [function for _, _, function in named(group)]
         if others:
             try:
                 found.update(zip(keys, first.together(functions, params, batch)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon.constraints import Constraints, named, only
+from jaxcon.constraints import Constraints, merged, named, only
 from jaxcon.multipliers import (
     Indexed,
     Kinds,
@@ -108,14 +108,8 @@ class Dual(NamedTuple):
             names = [name for _, name, _ in named(self._rest(multipliers))]
             part, shared = move(self.shared, shared, names, per_row=False)
             parts.append(part)
-        moved = {(k, n): entry for part in parts for k, n, entry in named(part)}
         return (
-            Constraints(
-                *(
-                    {name: moved[kind, name] for name in entries}
-                    for kind, entries in zip(Constraints._fields, multipliers)
-                )
-            ),
+            merged(parts, multipliers),
             DualStates(shared, own) if self.own else shared,
         )
 

@@ -26,6 +26,7 @@ def simultaneous(
     barrier: Callable[[jax.Array], jax.Array] | None = None,
     multipliers: Kinds = NONE,
     dual_batch: bool = False,
+    terms: optax.GradientTransformation | None = None,
 ) -> Method:
     r"""Parameters and multipliers move at once, both from the present point.
 
@@ -49,6 +50,9 @@ def simultaneous(
         dual_batch: True where a batch is a pair, one for the parameters' move and an
             independent one for the multipliers'; costs one more evaluation of the
             constraints.
+        terms: a transform over `Terms`, the gradients of the loss and of each constraint
+            before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
+            one backward pass for each. Not for a `primal` that searches along a line.
 
     Returns:
         A `Method`.
@@ -80,7 +84,15 @@ def simultaneous(
         0.5000 -1.0000
     """
     parts = make_parts(
-        loss, constraints, primal, dual, penalty, barrier, multipliers, dual_batch
+        loss,
+        constraints,
+        primal,
+        dual,
+        penalty,
+        barrier,
+        multipliers,
+        dual_batch,
+        terms,
     )
 
     def step(state: PrimalDualState, batch: Any = None) -> tuple[PrimalDualState, Info]:
@@ -88,10 +100,10 @@ def simultaneous(
         before, point = parts.prices(state, there), parts.look(state.params, here)
         residuals = parts.look_again(state.params, point, there)
         weighed = parts.weigh(point, before, here)
-        params, primal = parts.descend(state, here, before.penalty, weighed)
+        moved = parts.descend(state, here, before.penalty, point, weighed)
         after = parts.climb(before, point.loss, residuals, there)
-        seen = (point.residuals, residuals, weighed[-1])
-        return finish(parts, state, batch, point, before, seen, (params, primal, after))
+        seen = (point.residuals, residuals, weighed.gradient)
+        return finish(parts, state, batch, point, before, seen, (*moved, after))
 
     return make_method(parts, step)
 
@@ -107,6 +119,7 @@ def alternating(
     barrier: Callable[[jax.Array], jax.Array] | None = None,
     multipliers: Kinds = NONE,
     dual_batch: bool = False,
+    terms: optax.GradientTransformation | None = None,
 ) -> Method:
     r"""Multipliers move first, and the parameters follow the new ones.
 
@@ -136,6 +149,9 @@ def alternating(
         dual_batch: True where a batch is a pair, one for the parameters' move and an
             independent one for the multipliers'; costs one more evaluation of the
             constraints.
+        terms: a transform over `Terms`, the gradients of the loss and of each constraint
+            before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
+            one backward pass for each. Not for a `primal` that searches along a line.
 
     Returns:
         A `Method`.
@@ -167,7 +183,15 @@ def alternating(
         1.0000 2.0000
     """
     parts = make_parts(
-        loss, constraints, primal, dual, penalty, barrier, multipliers, dual_batch
+        loss,
+        constraints,
+        primal,
+        dual,
+        penalty,
+        barrier,
+        multipliers,
+        dual_batch,
+        terms,
     )
     if first not in ("dual", "primal"):
         raise ValueError(f"first must be 'dual' or 'primal', got {first!r}")
@@ -180,9 +204,9 @@ def alternating(
         residuals = parts.look_again(state.params, point, there)
         after = parts.climb(before, point.loss, residuals, there)
         weighed = parts.weigh(point, after, here)
-        params, primal = parts.descend(state, here, after.penalty, weighed)
-        seen = (point.residuals, residuals, weighed[-1])
-        return finish(parts, state, batch, point, before, seen, (params, primal, after))
+        moved = parts.descend(state, here, after.penalty, point, weighed)
+        seen = (point.residuals, residuals, weighed.gradient)
+        return finish(parts, state, batch, point, before, seen, (*moved, after))
 
     def primal_first(
         state: PrimalDualState, batch: Any = None
@@ -190,11 +214,11 @@ def alternating(
         here, there = parts.split(batch)
         before, point = parts.prices(state, there), parts.look(state.params, here)
         weighed = parts.weigh(point, before, here)
-        params, primal = parts.descend(state, here, before.penalty, weighed)
-        (value, residuals), _ = parts.terms(params, there)
+        moved = parts.descend(state, here, before.penalty, point, weighed)
+        (value, residuals), _ = parts.evaluate(moved[0], there)
         after = parts.climb(before, value, residuals, there)
-        seen = (point.residuals, value, residuals, weighed[-1])
-        return finish(parts, state, batch, point, before, seen, (params, primal, after))
+        seen = (point.residuals, value, residuals, weighed.gradient)
+        return finish(parts, state, batch, point, before, seen, (*moved, after))
 
     return make_method(parts, dual_first if first == "dual" else primal_first)
 
@@ -209,6 +233,7 @@ def extragradient(
     barrier: Callable[[jax.Array], jax.Array] | None = None,
     multipliers: Kinds = NONE,
     dual_batch: bool = False,
+    terms: optax.GradientTransformation | None = None,
 ) -> Method:
     r"""Looks one step ahead on both sides, then moves by what it saw there.
 
@@ -240,6 +265,9 @@ def extragradient(
         dual_batch: True where a batch is a pair, one for the parameters' move and an
             independent one for the multipliers'; costs one more evaluation of the
             constraints.
+        terms: a transform over `Terms`, the gradients of the loss and of each constraint
+            before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
+            one backward pass for each. Not for a `primal` that searches along a line.
 
     Returns:
         A `Method`.
@@ -271,7 +299,15 @@ def extragradient(
         0.0000
     """
     parts = make_parts(
-        loss, constraints, primal, dual, penalty, barrier, multipliers, dual_batch
+        loss,
+        constraints,
+        primal,
+        dual,
+        penalty,
+        barrier,
+        multipliers,
+        dual_batch,
+        terms,
     )
 
     def step(state: PrimalDualState, batch: Any = None) -> tuple[PrimalDualState, Info]:
@@ -279,7 +315,7 @@ def extragradient(
         before, point = parts.prices(state, there), parts.look(state.params, here)
         residuals = parts.look_again(state.params, point, there)
         weighed = parts.weigh(point, before, here)
-        ahead_params, _ = parts.descend(state, here, before.penalty, weighed)
+        ahead_params = parts.descend(state, here, before.penalty, point, weighed)[0]
         ahead_prices = parts.climb(before, point.loss, residuals, there)
         # The penalty is no player of the game: it moves once a step, at its end.
         ahead_prices = ahead_prices._replace(penalty=before.penalty)
@@ -287,9 +323,15 @@ def extragradient(
         ahead = parts.look(ahead_params, here)
         ahead_residuals = parts.look_again(ahead_params, ahead, there)
         weighed = parts.weigh(ahead, ahead_prices, here)
-        params, primal = parts.descend(state, here, before.penalty, weighed)
+        moved = parts.descend(state, here, before.penalty, ahead, weighed)
         after = parts.climb(before, ahead.loss, ahead_residuals, there)
-        seen = (point.residuals, residuals, ahead[:2], ahead_residuals, weighed[-1])
-        return finish(parts, state, batch, point, before, seen, (params, primal, after))
+        seen = (
+            point.residuals,
+            residuals,
+            ahead[:2],
+            ahead_residuals,
+            weighed.gradient,
+        )
+        return finish(parts, state, batch, point, before, seen, (*moved, after))
 
     return make_method(parts, step)

@@ -13,7 +13,11 @@ from jaxcon.constraints import (
     Constraints,
     check_constraints,
     evaluate,
+    grouped,
     max_violation,
+    merged,
+    named,
+    only,
     violation,
     worst,
 )
@@ -27,7 +31,8 @@ from jaxcon.lagrangian import (
 from jaxcon.multipliers import Indexed, Kinds
 from jaxcon.primal_dual._dual import Dual, capped, make_dual
 from jaxcon.primal_dual._state import Info, Loss, Method, PrimalDualState
-from jaxcon.transforms import PenaltyRule, penalty_rule
+from jaxcon.transforms import PenaltyRule, Terms, fired, like, penalty_rule, total
+from jaxcon.transforms._entries import as_transform
 
 Step = Callable[..., tuple[PrimalDualState, Info]]
 
@@ -50,6 +55,21 @@ class Prices(NamedTuple):
     rule: Any
 
 
+class Weighed(NamedTuple):
+    """The objective at a point.
+
+    Attributes:
+        multipliers: of each residual.
+        value: of the objective, ().
+        gradient: with respect to the parameters; `Terms` of it where terms are moved
+            apart.
+    """
+
+    multipliers: Constraints
+    value: jax.Array
+    gradient: Any
+
+
 class Parts(NamedTuple):
     """The problem and its transforms, made ready."""
 
@@ -61,6 +81,7 @@ class Parts(NamedTuple):
     barrier: Any
     kinds: Kinds
     dual_batch: bool
+    terms: optax.GradientTransformationExtraArgs | None
 
     def split(self, batch: Any) -> tuple[Any, Any]:
         """The batches of the primal's and of the dual's move."""
@@ -73,7 +94,7 @@ class Parts(NamedTuple):
             )
         return batch
 
-    def terms(
+    def evaluate(
         self, params: Any, batch: Any
     ) -> tuple[tuple[jax.Array, Constraints], Any]:
         """Loss and residuals, and what the loss returned beside its value."""
@@ -98,9 +119,38 @@ class Parts(NamedTuple):
 
     def look(self, params: Any, batch: Any) -> Point:
         """One forward pass, ready to be pulled back with any multipliers."""
+        if self.terms is not None:
+            return self.look_apart(params, batch)
         (loss, residuals), pullback, aux = jax.vjp(
-            lambda params: self.terms(params, batch), params, has_aux=True
+            lambda params: self.evaluate(params, batch), params, has_aux=True
         )
+        return Point(loss, residuals, pullback, aux)
+
+    def look_apart(self, params: Any, batch: Any) -> Point:
+        """The same, to be pulled back to one gradient for each term."""
+        loss, of_loss, aux = jax.vjp(
+            lambda params: _scalar_loss(self.loss(params, batch)), params, has_aux=True
+        )
+        # A group is one pass through the network, which all of its members pull back.
+        groups = [
+            jax.vjp(partial(evaluate, group, batch=batch), params)
+            for group in grouped(self.constraints)
+        ]
+        residuals = merged([found for found, _ in groups], self.constraints)
+
+        def pullback(weights: tuple[jax.Array, Constraints]) -> tuple[Terms]:
+            gradients = []
+            for found, of_group in groups:
+                none = jax.tree.map(jnp.zeros_like, found)
+                for kind, name, _ in named(found):
+                    entries = getattr(none, kind) | {
+                        name: getattr(weights[1], kind)[name]
+                    }
+                    alone = none._replace(**{kind: entries})
+                    gradients.append(Constraints(**{kind: {name: of_group(alone)[0]}}))
+            apart = merged(gradients, self.constraints)
+            return (Terms(of_loss(weights[0])[0], apart),)
+
         return Point(loss, residuals, pullback, aux)
 
     def look_again(self, params: Any, point: Point, batch: Any) -> Constraints:
@@ -124,9 +174,7 @@ class Parts(NamedTuple):
         check_match(residuals, multipliers)
         return multipliers
 
-    def weigh(
-        self, point: Point, prices: Prices, batch: Any
-    ) -> tuple[Constraints, jax.Array, Any]:
+    def weigh(self, point: Point, prices: Prices, batch: Any) -> Weighed:
         """Multipliers, objective and its gradient with respect to the parameters."""
         # The objective is a function of two things only, so its gradient there is the
         # pullback's weights: 1 for the loss and the multiplier estimates for h and g.
@@ -134,31 +182,59 @@ class Parts(NamedTuple):
         value, weights = jax.value_and_grad(self.objective, argnums=(0, 1))(
             point.loss, point.residuals, multipliers, prices.penalty
         )
-        return multipliers, value, point.pullback(weights)[0]
+        return Weighed(multipliers, value, point.pullback(weights)[0])
+
+    def sum(
+        self, state: PrimalDualState, point: Point, penalty: Any, weighed: Weighed
+    ) -> tuple[Any, Any]:
+        """The gradients of all terms as one, and what their transform remembers."""
+        if self.terms is None:
+            return weighed.gradient, ()
+
+        def value(name: str) -> jax.Array:
+            """What one constraint adds to the objective."""
+            return self.objective(
+                jnp.zeros_like(point.loss),
+                only(point.residuals, {name}),
+                only(weighed.multipliers, {name}),
+                None if penalty is None else only(penalty, {name}),
+            )
+
+        names = [name for _, name, _ in named(self.constraints)]
+        terms = weighed.gradient
+        moved, memory = self.terms.update(
+            terms,
+            state.terms,
+            like(terms, [state.params] * (1 + len(names))),  # pyright: ignore[reportArgumentType]
+            values=like(terms, [point.loss, *map(value, names)]),
+        )
+        return total(moved.entries()), memory  # pyright: ignore[reportAttributeAccessIssue]
 
     def descend(
         self,
         state: PrimalDualState,
         batch: Any,
         penalty: Any,
-        weighed: tuple[Constraints, jax.Array, Any],
-    ) -> tuple[Any, Any]:
-        """New parameters and primal state; line searches see the same objective."""
-        multipliers, value, gradient = weighed
+        point: Point,
+        weighed: Weighed,
+    ) -> tuple[Any, Any, Any]:
+        """New parameters, primal state and memory of the terms' transform."""
+        gradient, terms = self.sum(state, point, penalty, weighed)
 
         def value_fn(params: Any) -> jax.Array:
-            (loss, residuals), _ = self.terms(params, batch)
-            return self.objective(loss, residuals, multipliers, penalty)
+            """What a line search sees: the same objective."""
+            (loss, residuals), _ = self.evaluate(params, batch)
+            return self.objective(loss, residuals, weighed.multipliers, penalty)
 
         updates, primal = self.primal.update(
             gradient,
             state.primal,
             state.params,
-            value=value,
+            value=weighed.value,
             grad=gradient,
             value_fn=value_fn,
         )
-        return optax.apply_updates(state.params, updates), primal
+        return optax.apply_updates(state.params, updates), primal, terms
 
     def climb(
         self, prices: Prices, loss: jax.Array, residuals: Constraints, batch: Any
@@ -197,6 +273,7 @@ def make_parts(
     barrier: Any,
     multipliers: Kinds,
     dual_batch: bool,
+    terms: Any,
 ) -> Parts:
     """Checks what a user passed to an order."""
     check_constraints(constraints)
@@ -219,6 +296,7 @@ def make_parts(
         barrier,
         multipliers,
         dual_batch,
+        None if terms is None else as_transform("terms", terms),
     )
 
 
@@ -230,19 +308,24 @@ def make_method(parts: Parts, step: Step) -> Method:
 
     def estimates(state: PrimalDualState, batch: Any = None) -> Constraints:
         here, _ = parts.split(batch)
-        (loss, residuals), _ = parts.terms(state.params, here)
+        (loss, residuals), _ = parts.evaluate(state.params, here)
         multipliers = parts.read(parts.prices(state, here), residuals, here)
         return jax.grad(parts.objective, argnums=1)(
             loss, residuals, multipliers, state.penalty
         )
 
-    return Method(partial(_init, parts), step, estimates, residuals)
+    def gradients(state: PrimalDualState, batch: Any = None) -> Terms:
+        here, _ = parts.split(batch)
+        point = parts.look_apart(state.params, here)
+        return parts.weigh(point, parts.prices(state, here), here).gradient
+
+    return Method(partial(_init, parts), step, estimates, residuals, gradients)
 
 
 def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
     here, _ = parts.split(batch)
     params = jax.tree.map_with_path(_float_leaf, params)
-    (loss, residuals), _ = jax.eval_shape(parts.terms, params, here)
+    (loss, residuals), _ = jax.eval_shape(parts.evaluate, params, here)
     penalty, rule = None, ()
     if parts.rule is not None:
         penalty, rule = parts.rule.init(residuals, loss.dtype)
@@ -256,6 +339,7 @@ def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
         primal=parts.primal.init(params),
         dual=parts.dual.init(multipliers),
         rule=rule,
+        terms=_init_terms(parts, params),
         step=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
     )
@@ -266,6 +350,13 @@ def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
     return jax.tree.map(_own, state)
 
 
+def _init_terms(parts: Parts, params: Any) -> Any:
+    if parts.terms is None:
+        return ()
+    each = jax.tree.map(lambda _: params, parts.constraints)
+    return parts.terms.init(Terms(params, each))  # pyright: ignore[reportArgumentType]
+
+
 def finish(
     parts: Parts,
     state: PrimalDualState,
@@ -273,7 +364,7 @@ def finish(
     point: Point,
     before: Prices,
     seen: Any,
-    moved: tuple[Any, Any, Prices],
+    moved: tuple[Any, Any, Any, Prices],
 ) -> tuple[PrimalDualState, Info]:
     """Moves if all that was `seen` and comes of it is finite, else touches nothing.
 
@@ -284,24 +375,30 @@ def finish(
         point: where the step began.
         before: the dual side as the step found it.
         seen: all residuals and gradients that the moves came of.
-        moved: new parameters, new state of the primal transform, new prices.
+        moved: new parameters, new states of the primal transform and of that of terms,
+            new prices.
 
     Returns:
         The state after the step, and its info.
     """
     here, there = parts.split(batch)
-    params, primal, after = moved
+    params, primal, terms, after = moved
     # A finite gradient can still overflow the parameters.
     finite = _all_finite((point.loss, seen, params, after.multipliers, after.penalty))
     # Nor may a memory, e.g. a mean of squares, that never would recover.
-    finite &= _still_finite((before.dual, before.rule), (after.dual, after.rule))
+    finite &= _still_finite(
+        (before.dual, before.rule, state.terms), (after.dual, after.rule, terms)
+    )
+    clips = fired((primal, terms)) | {
+        f"dual {name}": flag for name, flag in fired(after.dual).items()
+    }
     # Selecting fuses with the update; a conditional would copy every buffer, and an
     # accelerator would wait for the host to read its predicate. Of indexed multipliers
     # only the batch's rows are selected: the tables are as large as the data.
-    params, primal, after = jax.tree.map(
+    params, primal, terms, after = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old),
-        (params, primal, after),
-        (state.params, state.primal, before),
+        (params, primal, terms, after),
+        (state.params, state.primal, state.terms, before),
     )
     # -inf satisfies g <= 0, but nothing can follow from it: as NaN it is seen.
     residuals = jax.tree.map(
@@ -315,6 +412,7 @@ def finish(
         multiplier=worst(jax.tree.map(jnp.abs, read)),
         penalty=Constraints() if state.penalty is None else state.penalty,
         capped=capped(before.dual, state.multipliers),
+        clipped={name: flag & finite for name, flag in clips.items()},
         finite=finite,
         aux=point.aux,
     )
@@ -327,6 +425,7 @@ def finish(
         primal=primal,
         dual=parts.dual.scatter(state.dual, after.dual, there),
         rule=after.rule,
+        terms=terms,
         step=state.step + 1,
         skipped=state.skipped + jnp.where(finite, 0, 1),
     )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxcon.constraints import Constraints
+from jaxcon.transforms import Terms
 
 Loss = Callable[[Any, Any], Any]
 
@@ -22,6 +23,7 @@ class PrimalDualState(NamedTuple):
         primal: state of the primal transform.
         dual: state of the dual transform; `DualStates` where there are several.
         rule: what the penalty rule remembers.
+        terms: what the transform of single terms' gradients remembers; () without one.
         step: steps taken, skipped ones included, int32 of shape ().
         skipped: steps skipped because something was not finite, int32 of shape ().
     """
@@ -32,6 +34,7 @@ class PrimalDualState(NamedTuple):
     primal: Any
     dual: Any
     rule: Any
+    terms: Any
     step: jax.Array
     skipped: jax.Array
 
@@ -61,6 +64,9 @@ class Info(NamedTuple):
         penalty: rho of each constraint that has one, each of shape ().
         capped: whether a multiplier of it sits on the limit that `jaxcon.capped` set,
             each a boolean of shape ().
+        clipped: whether a clip changed what it was given, each a boolean of shape () by
+            its name: those of jaxcon, and others in `jaxcon.counted`; one of the dual
+            transform has "dual " before its name.
         finite: whether loss, residuals, gradient and the moves all were, boolean of
             shape (); where it is False neither parameters nor multipliers moved.
         aux: what the loss returned beside its value, or None. `fit` keeps it for every
@@ -73,6 +79,7 @@ class Info(NamedTuple):
     multiplier: Constraints
     penalty: Constraints
     capped: Constraints
+    clipped: dict[str, jax.Array]
     finite: jax.Array
     aux: Any
 
@@ -86,9 +93,12 @@ class Method(NamedTuple):
         estimates: (state, batch=None) -> the multipliers that the objective's gradient
             really uses there, shaped like the residuals: what `jaxcon.kkt` wants.
         residuals: (params, batch=None) -> h and g as the multipliers see them.
+        gradients: (state, batch=None) -> `Terms`: the gradient of the loss and what each
+            constraint adds to it, with the multipliers of the state.
     """
 
     init: Callable[..., PrimalDualState]
     step: Callable[..., tuple[PrimalDualState, Info]]
     estimates: Callable[..., Constraints]
     residuals: Callable[..., Constraints]
+    gradients: Callable[..., Terms]

@@ -236,6 +236,7 @@ def _no_history(state: PrimalDualState) -> Info:
         multiplier=each,
         penalty=jax.tree.map(lambda _: rows, state.penalty or Constraints()),
         capped=jax.tree.map(lambda _: rows.astype(bool), each),
+        clipped={},
         finite=rows.astype(bool),
         aux=None,
     )

@@ -1,0 +1,364 @@
+r"""Weights of loss and constraints that follow the training, and shared directions.
+
+For the ``terms=`` of an order, above all where the price of a constraint is fixed
+(`jaxcon.ways.penalty`, `fixed_price`): a weight :math:`w_i` on a term's gradient
+
+.. math:: \theta \leftarrow \theta - \alpha A(w_0 \nabla f + \textstyle\sum_i w_i g_i)
+
+changes what is minimised. Training ends where the fixed penalty of weights
+:math:`w_i / w_0` ends, with the last weights: they are in the state,
+``state.terms.weights``. None of these rules knows which end is wanted. Multipliers do:
+where they move as well, the parameters end at a KKT point whatever the weights, if these
+settle, and the multipliers of the problem are :math:`w_i \lambda_i / w_0`.
+
+Shared directions (`project_conflicts`, `conflict_free`) have no weights to read: they rest
+wherever one term's descent is exactly against another's. Of a loss and one fixed penalty
+those are all points at which neither can fall unless the other rises, not only the one that
+the penalty's weight asks for; where training stops among them depends on where it began.
+With multipliers the constraint must hold too, and of these points the KKT point is left.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcon.transforms._clipping import ClipState
+from jaxcon.transforms._entries import check_number
+from jaxcon.transforms._terms import Terms, by_factors, gram
+
+
+class BalanceState(NamedTuple):
+    """What a balancing transform remembers.
+
+    Attributes:
+        weights: of the loss and of each constraint, equalities first, (t,).
+        memory: what else the rule needs.
+    """
+
+    weights: jax.Array
+    memory: Any
+
+
+def balance_by_gradient_norm(
+    decay: float = 0.9, every: int = 1
+) -> optax.GradientTransformationExtraArgs:
+    r"""Weights that give all terms' gradients the same norm.
+
+    .. math::
+        w_i \leftarrow \alpha w_i + (1 - \alpha) \frac{\sum_j \|g_j\|}{\|g_i\|}
+
+    starting from one. A term without gradient keeps its weight. Where only two terms are
+    left, once they point against each other their weighted sum is zero wherever
+    it happens to be: the end depends on the way there.
+
+    Args:
+        decay: alpha, how much of the weights is kept, in [0, 1).
+        every: of how many steps one changes the weights.
+
+    Returns:
+        A transform over `Terms` of gradients.
+
+    Raises:
+        ValueError: the decay is not in [0, 1), or `every` is no whole number >= 1.
+
+    References:
+        Wang, Sankaran, Wang and Perdikaris, An Expert's Guide to Training
+        Physics-informed Neural Networks (2023), section 4.1 (grad norm weighting); Wang,
+        Teng and Perdikaris, Understanding and Mitigating Gradient Flow Pathologies in
+        Physics-informed Neural Networks (2021), for the idea.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> balance = jc.balance_by_gradient_norm(decay=0.0)
+        >>> h = jc.Constraints({"h": jnp.array([0.0, 4.0])})
+        >>> g = jc.Terms(jnp.array([1.0, 0.0]), h)
+        >>> even, _ = balance.update(g, balance.init(g))
+        >>> print(even.loss, even.constraints.equality["h"])
+        [5. 0.] [0. 5.]
+    """
+    check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
+    check_number("every", every, "a whole number >= 1", lambda k: k >= 1 and k % 1 == 0)
+
+    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+        del values
+        norms = _norms(updates)
+        target = jnp.sum(norms) / jnp.where(norms > 0, norms, 1)
+        moved = decay * state.weights + (1 - decay) * target
+        due = (state.memory % every == 0) & (norms > 0)
+        weights = jnp.where(due, moved, state.weights)
+        return weights, BalanceState(weights, (state.memory + 1) % every)
+
+    return by_factors(
+        lambda count: BalanceState(
+            jnp.ones(count, jnp.float32), jnp.zeros((), jnp.int32)
+        ),
+        factors,
+    )
+
+
+class RelativeLossMemory(NamedTuple):
+    """What `balance_by_relative_loss` compares with.
+
+    Attributes:
+        first: values at the first step, (t,).
+        previous: values at the step before, (t,).
+        begun: whether there was one, boolean ().
+    """
+
+    first: jax.Array
+    previous: jax.Array
+    begun: jax.Array
+
+
+def balance_by_relative_loss(
+    decay: float = 0.95, lookback: float = 0.99, temperature: float = 1.0
+) -> optax.GradientTransformationExtraArgs:
+    r"""Weights that favour the terms that fell least.
+
+    .. math::
+        w_i &\leftarrow \alpha \left( \rho\, w_i + (1 - \rho)\, b_i(0) \right)
+            + (1 - \alpha)\, b_i(t - 1), \\
+        b_i(s) &= m \operatorname{softmax}_i \frac{L_i(t)}{T L_i(s)}
+
+    ReLoBRaLo, for m terms of value L. There :math:`\rho` is a coin that shows 1 nearly
+    always; here it is the coin's mean, so nothing is random. A term's value is what it
+    adds to the objective: the loss, and :math:`\sum \lambda g` of a constraint, which
+    under a fixed quadratic price is twice the price. A term of value zero has no ratio: it
+    counts as one that has not changed. It needs no gradient of a term alone, but is paid
+    as if it did, like all transforms of terms.
+
+    Args:
+        decay: alpha, in [0, 1).
+        lookback: rho, in [0, 1].
+        temperature: T > 0; the larger, the more even the weights.
+
+    Returns:
+        A transform over `Terms` of gradients. Its update takes the extra argument
+        ``values``, `Terms` of ().
+
+    Raises:
+        ValueError: a number is out of its range, or, when traced, there are no values.
+
+    References:
+        Bischof and Kraus, Multi-Objective Loss Balancing for Physics-Informed Deep Learning
+        (2021), section III-D.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> balance = jc.balance_by_relative_loss(decay=0.0)
+        >>> g = jc.Terms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
+        >>> state = balance.init(g)
+        >>> h = jc.Constraints({"h": jnp.array(1.0)})
+        >>> for loss in (1.0, 0.5):
+        ...     read = jc.Terms(jnp.array(loss), h)
+        ...     _, state = balance.update(g, state, values=read)
+        >>> print(f"{state.weights[0]:.3f} {state.weights[1]:.3f}")    # 2 softmax(0.5, 1)
+        0.755 1.245
+    """
+    check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
+    check_number("lookback", lookback, "in [0, 1]", lambda rho: 0 <= rho <= 1)
+    check_number("temperature", temperature, "> 0", lambda t: t > 0)
+
+    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+        del updates
+        now = _known("balance_by_relative_loss", values)
+        first, previous, begun = state.memory
+
+        def balanced(then: jax.Array) -> jax.Array:
+            ratio = jnp.where(then == 0, 1.0, now / jnp.where(then == 0, 1.0, then))
+            return len(now) * jax.nn.softmax(ratio / temperature)
+
+        kept = lookback * state.weights + (1 - lookback) * balanced(first)
+        moved = decay * kept + (1 - decay) * balanced(previous)
+        weights = jnp.where(begun, moved, state.weights)
+        memory = RelativeLossMemory(jnp.where(begun, first, now), now, jnp.array(True))
+        return weights, BalanceState(weights, memory)
+
+    def init(count: int) -> Any:
+        zero, one = jnp.zeros(count, jnp.float32), jnp.ones(count, jnp.float32)
+        return BalanceState(one, RelativeLossMemory(zero, zero, jnp.array(False)))
+
+    return by_factors(init, factors)
+
+
+def balance_by_uncertainty(
+    optimizer: optax.GradientTransformation, limit: float = 1e3
+) -> optax.GradientTransformationExtraArgs:
+    r"""Weights that are trained beside the parameters, as if terms were noisy readings.
+
+    .. math::
+        \min_{\theta, s} \sum_i \tfrac12 e^{-s_i} L_i(\theta) + \tfrac12 s_i, \qquad
+        w_i = e^{-s_i}
+
+    by steps of `optimizer` on s from zero. Where s has settled, :math:`w_i = 1 / L_i`:
+    what is minimised is :math:`\sum \log L_i`, to which a term that vanishes, as the
+    price of a constraint that holds, contributes minus infinity. So its weight grows for
+    ever and the loss is forgotten; `limit` is where it stops, and then the end is that of
+    a fixed penalty `limit` times the weight, over the loss's. A term's value is what it
+    adds to the objective (see `balance_by_relative_loss`).
+
+    Args:
+        optimizer: any optax optimizer, for s.
+        limit: the largest weight, > 1; the smallest is 1 / limit.
+
+    Returns:
+        A transform over `Terms` of gradients. Its update takes the extra argument
+        ``values``, `Terms` of ().
+
+    Raises:
+        ValueError: the limit is not above 1, or, when traced, there are no values.
+
+    References:
+        Kendall, Gal and Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses for
+        Scene Geometry and Semantics (2018), eq. 7.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> balance = jc.balance_by_uncertainty(optax.sgd(0.1))
+        >>> g = jc.Terms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
+        >>> values = jc.Terms(jnp.array(4.0), jc.Constraints({"h": jnp.array(0.5)}))
+        >>> state = balance.init(g)
+        >>> for _ in range(300):
+        ...     _, state = balance.update(g, state, values=values)
+        >>> print(state.weights.round(3))
+        [0.25 2.  ]
+    """
+    check_number("limit", limit, "> 1", lambda limit: limit > 1)
+
+    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+        del updates
+        now = _known("balance_by_uncertainty", values)
+        inner, s = state.memory
+        slope = (1 - jnp.exp(-s) * now) / 2
+        move, inner = optimizer.update(slope, inner, s)
+        most = jnp.log(jnp.asarray(limit, s.dtype))
+        s = jnp.clip(s + move, -most, most)  # pyright: ignore[reportOperatorIssue]
+        weights = jnp.exp(-s)
+        # The weights that the next state shows are those that were used.
+        return weights, BalanceState(weights, (inner, s))
+
+    def init(count: int) -> Any:
+        s = jnp.zeros(count, jnp.float32)
+        return BalanceState(jnp.ones(count, jnp.float32), (optimizer.init(s), s))
+
+    return by_factors(init, factors)
+
+
+def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
+    r"""Takes out of each term's gradient what works against another's.
+
+    .. math::
+        g_i \leftarrow g_i - \frac{g_i^\top g_j}{\|g_j\|^2}\, g_j
+            \quad \text{where } g_i^\top g_j < 0
+
+    PCGrad: for each i over all other j, in an order drawn anew at every step, with the
+    gradients j as they were; then all are added up. Everything is done with the terms'
+    inner products, so that its cost, beside that of one gradient for each term, is small.
+
+    Args:
+        seed: of the orders; without effect on fewer than three terms.
+
+    Returns:
+        A transform over `Terms` of gradients, counted as "conflict".
+
+    References:
+        Yu et al., Gradient Surgery for Multi-Task Learning (2020), Algorithm 1.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> h = jc.Constraints({"h": jnp.array([-1.0, 1.0])})
+        >>> g = jc.Terms(jnp.array([1.0, 0.0]), h)
+        >>> surgery = jc.project_conflicts()
+        >>> moved, _ = surgery.update(g, surgery.init(g))
+        >>> print(moved.loss + moved.constraints.equality["h"])        # [.5 .5] + [0 1]
+        [0.5 1.5]
+    """
+    name = "conflict"
+
+    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+        del values
+        inner = gram(updates)
+        count = len(inner)
+        key = jax.random.fold_in(jax.random.key(seed), state.memory)
+        order = jax.random.permutation(key, count)
+
+        def project(i: Any, parts: jax.Array) -> jax.Array:
+            """Row i of `parts` says what gradient i is now made of."""
+            j = order[i]
+            along = parts @ inner[:, j]
+            against = (along < 0) & (jnp.arange(count) != j)
+            size = jnp.where(inner[j, j] > 0, inner[j, j], 1)
+            return parts.at[:, j].add(jnp.where(against, -along / size, 0))
+
+        start = jnp.eye(count, dtype=inner.dtype)
+        parts = jax.lax.fori_loop(0, count, project, start)
+        conflict = jnp.any(inner < 0)
+        return jnp.sum(parts, 0), ClipState(state.memory + 1, {name: conflict})
+
+    return by_factors(
+        lambda count: ClipState(jnp.zeros((), jnp.int32), {name: jnp.array(False)}),
+        factors,
+    )
+
+
+def conflict_free() -> optax.GradientTransformationExtraArgs:
+    r"""One direction that makes the same angle with every term's gradient.
+
+    .. math::
+        d = \left( \sum_i g_i^\top u \right) u, \qquad u = \frac{v}{\|v\|}, \qquad
+        v = (U^\top)^+ 1, \qquad U_{\cdot i} = \frac{g_i}{\|g_i\|}
+
+    ConFIG: no term rises along it, to first order, and each falls at a rate in proportion
+    to its own gradient. Terms without gradient have no say. Where terms are exactly
+    opposed there is no such direction, and d = 0.
+
+    Returns:
+        A transform over `Terms` of gradients.
+
+    References:
+        Liu, Chu and Thuerey, ConFIG: Towards Conflict-free Training of Physics Informed
+        Neural Networks (2024), eq. 2.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> h = jc.Constraints({"h": jnp.array([0.0, 3.0])})
+        >>> g = jc.Terms(jnp.array([1.0, 0.0]), h)
+        >>> config = jc.conflict_free()
+        >>> moved, _ = config.update(g, config.init(g))
+        >>> print(moved.loss + moved.constraints.equality["h"])        # 45 degrees to both
+        [2. 2.]
+    """
+
+    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+        del values
+        inner = gram(updates)
+        sizes = jnp.sqrt(jnp.diag(inner))
+        there = sizes > 0
+        sizes = jnp.where(there, sizes, 1)
+        cosines = inner / (sizes[:, None] * sizes[None, :])
+        ones = there.astype(inner.dtype)
+        # v = U w. A cosine is exact to a few roundings only, and so are eigenvalues.
+        least = 8 * len(ones) * jnp.finfo(inner.dtype).eps
+        w = jnp.linalg.pinv(cosines, rtol=least, hermitian=True) @ ones
+        # g_i^T v is |g_i| where one angle can be had, and |v|^2 the sum of w.
+        along = jnp.sum(jnp.where(there, sizes, 0) * (cosines @ w))
+        squared = jnp.sum(w)
+        length = jnp.where(squared > 0, along / jnp.where(squared > 0, squared, 1), 0)
+        return length * w / sizes, state
+
+    return by_factors(lambda count: optax.EmptyState(), factors)
+
+
+def _norms(updates: Terms) -> jax.Array:
+    """The norm of each term's gradient, (t,)."""
+    return jnp.stack([optax.tree.norm(entry) for entry in updates.entries()])
+
+
+def _known(name: str, values: Any) -> jax.Array:
+    if values is None:
+        raise ValueError(
+            f"{name} needs the terms' values: use it as the terms= of an order"
+        )
+    return values

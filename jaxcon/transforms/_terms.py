@@ -1,0 +1,182 @@
+"""The gradient of the loss and of each constraint, before they are added up."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcon.constraints import Constraints, named
+from jaxcon.transforms._entries import as_transform
+
+
+class Terms(NamedTuple):
+    """One entry for the loss and one for each constraint, by name.
+
+    Attributes:
+        loss: the loss's.
+        constraints: each constraint's.
+    """
+
+    loss: Any
+    constraints: Constraints
+
+    def entries(self) -> list[Any]:
+        """The entries in one list: the loss's, then equalities', then inequalities'."""
+        return [self.loss, *(entry for _, _, entry in named(self.constraints))]
+
+
+def like(terms: Terms, entries: Any) -> Terms:
+    """The names of one, the entries of another.
+
+    Args:
+        terms: whose names.
+        entries: as many as there are terms, in the order of `Terms.entries`.
+
+    Returns:
+        Terms of those entries.
+    """
+    loss, *rest = entries
+    each = iter(rest)
+    return Terms(
+        loss,
+        Constraints(
+            *({name: next(each) for name in kind} for kind in terms.constraints)
+        ),
+    )
+
+
+def scaled(terms: Terms, factors: Any) -> Terms:
+    """Each term's gradient times a number.
+
+    Args:
+        terms: gradients.
+        factors: one number for each term, (t,).
+
+    Returns:
+        Gradients of the dtypes of `terms`.
+    """
+
+    def times(factor: Any, gradient: Any) -> Any:
+        return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), gradient)
+
+    return like(terms, map(times, factors, terms.entries()))
+
+
+def total(entries: Sequence[Any]) -> Any:
+    """The sum of terms: of all of them, what the parameters descend on.
+
+    Args:
+        entries: at least one; pytrees of one structure.
+
+    Returns:
+        A pytree of that structure.
+    """
+    return jax.tree.map(lambda first, *others: sum(others, first), *entries)
+
+
+def gram(terms: Terms) -> jax.Array:
+    r"""Inner products of the terms' gradients.
+
+    .. math::
+        K_{ij} = g_i^\top g_j
+
+    Args:
+        terms: gradients.
+
+    Returns:
+        Shape (t, t), at the highest precision: differences of nearly parallel gradients
+        are made of it.
+    """
+
+    def products(*leaves: jax.Array) -> jax.Array:
+        rows = jnp.stack(leaves)
+        # Not flattened first: leaves that are split over devices would be gathered.
+        axes = tuple(range(1, rows.ndim))
+        return jnp.tensordot(rows, rows, (axes, axes), precision="highest")
+
+    return total(jax.tree.leaves(jax.tree.map(products, *terms.entries())))
+
+
+def each_term(
+    transform: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Applies a transform to the gradient of the loss and of each constraint apart.
+
+    .. math::
+        \theta \leftarrow \theta - \alpha\, A\Big( T(\nabla f)
+            + \textstyle\sum_i T(\lambda_i \nabla g_i) \Big)
+
+    for the ``terms=`` of an order, with T the transform and A the primal one. With a clip,
+    no one term's explosion hides the others, as it does where their sum is clipped: there
+    all of them shrink together. What this does to the point that training ends at is told
+    in `jaxcon.transforms`. A transform that has a memory has one for each term.
+
+    Args:
+        transform: any optax transform, e.g. ``optax.clip_by_global_norm(1.0)``.
+
+    Returns:
+        A transform over `Terms` of gradients.
+
+    Raises:
+        TypeError: `transform` is no optax transform.
+
+    Example:
+        >>> import jaxcon as jc
+        >>> clip = jc.each_term(optax.clip_by_global_norm(1.0))
+        >>> h = jc.Constraints({"h": jnp.array([0.0, 9.0])})
+        >>> gradients = jc.Terms(jnp.array([0.6, 0.8]), h)
+        >>> clipped, _ = clip.update(gradients, clip.init(gradients))
+        >>> print(clipped.loss, clipped.constraints.equality["h"])
+        [0.6 0.8] [0. 1.]
+    """
+    inner = as_transform("transform", transform)
+
+    def init(params: Any) -> Any:
+        return like(params, [inner.init(entry) for entry in params.entries()])
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, Any]:
+        beside = [None] * len(updates.entries()) if params is None else params.entries()
+        moved = [
+            inner.update(*entries, **extra)
+            for entries in zip(updates.entries(), state.entries(), beside, strict=True)
+        ]
+        return tuple(like(updates, entries) for entries in zip(*moved))  # pyright: ignore[reportReturnType]
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def by_factors(
+    init: Callable[[int], Any],
+    factors: Callable[..., tuple[jax.Array, Any]],
+) -> optax.GradientTransformationExtraArgs:
+    """A transform over `Terms` that multiplies each term's gradient by a number.
+
+    Args:
+        init: (number of terms) -> state.
+        factors: (updates, state, values) -> (t,) and the new state, where values are what
+            each term adds to the objective, (t,), or None.
+
+    Returns:
+        The transform. Its update takes the extra argument ``values``, `Terms` of ().
+    """
+
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        values: Any = None,
+        **extra: Any,
+    ) -> tuple[Any, Any]:
+        del params, extra
+        values = None if values is None else jnp.stack(values.entries())
+        found, state = factors(updates, state, values)
+        return scaled(updates, found), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: init(len(params.entries())), update
+    )
