@@ -1,12 +1,14 @@
 """The `jaxcon` command: fit, predict, example.
 
-Bad input ends in one line and exit code 2, Ctrl-C in what was reached, saved, and 130.
+Bad input ends in one line and exit code 2, Ctrl-C and SIGTERM in what was
+reached, saved, and 130 or 143.
 """
 
 import csv
 import os
 import re
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -60,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # `| head` has read enough; nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stop:
-        _leave(str(stop) or "stopped by Ctrl-C", 130)
+        number = getattr(stop, "signal", signal.SIGINT)
+        _leave(str(stop) or "stopped by Ctrl-C", 128 + number)
     sys.exit(0)
 
 

@@ -35,6 +35,7 @@ WAYS = {
             "sum": jc.growing_penalty(1.0, every=4, factor=2.0),
             "cap": optax.exponential_decay(1.0, 10, 1.5),
         },
+        "terms": jc.each_term(jc.clip_by_percentile()),
     },
 }
 

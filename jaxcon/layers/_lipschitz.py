@@ -17,6 +17,7 @@ from jaxcon.layers._norms import (
     bounded_rows,
     cayley,
     group_sort,
+    soft_clip,
 )
 from jaxcon.projections._products import product
 
@@ -49,7 +50,8 @@ class _Step(NamedTuple):
 # of sizes that sum to 1 at most: |Q|^2 <= 1 + n N u. A product with m rows of length at
 # most one and k terms is off by sqrt(m) k u |h|. An orthogonal layer thus has n N / 4 +
 # sqrt(m) k / 2 <= n N. A sandwich has |Q|^2 and two such products of N terms together,
-# each between factors sqrt(2): n N / 2 + sqrt(n) N. Elementwise steps add four.
+# each between factors sqrt(2): n N / 2 + sqrt(n) N. Elementwise steps add four, and the
+# sixth powers and roots of `soft_clip` two more.
 #
 # Infinity norm. A row over its own 1-norm has one that is exact to (n + 1) u, its product
 # with h to n u of |h|; the bias adds two: n + 2 eps.
@@ -73,12 +75,12 @@ def _sandwich_init(key: jax.Array, n: int, m: int) -> dict[str, jax.Array]:
 
 
 def _sandwich(layer: Any, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""sqrt(2) A^T Psi tanh(sqrt(2) B h / Psi + b)."""
+    r"""sqrt(2) A^T Psi sigma(sqrt(2) B h / Psi + b)."""
     a, b = _split(layer)
     # Beyond this range of the widths float32 has neither slope nor saturation left.
     psi = jnp.exp(jnp.clip(layer["d"], -10.0, 10.0))
     inner = np.sqrt(2.0).item() * product(b.T, h) / psi + layer["b"]
-    hidden = psi * jnp.tanh(inner)
+    hidden = psi * soft_clip(inner)
     terms = [h, psi * layer["b"], hidden]
     size = sum(map(jnp.linalg.norm, terms), start=jnp.zeros((), h.dtype))
     return np.sqrt(2.0).item() * product(a, hidden), size
@@ -128,7 +130,7 @@ def _sorted(step: _Step) -> _Step:
 
 _ORTHOGONAL = _Step(_orthogonal_init, _orthogonal, lambda n, m: n * m + 4.0)
 _SANDWICH = _Step(
-    _sandwich_init, _sandwich, lambda n, m: (n + m) * (m / 2 + m**0.5) + 4.0
+    _sandwich_init, _sandwich, lambda n, m: (n + m) * (m / 2 + m**0.5) + 6.0
 )
 _CONTRACTION = _Step(_contraction_init, _contraction, _SANDWICH.roundings)
 _ENTRIES = _Step(_entries_init, _entries, lambda n, m: n + 2.0)
@@ -216,10 +218,12 @@ def lipschitz(
 
     .. math:: \|f(x) - f(y)\|_2 \le L \|x - y\|_2 \quad \text{for all } x, y
 
-    By "sandwich", :math:`h \leftarrow \sqrt 2 A^T \Psi \tanh(\sqrt 2 \Psi^{-1} B h + b)`
-    with :math:`A A^T + B B^T = I` from a Cayley transform: the bound is on a layer and its
-    activation as a whole, not on each weight, so it loses the least. The only one with
-    second derivatives: use it where a loss or a constraint has them.
+    By "sandwich",
+    :math:`h \leftarrow \sqrt 2 A^T \Psi \sigma(\sqrt 2 \Psi^{-1} B h + b)`
+    with :math:`A A^T + B B^T = I` from a Cayley transform and the smooth clip
+    :math:`\sigma(x) = x / (1 + x^6)^{1/6}`: the bound is on a layer and its activation as
+    a whole, not on each weight, so it loses the least. The only one with second
+    derivatives: use it where a loss or a constraint has them.
 
     By "cayley", :math:`h \leftarrow \sigma(W h + b)` with orthonormal rows or columns and
     sorted pairs (`group_sort`), which lose no gradient: the tightest at a small constant;

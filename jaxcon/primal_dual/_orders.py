@@ -102,8 +102,8 @@ def simultaneous(
         weighed = parts.weigh(point, before, here)
         moved = parts.descend(state, here, before.penalty, point, weighed)
         after = parts.climb(before, point.loss, residuals, there)
-        seen = (point.residuals, residuals, weighed.gradient)
-        return finish(parts, state, batch, point, before, seen, (*moved, after))
+        seen, moved = (point.residuals, residuals), (*moved, after)
+        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
 
     return make_method(parts, step)
 
@@ -205,8 +205,8 @@ def alternating(
         after = parts.climb(before, point.loss, residuals, there)
         weighed = parts.weigh(point, after, here)
         moved = parts.descend(state, here, after.penalty, point, weighed)
-        seen = (point.residuals, residuals, weighed.gradient)
-        return finish(parts, state, batch, point, before, seen, (*moved, after))
+        seen, moved = (point.residuals, residuals), (*moved, after)
+        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
 
     def primal_first(
         state: PrimalDualState, batch: Any = None
@@ -217,8 +217,8 @@ def alternating(
         moved = parts.descend(state, here, before.penalty, point, weighed)
         (value, residuals), _ = parts.evaluate(moved[0], there)
         after = parts.climb(before, value, residuals, there)
-        seen = (point.residuals, value, residuals, weighed.gradient)
-        return finish(parts, state, batch, point, before, seen, (*moved, after))
+        seen, moved = (point.residuals, value, residuals), (*moved, after)
+        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
 
     return make_method(parts, dual_first if first == "dual" else primal_first)
 
@@ -325,13 +325,8 @@ def extragradient(
         weighed = parts.weigh(ahead, ahead_prices, here)
         moved = parts.descend(state, here, before.penalty, ahead, weighed)
         after = parts.climb(before, ahead.loss, ahead_residuals, there)
-        seen = (
-            point.residuals,
-            residuals,
-            ahead[:2],
-            ahead_residuals,
-            weighed.gradient,
-        )
-        return finish(parts, state, batch, point, before, seen, (*moved, after))
+        seen = (point.residuals, residuals, ahead[:2], ahead_residuals)
+        moved = (*moved, after)
+        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
 
     return make_method(parts, step)

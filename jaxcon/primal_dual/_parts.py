@@ -36,6 +36,10 @@ from jaxcon.transforms._entries import as_transform
 
 Step = Callable[..., tuple[PrimalDualState, Info]]
 
+# States of what a user puts into a chain to go on where a gradient is NaN: zero_nans,
+# apply_if_finite, and MultiSteps with skip_not_finite.
+ANSWERS = (optax.ZeroNansState, optax.ApplyIfFiniteState, optax.MultiStepsState)
+
 
 class Point(NamedTuple):
     """Loss and residuals at some parameters, and how to pull weights back from them."""
@@ -364,6 +368,7 @@ def finish(
     point: Point,
     before: Prices,
     seen: Any,
+    gradient: Any,
     moved: tuple[Any, Any, Any, Prices],
 ) -> tuple[PrimalDualState, Info]:
     """Moves if all that was `seen` and comes of it is finite, else touches nothing.
@@ -374,7 +379,8 @@ def finish(
         batch: as it was passed to the step.
         point: where the step began.
         before: the dual side as the step found it.
-        seen: all residuals and gradients that the moves came of.
+        seen: all losses and residuals that the moves came of.
+        gradient: what the parameters' move came of.
         moved: new parameters, new states of the primal transform and of that of terms,
             new prices.
 
@@ -389,9 +395,7 @@ def finish(
     finite &= _still_finite(
         (before.dual, before.rule, state.terms), (after.dual, after.rule, terms)
     )
-    clips = fired((primal, terms)) | {
-        f"dual {name}": flag for name, flag in fired(after.dual).items()
-    }
+    finite &= _all_finite(gradient) | _answered(gradient, state.primal, primal)
     # Selecting fuses with the update; a conditional would copy every buffer, and an
     # accelerator would wait for the host to read its predicate. Of indexed multipliers
     # only the batch's rows are selected: the tables are as large as the data.
@@ -412,7 +416,10 @@ def finish(
         multiplier=worst(jax.tree.map(jnp.abs, read)),
         penalty=Constraints() if state.penalty is None else state.penalty,
         capped=capped(before.dual, state.multipliers),
-        clipped={name: flag & finite for name, flag in clips.items()},
+        clipped={
+            name: flag & finite
+            for name, flag in clipped(primal, terms, after.dual).items()
+        },
         finite=finite,
         aux=point.aux,
     )
@@ -430,6 +437,33 @@ def finish(
         skipped=state.skipped + jnp.where(finite, 0, 1),
     )
     return new, info
+
+
+def _answered(gradient: Any, before: Any, after: Any) -> Any:
+    """Whether the primal's chain has its own answer to a NaN, and it was one."""
+    has = [
+        isinstance(state, ANSWERS)
+        for state in jax.tree.leaves(before, is_leaf=lambda s: isinstance(s, ANSWERS))
+    ]
+    if not any(has):
+        return False
+    infinite = [jnp.any(jnp.isinf(leaf)) for leaf in jax.tree.leaves(gradient)]
+    return ~jnp.any(jnp.stack(infinite)) & _still_finite(before, after)
+
+
+def clipped(primal: Any, terms: Any, dual: Any) -> dict[str, jax.Array]:
+    """Which clips changed something at their last call.
+
+    Args:
+        primal: state of the primal transform.
+        terms: state of the transform of single terms' gradients.
+        dual: state of the dual transform.
+
+    Returns:
+        Booleans of shape () by the names of `Info.clipped`.
+    """
+    of_dual = {f"dual {name}": flag for name, flag in fired(dual).items()}
+    return fired((primal, terms)) | of_dual
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -6,10 +6,17 @@ of steps in a chunk is data, not shape: whatever `steps` is, `fit` compiles once
 """
 
 from jaxcon.training._fit import fit
-from jaxcon.training._result import FitResult, Interrupted, Iterate, NonFiniteError
+from jaxcon.training._result import (
+    DivergedError,
+    FitResult,
+    Interrupted,
+    Iterate,
+    NonFiniteError,
+)
 from jaxcon.training._sweep import SweepResult, sweep
 
 __all__ = [
+    "DivergedError",
     "FitResult",
     "Interrupted",
     "Iterate",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 class Checkpoint:
-    """Saves and restores (state, best) through orbax; does nothing without a place."""
+    """Saves and restores what a run reached, through orbax, if there is a place to."""
 
     def __init__(self, place: Any):
         self.manager = place
@@ -22,6 +22,11 @@ class Checkpoint:
     def __exit__(self, *_: Any) -> None:
         if self.owned:
             self.manager.close()
+
+    @property
+    def place(self) -> Any:
+        """The folder; None without one."""
+        return None if self.manager is None else self.manager.directory
 
     def restore(self, fresh: Any) -> Any:
         if self.manager is None or (step := self.manager.latest_step()) is None:

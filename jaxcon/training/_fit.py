@@ -1,23 +1,40 @@
 """The host's side of a run."""
 
 import importlib.util
+import signal
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxcon.constraints import Constraints, named
+from jaxcon.constraints import Constraints
 from jaxcon.primal_dual import Info, Method, PrimalDualState
+from jaxcon.primal_dual._parts import clipped
 from jaxcon.training._checkpoint import Checkpoint
 from jaxcon.training._loop import compiled, first_best
 from jaxcon.training._resampling import moving_points
-from jaxcon.training._result import FitResult, Interrupted, Iterate, NonFiniteError
+from jaxcon.training._result import (
+    DivergedError,
+    FitResult,
+    Interrupted,
+    Iterate,
+    NonFiniteError,
+)
+from jaxcon.training._signals import Terminated, sigterm_raises
 from jaxcon.training._source import Source
+from jaxcon.training._trouble import (
+    Level,
+    culprit,
+    first_spike,
+    gradient_norms,
+    level_of,
+    no_level,
+    not_finite,
+)
 
 Callback = Callable[[PrimalDualState, Info], Any]
 
@@ -34,6 +51,8 @@ def fit(
     progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Any = None,
+    max_skipped: int | None = None,
+    spike: float | None = None,
 ) -> FitResult:
     r"""Takes `steps` steps of `method`, compiled once, and keeps the best iterate.
 
@@ -55,15 +74,26 @@ def fit(
             `orbax.checkpoint.CheckpointManager` with your own policy. If it holds a
             checkpoint, the run resumes there; an iterator is first advanced past the
             batches already used, so the end is the same to the bit.
+        max_skipped: how many of the run's steps may be skipped because loss, residuals,
+            gradient or moves were not finite; at the next one it stops. Without it, it
+            stops when all steps of a chunk were skipped.
+        spike: how many times the largest \|loss\| of the chunk before, or the largest
+            violation of a constraint there (`tolerance` at least), a step may reach: above
+            it, the run goes back to where the chunk began and on with the next batches.
+            The first chunk sets the scale. None to take every step.
 
     Returns:
         A `FitResult`.
 
     Raises:
         TypeError: `batches` is of no usable kind, or a function without a `key`.
-        ValueError: `steps` or `chunk` is below 1, or the checkpoint is of another shape.
-        Interrupted: on Ctrl-C, with what was reached in `.result`.
-        NonFiniteError: no step of a whole chunk was finite, with `.result`.
+        ValueError: `steps` or `chunk` is below 1, `max_skipped` below 0, `spike` not above
+            1, or the checkpoint is of another shape.
+        Interrupted: on Ctrl-C or SIGTERM, after saving, with what was reached in
+            `.result`.
+        NonFiniteError: too many steps were not finite, with `.result`.
+        DivergedError: there was a spike and every step has the same batch, or there were
+            three in as many chunks, with the last good state in `.result`.
 
     Example:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
@@ -78,20 +108,32 @@ def fit(
     """
     if steps < 1 or chunk < 1:
         raise ValueError(f"steps and chunk must be at least 1, got {steps} and {chunk}")
+    if max_skipped is not None and max_skipped < 0:
+        raise ValueError(f"max_skipped must be at least 0, got {max_skipped}")
+    if spike is not None and not spike > 1:
+        raise ValueError(f"spike must be above 1, got {spike}")
     source = Source(batches, key)
     end = int(state.step) + steps
-    with Checkpoint(checkpoint) as saved:
-        reached = saved.restore((state, first_best(state)))
-        ahead = int(reached[0].step) - int(state.step)
+    with sigterm_raises(), Checkpoint(checkpoint) as saved:
+        fresh = state, first_best(state), no_level(state.multipliers)
+        reached, best, level = saved.restore(fresh)
+        ahead = int(reached.step) - int(state.step)
         if ahead < 0:
             raise ValueError(
-                f"the checkpoint is of step {int(reached[0].step)}, the state given of "
+                f"the checkpoint is of step {int(reached.step)}, the state given of "
                 f"step {int(state.step)}; start from method.init to resume, or save "
                 "elsewhere"
             )
         source.skip(ahead)
-        run = _Run(method, source, tolerance, chunk, callbacks, saved)
-        return run.to(end, reached, progress)
+        run = _Run(method, source, tolerance, chunk, callbacks, saved, spike, level)
+        if max_skipped is not None:
+            # Counted from where the run began, not from where it is resumed.
+            run.allowed = int(state.skipped) + max_skipped
+        return run.to(end, (reached, best), progress)
+
+
+# Chunks in a row with a spike, after which going back is no help.
+SPIKES = 3
 
 
 class _Run:
@@ -105,14 +147,16 @@ class _Run:
         chunk: int,
         callbacks: Sequence[Callback],
         saved: Checkpoint,
+        spike: float | None,
+        level: Level,
     ):
         self.source, self.chunk = source, chunk
         self.callbacks, self.saved = callbacks, saved
         self.method, self.tolerance = method, tolerance
-        self.advance = partial(
-            compiled(method.step, source.draw, source.streamed, chunk),
-            tolerance=tolerance,
-        )
+        self.program = compiled(method.step, source.draw, source.streamed, chunk)
+        self.allowed = int(np.iinfo(np.int32).max)  # steps skipped
+        self.spike, self.level, self.spikes = spike, level, 0
+        self.rollbacks: list[int] = []
         self.infos: list[Info] = []
         self.seconds = self.compile_seconds = 0.0
         self.warned = False
@@ -135,35 +179,47 @@ class _Run:
                         self.moving |= moving_points(
                             self.method, reached[0], self.source, data
                         )
-                    reached, info = self._chunk(reached, data, count)
+                    before = reached
+                    after, info = self._chunk(before, data, count)
                     self.infos.append(info)
+                    reached = self._settled(before, after, data, info)
                     self._report(bar, info)
-                    self.saved.save(reached)
-                    self._look_for_trouble(reached, info)
+                    self.saved.save((*reached, self.level))
+                    self._look_for_trouble(before, reached, data, info)
                     if any([_stops(call(reached[0], info)) for call in self.callbacks]):
                         break
-        except KeyboardInterrupt:
-            taken = int(reached[0].step)
+        except KeyboardInterrupt as stop:
+            term = isinstance(stop, Terminated)
+            kept = f"saved in {place}; " if (place := self.saved.place) else ""
             raise Interrupted(
-                f"stopped by Ctrl-C after step {taken} of {end}; .result holds it",
+                f"stopped by {'SIGTERM' if term else 'Ctrl-C'} after step "
+                f"{int(reached[0].step)} of {end}; {kept}.result holds it",
                 self._result(reached),
+                signal.SIGTERM if term else signal.SIGINT,
             ) from None
         finally:
-            self.saved.save(reached, force=True)
+            self.saved.save((*reached, self.level), force=True)
         return self._result(reached)
 
+    def _advance(self, reached: Any, data: Any, count: int) -> Any:
+        return self.program(
+            reached, data, self.source.key, count, self.allowed, self.tolerance
+        )
+
     def _chunk(self, reached: Any, data: Any, count: int) -> tuple[Any, Info]:
-        if not self.infos:
+        if not self.compile_seconds:
             # A call of zero steps compiles and does nothing else, so that compilation
             # is timed apart from running.
             began = time.perf_counter()
-            jax.block_until_ready(self.advance(reached, data, self.source.key, 0))
+            jax.block_until_ready(self._advance(reached, data, 0))
             self.compile_seconds = time.perf_counter() - began
         began = time.perf_counter()
-        reached, info = self.advance(reached, data, self.source.key, count)
-        info = jax.tree.map(lambda rows: rows[:count], jax.device_get(info))
+        after, info = self._advance(reached, data, count)
+        # Fewer than asked for, if too many were skipped.
+        taken = int(after[0].step) - int(reached[0].step)
+        info = jax.tree.map(lambda rows: rows[:taken], jax.device_get(info))
         self.seconds += time.perf_counter() - began
-        return reached, info
+        return after, info
 
     def _result(self, reached: tuple[PrimalDualState, Iterate]) -> FitResult:
         state, best = reached
@@ -171,7 +227,13 @@ class _Run:
         if self.infos:
             history = jax.tree.map(lambda *rows: np.concatenate(rows), *self.infos)
         return FitResult(
-            state, best, history, self.seconds, self.compile_seconds, self.tolerance
+            state,
+            best,
+            history,
+            self.seconds,
+            self.compile_seconds,
+            self.tolerance,
+            tuple(self.rollbacks),
         )
 
     def _report(self, bar: Any, info: Info) -> None:
@@ -182,7 +244,52 @@ class _Run:
             )
             bar.update(len(info.loss))
 
-    def _look_for_trouble(self, reached: Any, info: Info) -> None:
+    def _settled(self, before: Any, after: Any, data: Any, info: Info) -> Any:
+        """Where a chunk leads to: back to its beginning, if there was a spike in it."""
+        found = None
+        if self.spike is not None:
+            found = first_spike(info, self.level, self.spike, self.tolerance)
+        if found is None:
+            self.spikes = 0
+            if info.finite.any():
+                self.level = level_of(info)
+            return after
+        row, words = found
+        self.spikes += 1
+        step = int(before[0].step) + row
+        message = f"step {step}: {words}{self._step_before(before, data, row)}"
+        # What was good before the spike may be the best there was.
+        kept = before[0], after[1]
+        if self.source.fixed:
+            raise DivergedError(
+                f"{message}; all steps have the same batch, so that going back would "
+                "lead here again: lower the rates, or clip",
+                self._result(kept),
+            )
+        if self.spikes == SPIKES:
+            raise DivergedError(
+                f"{message}; so did a step in each of the {SPIKES} last chunks",
+                self._result(kept),
+            )
+        self.rollbacks.append(step)
+        _warn(f"{message}; the run went back to step {int(before[0].step)}", 4)
+        passed = {"step": after[0].step, "skipped": after[0].skipped}
+        return before[0]._replace(**passed), after[1]
+
+    def _norms(self, before: Any, data: Any, row: int) -> dict[str, float]:
+        """The norms of the terms' gradients at one step of a chunk, taken once more."""
+        (state, _), _ = self._advance(before, data, row)
+        return gradient_norms(self.method, state, self.source.at(data, row, state.step))
+
+    def _step_before(self, before: Any, data: Any, row: int) -> str:
+        """Which term's gradient led to some step, if the chunk holds the one before."""
+        if row == 0:
+            return ""
+        return f"; in the step before, {culprit(self._norms(before, data, row - 1))}"
+
+    def _look_for_trouble(
+        self, before: Any, reached: Any, data: Any, info: Info
+    ) -> None:
         for kind, name in sorted(self.moving - self.told):
             # Multipliers that stay zero, as under a fixed penalty, price nothing.
             if np.any(getattr(info.multiplier, kind)[name] > 0):
@@ -198,21 +305,35 @@ class _Run:
                 )
         if info.finite.all():
             return
-        first = int(reached[0].step) - len(info.finite) + int(np.argmin(info.finite))
-        message = f"step {first}: {_not_finite(info, int(np.argmin(info.finite)))}"
-        if not info.finite.any():
+        row = int(np.argmin(info.finite))
+        many = int(reached[0].skipped) > self.allowed
+        if self.warned and info.finite.any() and not many:
+            return
+        first = int(before[0].step) + row
+        message = f"step {first}: {not_finite(info, row)}"
+        if not_finite(info, row) is None:
+            norms = self._norms(before, data, row)
+            what = culprit(norms)
+            if np.isfinite(list(norms.values())).all():
+                what = f"a move, or the point looked ahead to, was not finite; {what}"
+            message = f"step {first}: {what}"
+        if many or not info.finite.any():
+            count = (
+                "more steps were skipped than max_skipped allows"
+                if many
+                else (f"so were all of the {len(info.finite)} steps from there")
+            )
             raise NonFiniteError(
-                f"{message}, and so were all of the {len(info.finite)} steps from there; "
-                "nothing moved in them",
+                f"{message}, and {count}; nothing moved in them"
+                f"{self._step_before(before, data, row)}",
                 self._result(reached),
             )
-        if not self.warned:
-            _warn(
-                f"{message}; the step was skipped (skipped steps are counted in "
-                "state.skipped and marked in history.finite)",
-                4,
-            )
-            self.warned = True
+        _warn(
+            f"{message}; the step was skipped (skipped steps are counted in "
+            "state.skipped and marked in history.finite)",
+            4,
+        )
+        self.warned = True
 
 
 def _stops(answer: Any) -> bool:
@@ -236,26 +357,13 @@ def _no_history(state: PrimalDualState) -> Info:
         multiplier=each,
         penalty=jax.tree.map(lambda _: rows, state.penalty or Constraints()),
         capped=jax.tree.map(lambda _: rows.astype(bool), each),
-        clipped={},
+        clipped={
+            name: rows.astype(bool)
+            for name in clipped(state.primal, state.terms, state.dual)
+        },
         finite=rows.astype(bool),
         aux=None,
     )
-
-
-def _not_finite(info: Info, row: int) -> str:
-    """Names the first thing that was not finite in one row of infos."""
-    if not np.isfinite(info.loss[row]):
-        return f"the loss was {info.loss[row]}"
-    for kind, name, worst in named(info.violation):
-        if not np.isfinite(worst[row]):
-            return f"{kind} constraint {name!r} was not finite"
-    for kind, name, largest in named(info.multiplier):
-        if not np.isfinite(largest[row]):
-            return (
-                f"the multipliers of {kind} constraint {name!r} were not finite (is an "
-                "index outside its table?)"
-            )
-    return "the gradient, a penalty, or the point looked ahead to, was not finite"
 
 
 def _bar(progress: bool | None, total: int) -> Any:

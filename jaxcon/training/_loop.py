@@ -11,6 +11,7 @@ from jaxcon.constraints import Constraints
 from jaxcon.multipliers import Table
 from jaxcon.primal_dual import Info, PrimalDualState
 from jaxcon.training._result import Iterate
+from jaxcon.training._source import batch_at
 
 
 # A second fit of the same method runs the same program; an old method's is let go.
@@ -27,7 +28,7 @@ def compiled(
         length: most steps of a chunk.
 
     Returns:
-        (reached, data, key, count, tolerance) -> (reached, infos), jitted.
+        (reached, data, key, count, allowed, tolerance) -> (reached, infos), jitted.
     """
     return jax.jit(
         partial(_advance, step=step, draw=draw, streamed=streamed, length=length)
@@ -39,6 +40,7 @@ def _advance(
     data: Any,
     key: Any,
     count: Any,
+    allowed: Any,
     tolerance: Any,
     *,
     step: Callable[..., tuple[PrimalDualState, Info]],
@@ -46,24 +48,31 @@ def _advance(
     streamed: bool,
     length: int,
 ) -> tuple[tuple[PrimalDualState, Iterate], Info]:
-    """Takes `count` steps, at most `length`, and returns the infos of all of them."""
+    """Takes `count` steps, at most `length`, and returns the infos of all of them.
 
-    def batch_at(i: Any, state: PrimalDualState) -> Any:
-        if draw is not None:
-            # Folding the step into the key makes a resumed run draw the same batches.
-            return draw(jax.random.fold_in(key, state.step))
-        return jax.tree.map(lambda rows: rows[i], data) if streamed else data
+    It ends as soon as more than `allowed` of the run's steps were skipped.
+    """
 
-    def body(i: Any, carry: Any) -> Any:
-        state, best, infos = carry
-        new, info = step(state, batch_at(i, state))
+    def body(carry: Any) -> Any:
+        i, state, best, infos = carry
+        batch = batch_at(draw, streamed, data, key, i, state.step)
+        new, info = step(state, batch)
         infos = jax.tree.map(lambda rows, row: rows.at[i].set(row), infos, info)
-        return new, better(best, state, info, tolerance), infos
+        return i + 1, new, better(best, state, info, tolerance), infos
+
+    def goes_on(carry: Any) -> jax.Array:
+        i, state, *_ = carry
+        return (i < count) & (state.skipped <= allowed)
 
     state, best = reached
-    _, info = jax.eval_shape(lambda s: step(s, batch_at(0, s)), state)
+    first = jnp.zeros((), jnp.int32)
+    _, info = jax.eval_shape(
+        lambda s: step(s, batch_at(draw, streamed, data, key, first, s.step)), state
+    )
     infos = jax.tree.map(lambda row: jnp.zeros((length, *row.shape), row.dtype), info)
-    state, best, infos = jax.lax.fori_loop(0, count, body, (state, best, infos))
+    _, state, best, infos = jax.lax.while_loop(
+        goes_on, body, (first, state, best, infos)
+    )
     return (state, best), infos
 
 

@@ -41,6 +41,7 @@ class FitResult(NamedTuple):
         seconds: running time, without compilation.
         compile_seconds: time to trace and compile.
         tolerance: largest violation that counted as feasible.
+        rollbacks: the steps at which the run went back to an earlier state.
     """
 
     state: PrimalDualState
@@ -49,6 +50,7 @@ class FitResult(NamedTuple):
     seconds: float
     compile_seconds: float
     tolerance: float = 1e-3
+    rollbacks: tuple[int, ...] = ()
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -57,15 +59,33 @@ class FitResult(NamedTuple):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `fit`; `result` holds what was reached."""
+    """Ctrl-C or SIGTERM during `fit`; `result` holds what was reached.
+
+    Attributes:
+        result: a `FitResult`.
+        signal: the signal's number.
+    """
+
+    def __init__(self, message: str, result: FitResult, signal: int):
+        super().__init__(message)
+        self.result = result
+        self.signal = signal
+
+
+class NonFiniteError(FloatingPointError):
+    """Too many steps were not finite; `result` holds what was reached."""
 
     def __init__(self, message: str, result: FitResult):
         super().__init__(message)
         self.result = result
 
 
-class NonFiniteError(FloatingPointError):
-    """No step of a whole chunk was finite; `result` holds what was reached."""
+class DivergedError(ArithmeticError):
+    """A run left the scale it was on and going back does not help.
+
+    Attributes:
+        result: a `FitResult`, whose state is the last good one.
+    """
 
     def __init__(self, message: str, result: FitResult):
         super().__init__(message)

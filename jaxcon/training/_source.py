@@ -17,12 +17,13 @@ class Source:
         self.draw: Any = batches if callable(batches) and not self.streamed else None
         self.key = key if self.draw is not None else None
         self.batches: Any = batches
+        self.fixed = self.draw is None and not self.streamed  # one batch for all
         self.first: Any = None  # of a stream, once read
         if self.draw is not None and key is None:
             raise TypeError(
                 "batches is a function of a key: pass key=jax.random.key(0)"
             )
-        if self.draw is None and not self.streamed:
+        if self.fixed:
             for leaf in jax.tree.leaves(batches):
                 if not isinstance(
                     leaf, (jax.Array, np.ndarray, np.generic, int, float)
@@ -46,6 +47,10 @@ class Source:
             for _ in islice(self.batches, count):
                 pass
 
+    def at(self, data: Any, row: int, step: Any) -> Any:
+        """The batch of one row of a chunk's data, read for some steps."""
+        return batch_at(self.draw, self.streamed, data, self.key, row, step)
+
     def read(self, count: int, length: int) -> tuple[Any, int]:
         """Data for up to `count` steps and how many it is enough for."""
         if self.draw is not None:
@@ -61,6 +66,28 @@ class Source:
         if self.first is None:
             self.first = jax.tree.map(lambda rows: rows[0], stacked)
         return stacked, len(rows)
+
+
+def batch_at(
+    draw: Any, streamed: bool, data: Any, key: Any, row: Any, step: Any
+) -> Any:
+    """The batch of one step.
+
+    Args:
+        draw: key -> batch; or None.
+        streamed: whether `data` hold one batch for each row.
+        data: what was read for a chunk.
+        key: that batches are drawn from.
+        row: of the chunk.
+        step: of the run.
+
+    Returns:
+        A batch.
+    """
+    if draw is not None:
+        # Folding the step into the key makes a resumed run draw the same batches.
+        return draw(jax.random.fold_in(key, step))
+    return jax.tree.map(lambda rows: rows[row], data) if streamed else data
 
 
 def _stack(path: Any, *leaves: Any) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""Says which term of the problem a run's trouble came from."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxcon.constraints import Constraints, named
+from jaxcon.primal_dual import Info, Method, PrimalDualState
+
+
+class Level(NamedTuple):
+    """The scale of a run, over its last good chunk.
+
+    Attributes:
+        loss: the largest |f|, ().
+        violation: the largest of each constraint, each ().
+    """
+
+    loss: Any
+    violation: Constraints
+
+
+def no_level(multipliers: Constraints) -> Level:
+    """The scale before the first chunk: nothing is above it.
+
+    Args:
+        multipliers: anything with an entry for each constraint.
+
+    Returns:
+        A `Level` of infinities.
+    """
+    most = np.array(np.inf, np.float32)
+    each = Constraints(*({name: most for name in kind} for kind in multipliers))
+    return Level(most, each)
+
+
+def level_of(info: Info) -> Level:
+    """The scale of a chunk, of its finite steps.
+
+    Args:
+        info: rows of infos.
+
+    Returns:
+        A `Level`; of infinities if no step was finite.
+    """
+
+    def largest(rows: Any) -> np.ndarray:
+        rows = np.abs(rows[info.finite])
+        return np.array(np.max(rows, initial=0.0) if rows.size else np.inf, np.float32)
+
+    return Level(largest(info.loss), jax.tree.map(largest, info.violation))
+
+
+def first_spike(
+    info: Info, level: Level, factor: float, tolerance: float
+) -> tuple[int, str] | None:
+    """The first step of a chunk that left the scale of the one before, and what did.
+
+    Args:
+        info: rows of infos.
+        level: of the last good chunk.
+        factor: how many times its scale is too much.
+        tolerance: violations below it are none.
+
+    Returns:
+        The row and a few words; None if there is none.
+    """
+    scales = [("the loss", np.abs(info.loss), level.loss)] + [
+        (f"the violation of {name!r}", rows, np.maximum(usual, tolerance))
+        for (_, name, rows), (_, _, usual) in zip(
+            named(info.violation), named(level.violation)
+        )
+    ]
+    found = []
+    for name, rows, usual in scales:
+        above = np.flatnonzero(rows > factor * usual)
+        if above.size:
+            row = int(above[0])
+            text = f"{name} rose to {rows[row]:.3g}, from at most {usual:.3g}"
+            # Of two at the same step, the one that rose the more.
+            found.append((row, -rows[row] / max(usual, np.finfo(float).tiny), text))
+    if not found:
+        return None
+    row, _, text = min(found)
+    return row, text
+
+
+def gradient_norms(
+    method: Method, state: PrimalDualState, batch: Any
+) -> dict[str, Any]:
+    """The norm of the gradient of each term.
+
+    Args:
+        method: a method.
+        state: where.
+        batch: of that step.
+
+    Returns:
+        Numbers by "the loss" and "constraint 'name'"; NaN or infinity where a gradient is
+        not finite.
+    """
+    terms = jax.jit(method.gradients)(state, batch)
+    norms = {"the loss": optax.tree.norm(terms.loss)}
+    for kind, name, gradient in named(terms.constraints):
+        norms[f"{kind} constraint {name!r}"] = optax.tree.norm(gradient)
+    return {name: float(norm) for name, norm in norms.items()}
+
+
+def culprit(norms: dict[str, float]) -> str:
+    """Names the term with the largest gradient.
+
+    Args:
+        norms: what `gradient_norms` returned.
+
+    Returns:
+        A clause.
+    """
+    broken = [name for name, norm in norms.items() if not np.isfinite(norm)]
+    if broken:
+        return f"the gradient of {broken[0]} was not finite"
+    largest = max(norms, key=lambda name: norms[name])
+    rest = sum(norm for name, norm in norms.items() if name != largest)
+    return (
+        f"the largest gradient was that of {largest}, of norm {norms[largest]:.3g} "
+        f"(the others' sum to {rest:.3g})"
+    )
+
+
+def not_finite(info: Info, row: int) -> str | None:
+    """Names the first thing that was not finite in one row of infos.
+
+    Args:
+        info: rows of infos.
+        row: which.
+
+    Returns:
+        A clause; None if it was neither the loss, nor a residual, nor a multiplier.
+    """
+    if not np.isfinite(info.loss[row]):
+        return f"the loss was {info.loss[row]}"
+    for kind, name, worst in named(info.violation):
+        if not np.isfinite(worst[row]):
+            return f"{kind} constraint {name!r} was not finite"
+    for kind, name, largest in named(info.multiplier):
+        if not np.isfinite(largest[row]):
+            return (
+                f"the multipliers of {kind} constraint {name!r} were not finite (is an "
+                "index outside its table?)"
+            )
+    return None
