@@ -183,6 +183,7 @@ OWN = {
     "g": jc.capped(jc.dual_ascent(optax.sgd(0.3)), 0.5),
     "gs": jc.every(jc.dual_ascent(optax.adam(0.1)), 1),
 }
+PRICED = jc.fixed_price(2.0, penalties.quadratic, penalties.squared_hinge)
 WAYS = {
     "Lagrangian": {},
     "augmented": {"penalty": 2.0},
@@ -197,45 +198,73 @@ WAYS = {
         "at_rest": False,
     },
 }
-CASES = {
-    "absolute": penalty_case(penalties.absolute),
-    "quadratic": penalty_case(penalties.quadratic),
-    "hinge": penalty_case(penalties.hinge, at_rest=[-1.0, 0.0]),
-    "squared_hinge": penalty_case(penalties.squared_hinge, at_rest=[-1.0, 0.0]),
-    "huber": penalty_case(penalties.huber),
-    "log_barrier": penalty_case(penalties.log_barrier, at_rest=None, last=-0.7),
-    "log_quadratic": penalty_case(penalties.log_quadratic),
-    "exponential_quadratic": penalty_case(penalties.exponential_quadratic),
-    "growing penalty": rule_case(jc.growing_penalty(1.0, every=1), SETTLED),
-    # It grows where violations are small, up to a bound.
-    "adaptive penalty": rule_case(jc.adaptive_penalty(9.0, decay=0.5)),
-    "ascent by sgd": dual_case(jc.dual_ascent(optax.sgd(0.5))),
-    "ascent by momentum": dual_case(jc.dual_ascent(optax.sgd(0.5, momentum=0.9))),
-    "ascent by adam": dual_case(jc.dual_ascent(optax.adam(0.5))),
-    "method of multipliers": dual_case(jc.method_of_multipliers()),
-    "nupi": dual_case(jc.nupi(0.5, kp=2.0, nu=0.5)),
-    "nupi from zero": dual_case(jc.nupi(0.5, kp=-0.2, nu=0.5, init="zero")),
-    "pid": dual_case(jc.pid(0.3, 0.2, 0.1)),
-    "capped": dual_case(jc.capped(jc.nupi(0.5, kp=2.0), 0.8)),
-    "restart when feasible": dual_case(
-        jc.restart_when_feasible(jc.dual_ascent(optax.adam(0.5)))
-    ),
-    "every": dual_case(jc.every(jc.dual_ascent(optax.adam(0.5)), 2)),
-    "when stalled": dual_case(jc.when_stalled(jc.dual_ascent(optax.adam(0.5)))),
-    "fixed price": dual_case(
-        jc.fixed_price(0.5, penalties.quadratic, penalties.squared_hinge)
-    ),
-    "proximal": primal_case(
-        jc.proximal(optax.adam(0.1), lambda p: jax.tree.map(lambda w: w.clip(0, 1), p))
-    ),
-    "restarted adam": primal_case(jc.restart_every(optax.adam(0.1), 2)),
-    "restarted lbfgs": primal_case(jc.restart_every(optax.lbfgs(), 2)),
-} | {
-    f"{order}, {name}": order_case(ORDERS[order], **more)
-    for order in ORDERS
-    for name, more in WAYS.items()
-    if order == "dual first" or name not in ("growing", "adaptive", "barrier")
-}
+CASES = (
+    {
+        "absolute": penalty_case(penalties.absolute),
+        "quadratic": penalty_case(penalties.quadratic),
+        "hinge": penalty_case(penalties.hinge, at_rest=[-1.0, 0.0]),
+        "squared_hinge": penalty_case(penalties.squared_hinge, at_rest=[-1.0, 0.0]),
+        "huber": penalty_case(penalties.huber),
+        "log_barrier": penalty_case(penalties.log_barrier, at_rest=None, last=-0.7),
+        "log_quadratic": penalty_case(penalties.log_quadratic),
+        "exponential_quadratic": penalty_case(penalties.exponential_quadratic),
+        "growing penalty": rule_case(jc.growing_penalty(1.0, every=1), SETTLED),
+        # It grows where violations are small, up to a bound.
+        "adaptive penalty": rule_case(jc.adaptive_penalty(9.0, decay=0.5)),
+        "ascent by sgd": dual_case(jc.dual_ascent(optax.sgd(0.5))),
+        "ascent by momentum": dual_case(jc.dual_ascent(optax.sgd(0.5, momentum=0.9))),
+        "ascent by adam": dual_case(jc.dual_ascent(optax.adam(0.5))),
+        "method of multipliers": dual_case(jc.method_of_multipliers()),
+        "nupi": dual_case(jc.nupi(0.5, kp=2.0, nu=0.5)),
+        "nupi from zero": dual_case(jc.nupi(0.5, kp=-0.2, nu=0.5, init="zero")),
+        "pid": dual_case(jc.pid(0.3, 0.2, 0.1)),
+        "capped": dual_case(jc.capped(jc.nupi(0.5, kp=2.0), 0.8)),
+        "restart when feasible": dual_case(
+            jc.restart_when_feasible(jc.dual_ascent(optax.adam(0.5)))
+        ),
+        "every": dual_case(jc.every(jc.dual_ascent(optax.adam(0.5)), 2)),
+        "when stalled": dual_case(jc.when_stalled(jc.dual_ascent(optax.adam(0.5)))),
+        "fixed price": dual_case(
+            jc.fixed_price(0.5, penalties.quadratic, penalties.squared_hinge)
+        ),
+        "proximal": primal_case(
+            jc.proximal(
+                optax.adam(0.1), lambda p: jax.tree.map(lambda w: w.clip(0, 1), p)
+            )
+        ),
+        "clip by percentile": primal_case(
+            optax.chain(jc.clip_by_percentile(), optax.sgd(0.1))
+        ),
+        "clip by z-score": primal_case(
+            optax.chain(jc.clip_by_z_score(warmup=2), optax.sgd(0.1))
+        ),
+        "counted": primal_case(
+            optax.chain(
+                jc.counted("norm", optax.clip_by_global_norm(0.5)), optax.sgd(0.1)
+            )
+        ),
+        "restarted adam": primal_case(jc.restart_every(optax.adam(0.1), 2)),
+        "restarted lbfgs": primal_case(jc.restart_every(optax.lbfgs(), 2)),
+    }
+    | {
+        name: order_case(jc.alternating, dual=dual, terms=terms)
+        for name, dual, terms in (
+            ("each term", None, jc.each_term(optax.clip_by_global_norm(0.5))),
+            ("bound constraints", None, jc.bound_constraints(0.5)),
+            ("project conflicts", None, jc.project_conflicts()),
+            ("conflict free", None, jc.conflict_free()),
+            ("gradient norms", PRICED, jc.balance_by_gradient_norm()),
+            ("relative losses", PRICED, jc.balance_by_relative_loss()),
+            ("uncertainty", PRICED, jc.balance_by_uncertainty(optax.sgd(0.1))),
+        )
+    }
+    | {
+        f"{order}, {name}": order_case(ORDERS[order], **more)
+        for order in ORDERS
+        for name, more in WAYS.items()
+        if order == "dual first" or name not in ("growing", "adaptive", "barrier")
+    }
+)
 STATEFUL = {name: case for name, case in CASES.items() if case.carry}
 RESTING = {name: case for name, case in CASES.items() if case.at_rest is not None}
 # Orders that the two others are made of; lbfgs, for the seconds that it compiles.

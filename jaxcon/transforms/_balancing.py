@@ -7,15 +7,17 @@ For the ``terms=`` of an order, above all where the price of a constraint is fix
 
 changes what is minimised. Training ends where the fixed penalty of weights
 :math:`w_i / w_0` ends, with the last weights: they are in the state,
-``state.terms.weights``. None of these rules knows which end is wanted. Multipliers do:
-where they move as well, the parameters end at a KKT point whatever the weights, if these
-settle, and the multipliers of the problem are :math:`w_i \lambda_i / w_0`.
+``state.terms.weights``. None of these rules knows which end is wanted; multipliers do.
+Where they move as well, weights that settle only change their units: the parameters end at
+the KKT point, and the problem's multipliers are :math:`w_i \lambda_i / w_0`.
 
-Shared directions (`project_conflicts`, `conflict_free`) have no weights to read: they rest
-wherever one term's descent is exactly against another's. Of a loss and one fixed penalty
-those are all points at which neither can fall unless the other rises, not only the one that
-the penalty's weight asks for; where training stops among them depends on where it began.
-With multipliers the constraint must hold too, and of these points the KKT point is left.
+Shared directions (`project_conflicts`, `conflict_free`) have no weights to read. They rest
+wherever the descent of one term is exactly against another's, be the gradients as long as
+they may. Of a loss and one constraint those are all points at which neither can be bettered
+unless the other gets worse; where training stops among them depends on where it began. No
+weight and no multiplier moves that end: a multiplier grows and grows while its constraint
+stays violated. They are for terms that can all be met at once, as a differential equation
+and its boundary values.
 """
 
 from typing import Any, NamedTuple
@@ -91,8 +93,8 @@ def balance_by_gradient_norm(
         return weights, BalanceState(weights, (state.memory + 1) % every)
 
     return by_factors(
-        lambda count: BalanceState(
-            jnp.ones(count, jnp.float32), jnp.zeros((), jnp.int32)
+        lambda count, dtype: BalanceState(
+            jnp.ones(count, dtype), jnp.zeros((), jnp.int32)
         ),
         factors,
     )
@@ -176,8 +178,8 @@ def balance_by_relative_loss(
         memory = RelativeLossMemory(jnp.where(begun, first, now), now, jnp.array(True))
         return weights, BalanceState(weights, memory)
 
-    def init(count: int) -> Any:
-        zero, one = jnp.zeros(count, jnp.float32), jnp.ones(count, jnp.float32)
+    def init(count: int, dtype: Any) -> Any:
+        zero, one = jnp.zeros(count, dtype), jnp.ones(count, dtype)
         return BalanceState(one, RelativeLossMemory(zero, zero, jnp.array(False)))
 
     return by_factors(init, factors)
@@ -239,9 +241,9 @@ def balance_by_uncertainty(
         # The weights that the next state shows are those that were used.
         return weights, BalanceState(weights, (inner, s))
 
-    def init(count: int) -> Any:
-        s = jnp.zeros(count, jnp.float32)
-        return BalanceState(jnp.ones(count, jnp.float32), (optimizer.init(s), s))
+    def init(count: int, dtype: Any) -> Any:
+        s = jnp.zeros(count, dtype)
+        return BalanceState(jnp.ones(count, dtype), (optimizer.init(s), s))
 
     return by_factors(init, factors)
 
@@ -298,7 +300,7 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
         return jnp.sum(parts, 0), ClipState(state.memory + 1, {name: conflict})
 
     return by_factors(
-        lambda count: ClipState(jnp.zeros((), jnp.int32), {name: jnp.array(False)}),
+        lambda *_: ClipState(jnp.zeros((), jnp.int32), {name: jnp.array(False)}),
         factors,
     )
 
@@ -348,7 +350,7 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
         length = jnp.where(squared > 0, along / jnp.where(squared > 0, squared, 1), 0)
         return length * w / sizes, state
 
-    return by_factors(lambda count: optax.EmptyState(), factors)
+    return by_factors(lambda *_: optax.EmptyState(), factors)
 
 
 def _norms(updates: Terms) -> jax.Array:

@@ -8,7 +8,8 @@ what it is given.
 multiplies :math:`\nabla L` by one number s > 0; clipping entries, blocks or units, by one
 each. The result is zero where :math:`\nabla L` is, and nowhere else: every KKT point is
 kept, with its multipliers, and no other is added. Only the way there changes, if gradients
-are exact. Of a noisy gradient the mean is no longer that of the clipped one: where noise
+are exact; a step that is held short beside a multiplier that is not can swing for ever, and
+a penalty damps it. Of a noisy gradient the mean is no longer that of the clipped one: where noise
 is skewed and often clipped the point moves, as below.
 
 **Each term.** :math:`s_0 \nabla f + \sum_i s_i \lambda_i \nabla h_i = 0` with
@@ -16,17 +17,21 @@ is skewed and often clipped the point moves, as below.
 
 .. math:: \lambda_i^* = \frac{s_i}{s_0} \lambda_i
 
-Where multipliers move, the parameters end at the same point, and the multipliers that
-training carries are those of other units: read them as :math:`s_i \lambda_i / s_0`, or
-by `jaxcon.least_squares_multipliers`. Where a clip holds a term below what balances the
-loss there is no such point: the multiplier winds up and the constraint stays violated.
-Under a fixed penalty, where :math:`\lambda_i = w h_i`, the factor is a change of weight:
-the end is that of the weight :math:`w s_i / s_0`.
+The parameters end at the same point as without a clip, and training carries multipliers in
+other units, if there are such :math:`\lambda_i`. There are if only the loss is clipped
+(``optax.masked(clip, Terms(True, False))``), or, of terms clipped to one norm c, if
+:math:`\|\nabla f\| \le c` there or every constraint's part is shorter than the loss's.
+Otherwise, as always with one constraint and :math:`\|\nabla f\| > c`, the clipped
+parts balance before the constraint holds: the multiplier winds up and the violation stays.
+Under a fixed price, where :math:`\lambda_i = w h_i`, the end is that of the weight
+:math:`w s_i / s_0`; with the constraint's part clipped, training from where
+:math:`\nabla f` is short stops where it has grown to c. `jaxcon.least_squares_multipliers`
+gives the multipliers of the problem itself.
 
-**The constraints' part against the loss's**, at most :math:`\kappa |\nabla f|`. At a KKT
-point the two parts have equal norms. Any :math:`\kappa \ge 1` keeps it; with
-:math:`\kappa < 1` the direction is zero only where :math:`\nabla f` is: training ends at
-the unconstrained minimum.
+**The constraints' part against the loss's**, at most :math:`\kappa \|\nabla f\|`. At a
+KKT point the two have equal norms: :math:`\kappa > 1` keeps it and adds no other,
+:math:`\kappa = 1` rests wherever they are opposed, and with :math:`\kappa < 1` the
+direction is zero only where :math:`\nabla f` is: at the unconstrained minimum.
 
 **Each sample.** A mean of clipped gradients is zero at an M-estimate, as of Huber's loss:
 of three numbers 0, 0 and y the mean is y / 3, and with their gradients clipped to c < y,
@@ -49,7 +54,7 @@ import optax
 
 from jaxcon.constraints import Constraint, Grouped
 from jaxcon.transforms._entries import as_transform, check_number
-from jaxcon.transforms._terms import Terms, by_factors, total
+from jaxcon.transforms._terms import Terms, by_factors, precision, remembered, total
 
 
 class ClipState(NamedTuple):
@@ -144,13 +149,15 @@ def counted(
 
 
 def _by_norm(
-    name: str, memory: Any, limit: Callable[..., tuple[jax.Array, Any]]
+    name: str,
+    begin: Callable[[jax.Array], Any],
+    limit: Callable[..., tuple[jax.Array, Any]],
 ) -> optax.GradientTransformationExtraArgs:
     """A clip of the global norm to a limit that depends on past norms.
 
     Args:
         name: what it is counted as.
-        memory: to begin with.
+        begin: zero of the norm's dtype -> memory.
         limit: (norm, memory) -> the largest norm that may pass, and the memory if the
             norm is finite.
 
@@ -159,27 +166,22 @@ def _by_norm(
     """
 
     def init(params: Any) -> Any:
-        del params
-        return ClipState(jax.tree.map(jnp.asarray, memory), {name: jnp.array(False)})
+        memory = begin(jnp.zeros((), precision(params)))
+        return ClipState(memory, {name: jnp.array(False)})
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, Any]:
         del params, extra
-        norm = optax.tree.norm(updates).astype(jnp.float32)
+        norm = optax.tree.norm(updates)
         highest, after = limit(norm, state.memory)
         # One infinite norm would be remembered for ever.
-        finite = jnp.isfinite(norm)
-        after = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old).astype(old.dtype),
-            after,
-            state.memory,
-        )
+        memory = remembered(after, state.memory, jnp.isfinite(norm))
         # A norm that is NaN is above nothing, and goes on to who looks for it.
         above = norm > highest
         factor = jnp.where(above, highest / norm, 1.0)
         updates = jax.tree.map(lambda u: (u * factor).astype(u.dtype), updates)
-        return updates, ClipState(after, {name: above})
+        return updates, ClipState(memory, {name: above})
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -241,12 +243,13 @@ def clip_by_percentile(
         highest = jnp.where(memory.begun, memory.threshold, norm)
         move = jnp.exp(-rate * ((norm <= highest) - percentile / 100))
         # Gradients of zero must not make a threshold of zero, which never would rise.
-        low = jnp.finfo(jnp.float32).tiny
-        after = jnp.clip(highest * move, low, jnp.finfo(jnp.float32).max)
+        range_ = jnp.finfo(highest.dtype)
+        after = jnp.clip(highest * move, range_.tiny, range_.max)
         return highest, PercentileMemory(after, jnp.array(True))
 
-    start = PercentileMemory(jnp.zeros((), jnp.float32), jnp.array(False))
-    return _by_norm("percentile", start, limit)
+    return _by_norm(
+        "percentile", lambda zero: PercentileMemory(zero, jnp.array(False)), limit
+    )
 
 
 class ZScoreMemory(NamedTuple):
@@ -320,13 +323,14 @@ def clip_by_z_score(
         spread = (1 - share) * variance + share * about
         return most, ZScoreMemory(moved, spread, jnp.minimum(seen + 1, warmup))
 
-    zero = jnp.zeros((), jnp.float32)
     return _by_norm(
-        "z-score", ZScoreMemory(zero, zero, jnp.zeros((), jnp.int32)), highest
+        "z-score",
+        lambda zero: ZScoreMemory(zero, zero, jnp.zeros((), jnp.int32)),
+        highest,
     )
 
 
-def bound_constraints(ratio: float = 1.0) -> optax.GradientTransformationExtraArgs:
+def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraArgs:
     r"""Keeps the gradient of all constraints below a multiple of the loss's.
 
     .. math::
@@ -334,13 +338,13 @@ def bound_constraints(ratio: float = 1.0) -> optax.GradientTransformationExtraAr
         g_c = \sum_i \lambda_i \nabla g_i
 
     for the ``terms=`` of an order: constraints that explode cannot make the parameters
-    forget the loss. At a KKT point the two parts have equal norms, so with
-    :math:`\kappa < 1` none can be reached: training ends at the unconstrained minimum.
-    :math:`\kappa \ge 1` keeps them, and a point that violates a constraint where
-    :math:`\nabla f = 0` is not left.
+    forget the loss. At a KKT point the two parts have equal norms: with
+    :math:`\kappa > 1` it is kept; with less, training ends elsewhere (see
+    `jaxcon.transforms`). A point that violates a constraint is not left where
+    :math:`\nabla f = 0`: the slower, the nearer to it training begins.
 
     Args:
-        ratio: kappa > 0.
+        ratio: kappa > 0; above 1 unless a constraint may be given up.
 
     Returns:
         A transform over `Terms` of gradients, counted as "constraints".
@@ -350,7 +354,7 @@ def bound_constraints(ratio: float = 1.0) -> optax.GradientTransformationExtraAr
 
     Example:
         >>> import jaxcon as jc
-        >>> bound = jc.bound_constraints(2.0)
+        >>> bound = jc.bound_constraints()
         >>> h = jc.Constraints({"h": jnp.array([0.0, 9.0])})
         >>> gradients = jc.Terms(jnp.array([1.0, 0.0]), h)
         >>> bounded, _ = bound.update(gradients, bound.init(gradients))
@@ -370,7 +374,7 @@ def bound_constraints(ratio: float = 1.0) -> optax.GradientTransformationExtraAr
         found = [jnp.ones_like(factor), *[factor] * len(parts)]
         return jnp.stack(found), ClipState((), {name: above})
 
-    return by_factors(lambda count: ClipState((), {name: jnp.array(False)}), factors)
+    return by_factors(lambda *_: ClipState((), {name: jnp.array(False)}), factors)
 
 
 def clip_residual(constraint: Constraint, limit: float) -> Constraint:

@@ -149,14 +149,42 @@ def each_term(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def precision(tree: Any) -> Any:
+    """The dtype for statistics of gradients: theirs, float32 at least.
+
+    Args:
+        tree: of arrays.
+
+    Returns:
+        A dtype.
+    """
+    return jnp.promote_types(jnp.float32, jnp.result_type(*jax.tree.leaves(tree)))
+
+
+def remembered(new: Any, old: Any, when: Any = True) -> Any:
+    """A new state in the dtypes of the old one.
+
+    Args:
+        new: the state.
+        old: the one before, or one whose dtypes are wanted.
+        when: whether it is to be taken, boolean ().
+
+    Returns:
+        `new`, or `old`.
+    """
+    return jax.tree.map(
+        lambda a, b: jnp.where(when, a, b).astype(jnp.result_type(b)), new, old
+    )
+
+
 def by_factors(
-    init: Callable[[int], Any],
+    init: Callable[[int, Any], Any],
     factors: Callable[..., tuple[jax.Array, Any]],
 ) -> optax.GradientTransformationExtraArgs:
     """A transform over `Terms` that multiplies each term's gradient by a number.
 
     Args:
-        init: (number of terms) -> state.
+        init: (number of terms, dtype of statistics) -> state.
         factors: (updates, state, values) -> (t,) and the new state, where values are what
             each term adds to the objective, (t,), or None.
 
@@ -174,9 +202,9 @@ def by_factors(
     ) -> tuple[Any, Any]:
         del params, extra
         values = None if values is None else jnp.stack(values.entries())
-        found, state = factors(updates, state, values)
-        return scaled(updates, found), state
+        found, after = factors(updates, state, values)
+        return scaled(updates, found), remembered(after, state)
 
     return optax.GradientTransformationExtraArgs(
-        lambda params: init(len(params.entries())), update
+        lambda params: init(len(params.entries()), precision(params)), update
     )
