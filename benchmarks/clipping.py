@@ -1,0 +1,158 @@
+"""What do clips cost a training step, and what does one gradient for each term?
+
+Question     Time of a step with a clip before Adam over the step without; and of a step
+             whose loss and c constraints are clipped or balanced one by one, or given a
+             shared direction, over the plain step with the same constraints. The aim: at
+             most 1.03, and 1 + 0.5 c.
+Conditions   A tanh network 2-128-128-128-1, 512 data and 512 constraint points; Adam,
+             multipliers by SGD; float32. "apart": each constraint is a function of its
+             own, on its own points. "together": constraints of `jaxcon.shapes` on the
+             same points, which share one pass. Every program compiled first, then ten
+             steps in one scan; run in random turns in one process; median over 31 rounds
+             of each round's ratio to the plain step. "noise" is that ratio for a second
+             compilation of the plain step itself.
+Run          python -m benchmarks.clipping
+Last         not yet
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxcon as jc
+from benchmarks.step_overhead import loss, network, problem
+
+WIDTH, POINTS, STEPS, ROUNDS = 128, 512, 10, 31
+ADAM = optax.adam(1e-3)
+CLIPS = {
+    "clip": optax.clip(0.1),
+    "clip_by_global_norm": optax.clip_by_global_norm(0.1),
+    "clip_by_block_rms": optax.clip_by_block_rms(0.1),
+    "adaptive_grad_clip": optax.adaptive_grad_clip(0.1),
+    "clip_by_percentile": jc.clip_by_percentile(),
+    "clip_by_z_score": jc.clip_by_z_score(),
+    "counted clip_by_global_norm": jc.counted("norm", optax.clip_by_global_norm(0.1)),
+}
+TERMS = {
+    "each_term, clip_by_global_norm": jc.each_term(optax.clip_by_global_norm(0.1)),
+    "bound_constraints": jc.bound_constraints(),
+    "balance_by_gradient_norm": jc.balance_by_gradient_norm(),
+    "balance_by_relative_loss": jc.balance_by_relative_loss(),
+    "balance_by_uncertainty": jc.balance_by_uncertainty(optax.sgd(1e-3)),
+    "project_conflicts": jc.project_conflicts(),
+    "conflict_free": jc.conflict_free(),
+}
+
+
+def apart(count: int) -> jc.Constraints:
+    """Bounds on the output, each at points of its own."""
+
+    def bound(i: int) -> Callable[[Any, Any], jax.Array]:
+        def residual(params: Any, batch: Any) -> jax.Array:
+            outputs = jax.vmap(partial(network, params))(batch["points"] + i)
+            return jnp.mean(outputs) - 1.0
+
+        return residual
+
+    return jc.Constraints(inequality={f"bound {i}": bound(i) for i in range(count)})
+
+
+def together(count: int) -> jc.Constraints:
+    """Slopes and curvatures at the same points, in one pass."""
+    shapes = {
+        "rises": jc.shapes.increasing(network, 0, on="points"),
+        "falls": jc.shapes.decreasing(network, 1, on="points"),
+        "bounded": jc.shapes.bounded(network, -1.0, 1.0, on="points"),
+        "lipschitz": jc.shapes.lipschitz(network, 2.0, on="points"),
+    }
+    return jc.Constraints(inequality=dict(list(shapes.items())[:count]))
+
+
+def program(
+    constraints: jc.Constraints,
+    primal: optax.GradientTransformation,
+    terms: optax.GradientTransformation | None,
+    params: Any,
+    batch: Any,
+) -> Callable[[], Any]:
+    """Some steps in one call, compiled."""
+    dual = jc.dual_ascent(optax.sgd(1e-3))
+    method = jc.alternating(loss, constraints, primal, dual, terms=terms)
+
+    def steps(state: Any) -> Any:
+        def body(state: Any, _: None) -> Any:
+            state, info = method.step(state, batch)
+            return state, (info.loss, info.clipped)
+
+        return jax.lax.scan(body, state, length=STEPS)
+
+    compiled = jax.jit(steps)
+    state = method.init(params, batch)
+    jax.block_until_ready(compiled(state))
+    return lambda: compiled(state)
+
+
+def ratios(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """The median of each program's time over that of the first, and the first's in ms."""
+    turns = random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name in turns.sample(sorted(programs), len(programs)):
+            began = time.perf_counter()
+            jax.block_until_ready(programs[name]())
+            times[name].append((time.perf_counter() - began) / STEPS)
+    plain = next(iter(times.values()))
+    return {"ms": 1e3 * statistics.median(plain)} | {
+        name: statistics.median(ours / theirs for ours, theirs in zip(rows, plain))
+        for name, rows in list(times.items())[1:]
+    }
+
+
+def measure(
+    constraints: jc.Constraints,
+    clips: dict[str, Any],
+    terms: dict[str, Any],
+    *,
+    width: int = WIDTH,
+    points: int = POINTS,
+    rounds: int = ROUNDS,
+) -> dict[str, float]:
+    """Ratios of the steps with each clip and each transform of terms."""
+    params, batch = problem(width, points)
+    make = partial(program, constraints, params=params, batch=batch)
+    programs = {
+        "plain": make(primal=ADAM, terms=None),
+        "noise": make(primal=ADAM, terms=None),
+    }
+    for name, clip in clips.items():
+        programs[name] = make(primal=optax.chain(clip, ADAM), terms=None)
+    for name, transform in terms.items():
+        programs[name] = make(primal=ADAM, terms=transform)
+    return ratios(programs, rounds)
+
+
+def main() -> None:
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}")
+    found = measure(apart(1), CLIPS, {})
+    print(f"clips, of {found.pop('ms'):.3f} ms (aim 1.03)")
+    for name, ratio in found.items():
+        print(f"    {name:32s}{ratio:7.3f}", flush=True)
+    counts = (1, 2, 4)
+    for kind in (apart, together):
+        columns = [measure(kind(count), {}, TERMS) for count in counts]
+        sizes = ", ".join(f"{column['ms']:.2f}" for column in columns)
+        print(f"terms {kind.__name__}, c = 1, 2, 4, of {sizes} ms (aim 1.5, 2.0, 3.0)")
+        for name in ("noise", *TERMS):
+            row = "".join(f"{column[name]:7.2f}" for column in columns)
+            print(f"    {name:32s}{row}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
