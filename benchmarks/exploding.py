@@ -8,8 +8,8 @@ Conditions   50 paths of `jaxcon.examples.diffusion`'s law at 100 times up to 5,
              order drawn anew for each of 300 epochs; float32, ten seeds in one program.
              Blown up: a step that is not finite, or |lambda| over 1,000 at the end.
              Converged: a mean relative error of lambda below 5 % over all times. "fired"
-             is the share of steps at which the clip changed the gradient, "by step" the last
-             of the seeds to reach a loss over 1e8.
+             is the share of steps at which the clip changed the gradient; "by step": the
+             last of the seeds that blew up had a loss over 1e8 at that step.
 Run          python -m benchmarks.exploding
 Last         not yet
 """

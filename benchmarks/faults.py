@@ -171,14 +171,17 @@ def main() -> None:
     for name, protection in PROTECTIONS.items():
         how = method(protection)
         _, usual = train(how, clean())
-        lost, counts = [], []
+        lost, counts = [], []  # of every fault
         for fault in FAULTS.values():
             batches = fault(clean())
             result, error = train(how, batches)
             lost.append(error / usual - 1)
             counts.append((int(result.state.skipped), int(not_finite(batches).sum())))
-        print(f"{name:26s}{usual:11.4f}" + "".join(f"{share:10.1%}" for share in lost))
-    print("skipped / not finite:", ", ".join(f"{a}/{b}" for a, b in counts))
+        row = "".join(f"{share:10.1%}" for share in lost)
+        print(f"{name:26s}{usual:11.4f}{row}", end="")
+        print(
+            "  skipped / bad: " + ", ".join(f"{a}/{b}" for a, b in counts), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -121,7 +121,11 @@ PRICES: dict[str, tuple[Callable, Callable]] = {
 
 
 def penalty(
-    primal: optax.GradientTransformation, weight: float, price: str = "quadratic"
+    primal: optax.GradientTransformation,
+    weight: float,
+    price: str = "quadratic",
+    *,
+    terms: optax.GradientTransformation | None = None,
 ) -> Way:
     r"""A fixed penalty: :math:`f + w \operatorname{mean} p(\text{residual})`.
 
@@ -130,6 +134,8 @@ def penalty(
         weight: w, in loss units per unit of price.
         price: a key of `PRICES`: "quadratic" (halved; of :math:`g_+` for inequalities),
             "absolute" (hinge), "huber" or "linear".
+        terms: what balances the loss and the prices of the constraints, e.g.
+            `jaxcon.balance_by_gradient_norm()` or `jaxcon.conflict_free()`.
 
     Returns:
         A `Way` whose hyperparameter is the weight.
@@ -141,7 +147,7 @@ def penalty(
         raise ValueError(f"there is no price {price!r}; there are {', '.join(PRICES)}")
     return Way(
         lambda problem, w: _alternating(
-            problem, primal, fixed_price(w, *PRICES[price])
+            problem, primal, fixed_price(w, *PRICES[price]), terms=terms
         ),
         "weight",
         weight,

@@ -223,6 +223,11 @@ ENDS = {
     # 2 (p - 1) + 4 (p - 0.25) = 0
     "penalty": (jc.ways.penalty(PRIMAL, 4.0), 0.5, 1.0),
     # The kink holds where the weight exceeds the multiplier; the step of sgd chatters.
+    "balanced": (
+        jc.ways.penalty(PRIMAL, 4.0, terms=jc.balance_by_relative_loss(lookback=1.0)),
+        0.5,
+        1.0,
+    ),
     "absolute": (jc.ways.penalty(PRIMAL, 4.0, "absolute"), 0.25, None),
     # Beyond delta = 1 a Huber price is linear; here it is quadratic.
     "huber": (jc.ways.penalty(PRIMAL, 4.0, "huber"), 0.5, 1.0),

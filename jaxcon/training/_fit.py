@@ -282,10 +282,12 @@ class _Run:
         return gradient_norms(self.method, state, self.source.at(data, row, state.step))
 
     def _step_before(self, before: Any, data: Any, row: int) -> str:
-        """Which term's gradient led to some step, if the chunk holds the one before."""
-        if row == 0:
+        """Which term's gradient led to some step: in the one before, or else in itself."""
+        norms = self._norms(before, data, max(row - 1, 0))
+        if not np.isfinite(list(norms.values())).all():
             return ""
-        return f"; in the step before, {culprit(self._norms(before, data, row - 1))}"
+        where = "in the step before" if row else "there"
+        return f"; {where}, {culprit(norms)}"
 
     def _look_for_trouble(
         self, before: Any, reached: Any, data: Any, info: Info

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from jaxcon.constraints import Constraints, named
 from jaxcon.primal_dual import Info, Method, PrimalDualState
@@ -101,11 +100,18 @@ def gradient_norms(
         Numbers by "the loss" and "constraint 'name'"; NaN or infinity where a gradient is
         not finite.
     """
-    terms = jax.jit(method.gradients)(state, batch)
-    norms = {"the loss": optax.tree.norm(terms.loss)}
-    for kind, name, gradient in named(terms.constraints):
-        norms[f"{kind} constraint {name!r}"] = optax.tree.norm(gradient)
-    return {name: float(norm) for name, norm in norms.items()}
+    terms = jax.device_get(jax.jit(method.gradients)(state, batch))
+    named_terms = [("the loss", terms.loss)] + [
+        (f"{kind} constraint {name!r}", gradient)
+        for kind, name, gradient in named(terms.constraints)
+    ]
+
+    def norm(gradient: Any) -> float:
+        # In float64, where the squares of what float32 can hold do not overflow.
+        leaves = [np.ravel(leaf).astype(float) for leaf in jax.tree.leaves(gradient)]
+        return float(np.linalg.norm(np.concatenate(leaves)))
+
+    return {name: norm(gradient) for name, gradient in named_terms}
 
 
 def culprit(norms: dict[str, float]) -> str:

@@ -1,4 +1,62 @@
-"""Moves and remembers: what optax lacks for multipliers, as optax transforms."""
+r"""Moves and remembers: what optax lacks, for multipliers, clips and balances.
+
+What optax has is used as it is. `optax.clip`, `clip_by_global_norm`, `clip_by_block_rms`
+and `adaptive_grad_clip` stand before an optimizer, on either side::
+
+    primal = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
+    dual = jc.dual_ascent(optax.chain(optax.clip(1.0), optax.sgd(0.1)))
+
+and so do `optax.zero_nans`, `apply_if_finite` and `MultiSteps` with `skip_not_finite`,
+though a step by itself leaves everything as it was where something is not finite: put
+them before the parameters' optimizer only if the step shall go on without the NaN. A clip
+of single examples, by `optax.per_example_global_norm_clip`, is `clip_each_example`.
+
+What clipping does to the point training ends at
+------------------------------------------------
+A descent on :math:`L = f + \sum_i \lambda_i h_i` rests where its direction is zero and
+the multipliers no longer move, :math:`h_i = 0`. What a clip does to that point depends on
+what it is given.
+
+**The sum.** Clipping by the global norm, by a percentile or a z-score of past norms
+multiplies :math:`\nabla L` by one number s > 0; clipping entries, blocks or units, by one
+each. The result is zero where :math:`\nabla L` is, and nowhere else: every KKT point is
+kept, with its multipliers, and no other is added. Only the way there changes, if gradients
+are exact; a step that is held short beside a multiplier that is not can swing for ever,
+and a penalty damps it. A noisy gradient's mean is not that of the clipped one: where the
+noise is skewed and often clipped, the point moves, as below.
+
+**Each term.** :math:`s_0 \nabla f + \sum_i s_i \lambda_i \nabla h_i = 0` with
+:math:`h_i = 0` is a KKT point whose multipliers are
+
+.. math:: \lambda_i^* = \frac{s_i}{s_0} \lambda_i
+
+The parameters end at the same point as without a clip, and training carries multipliers in
+other units, if there are such :math:`\lambda_i`. There are if only the loss is clipped
+(``optax.masked(clip, Terms(True, False))``), or, of terms clipped to one norm c, if
+:math:`\|\nabla f\| \le c` there or every constraint's part is shorter than the loss's.
+Otherwise, as always with one constraint and :math:`\|\nabla f\| > c`, the clipped
+parts balance before the constraint holds: the multiplier winds up and the violation stays.
+Under a fixed price, where :math:`\lambda_i = w h_i`, the end is that of the weight
+:math:`w s_i / s_0`; with the constraint's part clipped, training from where
+:math:`\nabla f` is short stops where it has grown to c. `jaxcon.least_squares_multipliers`
+gives the multipliers of the problem itself.
+
+**The constraints' part against the loss's**, at most :math:`\kappa \|\nabla f\|`. At a
+KKT point the two have equal norms: :math:`\kappa > 1` keeps it and adds no other,
+:math:`\kappa = 1` rests wherever they are opposed, and with :math:`\kappa < 1` the
+direction is zero only where :math:`\nabla f` is: at the unconstrained minimum.
+
+**Each sample.** A mean of clipped gradients is zero at an M-estimate, as of Huber's loss.
+Of three numbers 0, 0 and y the mean is y / 3. With gradients clipped to c < 2 y / 3, the
+first two pull back by :math:`2 \theta` and the last by c: :math:`\theta = c / 2`. That is
+the bias, and the protection: it does not grow with y.
+
+**A residual**, clipped to c where it weighs its gradient: at h = 0 nothing is clipped, so a
+point that obeys is kept. Under a fixed penalty, :math:`w h^2 / 2` becomes Huber's price.
+
+**The parameters**, after each move: that is projected descent, which adds the set to the
+constraints (`jaxcon.proximal`, with the projections of optax).
+"""
 
 from jaxcon.transforms._ascent import dual_ascent, method_of_multipliers
 from jaxcon.transforms._balancing import (
