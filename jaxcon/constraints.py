@@ -105,6 +105,19 @@ def merged(parts: Iterable[Constraints], order: Constraints) -> Constraints:
     )
 
 
+def same(value: Any, order: Constraints) -> Constraints:
+    """One value for each constraint.
+
+    Args:
+        value: anything.
+        order: anything with an entry for each name, which may be a pytree.
+
+    Returns:
+        `Constraints` of it.
+    """
+    return Constraints(*(dict.fromkeys(kind, value) for kind in order))
+
+
 def check_constraints(constraints: Constraints) -> Constraints:
     """Refuses what cannot be a set of constraints, before anything is traced.
 

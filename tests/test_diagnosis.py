@@ -93,6 +93,7 @@ def history(rows=400, finite=None, loss=0.0, **tracks):
         multiplier=column(1),
         penalty=column(2),
         capped=jc.Constraints(),
+        clipped={},
         finite=np.ones(rows, bool) if finite is None else finite,
         aux=None,
     )

@@ -498,7 +498,7 @@ def test_where_a_schedule_is_not_positive_steps_are_skipped_and_fit_says_so(sche
         jc.dual_ascent(optax.sgd(0.1)),
         penalty=schedule,
     )
-    with pytest.raises(FloatingPointError, match="a penalty, or") as caught:
+    with pytest.raises(FloatingPointError, match="a penalty,") as caught:
         jc.fit(method, method.init(0.0), steps=20, chunk=4, progress=False)
     state = caught.value.result.state
     # The clock of the schedule stands with the rest: it moves on when the state says so.

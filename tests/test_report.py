@@ -35,6 +35,7 @@ def history(violation, multiplier, constrained=True):
         multiplier=both(multiplier),
         penalty=Constraints(),
         capped=Constraints(),
+        clipped={},
         finite=np.ones(len(violation), bool),
         aux=None,
     )

@@ -1,5 +1,6 @@
 """Runs that meet bad batches, spikes and signals, and what is left of them."""
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -144,6 +145,14 @@ def test_as_many_steps_as_allowed_are_skipped_and_no_more():
         fit(stream(60, **at), max_skipped=0)
 
 
+@pytest.mark.filterwarnings("ignore:step")
+@pytest.mark.parametrize("chunk", [1, 2, 10])
+def test_a_whole_chunk_of_skipped_steps_is_allowed_too(chunk):
+    at = {f"at_{i}": NAN for i in (14, 15, 27)}
+    result = fit(stream(60, **at), max_skipped=3, chunk=chunk)
+    assert int(result.state.skipped) == 3
+
+
 @pytest.mark.filterwarnings("ignore:step 3")
 def test_a_resumed_run_counts_what_it_skipped_before(tmp_path):
     at = {f"at_{i}": NAN for i in (3, 14, 41)}
@@ -220,14 +229,49 @@ def test_an_infinite_gradient_is_skipped_even_by_a_clip():
 SPIKE = {"at_25": {"to": 2000.0}}
 
 
+@pytest.mark.parametrize("bad", [20, 25, 29])
+def test_wherever_in_a_chunk_it_is_the_state_before_it_is_kept(bad):
+    """A move that its own batch does not show: a steep constraint, met, then left."""
+    batch = {f"at_{bad}": {"steep": 1e3}}
+    with pytest.warns(RuntimeWarning, match="the run went back to step 20") as caught:
+        result = fit(stream(60, **batch), spike=1e3)
+    assert "was that of inequality constraint 'cap'" in str(caught[0].message)
+    assert result.rollbacks in ((bad,), (bad + 1,))
+    assert abs(float(result.state.params["x"]) - 1) < 0.1
+
+
+def test_a_skipped_step_is_no_spike():
+    at = {f"at_{i}": {"to": np.inf} for i in (15, 25, 35)}
+    with pytest.warns(RuntimeWarning, match="step 15: the loss was inf; the step was"):
+        result = fit(stream(60, **at), spike=100.0)
+    assert result.rollbacks == ()
+    assert int(result.state.skipped) == 3
+
+
+def test_a_loss_that_came_down_to_zero_has_the_scale_it_came_from():
+    method = jc.alternating(
+        lambda p, batch: jnp.maximum(p["x"] - batch, 0.0),
+        jc.Constraints(),
+        optax.sgd(0.1),
+        optax.set_to_zero(),
+    )
+    batches = (np.float32(1.0 if i != 35 else 0.97) for i in range(60))
+    start = method.init({"x": 2.0}, np.float32(1.0))
+    result = jc.fit(
+        method, start, batches, steps=60, chunk=10, spike=100.0, progress=False
+    )
+    assert float(result.history.loss[20:35].max()) == 0.0 < result.history.loss[35]
+    assert result.rollbacks == ()
+
+
 def test_a_spike_is_gone_back_from():
     with pytest.warns(RuntimeWarning) as caught:
         result = fit(stream(60, **SPIKE), spike=100.0)
     assert len(caught) == 1
     words = str(caught[0].message)
     assert words.startswith("step 25: the loss rose to 4e+06, from at most 0.")
-    assert "the run went back to step 20" in words
-    assert "the largest gradient was that of" in words
+    assert "in that step, the largest gradient was that of the loss" in words
+    assert words.endswith("; the run went back to step 20")
     assert caught[0].filename == __file__
     assert result.rollbacks == (25,)
     assert int(result.state.step) == 60
@@ -322,6 +366,34 @@ def test_sigterm_saves_and_says_so(tmp_path):
     assert re.match(expected, words).group(1) == str(tmp_path)
     resumed = fit(stream(10**7), steps=int(step) + 10, checkpoint=tmp_path)
     assert len(resumed.history.loss) == 10
+
+
+def test_a_signal_that_is_swallowed_is_not_lost():
+    """As one is that arrives while a destructor runs."""
+
+    def swallow(state, _):
+        if int(state.step) == 20:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="by SIGTERM after step 20 of 60") as caught:
+        fit(stream(60), callbacks=[swallow])
+    assert caught.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_handler_set_during_the_run_stays():
+    def theirs(*_):
+        pass
+
+    try:
+        fit(
+            stream(60),
+            callbacks=[lambda *_: signal.signal(signal.SIGTERM, theirs) and None],
+        )
+        assert signal.getsignal(signal.SIGTERM) == theirs
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_an_answer_to_sigterm_of_the_program_s_own_is_kept():

@@ -220,7 +220,9 @@ def alternating(
         seen, moved = (point.residuals, value, residuals), (*moved, after)
         return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
 
-    return make_method(parts, dual_first if first == "dual" else primal_first)
+    if first == "dual":
+        return make_method(parts, dual_first, climbs_first=True)
+    return make_method(parts, primal_first)
 
 
 def extragradient(

@@ -18,6 +18,7 @@ from jaxcon.constraints import (
     merged,
     named,
     only,
+    same,
     violation,
     worst,
 )
@@ -304,8 +305,8 @@ def make_parts(
     )
 
 
-def make_method(parts: Parts, step: Step) -> Method:
-    """A method of that step."""
+def make_method(parts: Parts, step: Step, climbs_first: bool = False) -> Method:
+    """A method of that step, which weighs gradients before or after multipliers move."""
 
     def residuals(params: Any, batch: Any = None) -> Constraints:
         return evaluate(parts.constraints, params, parts.split(batch)[1])
@@ -319,9 +320,13 @@ def make_method(parts: Parts, step: Step) -> Method:
         )
 
     def gradients(state: PrimalDualState, batch: Any = None) -> Terms:
-        here, _ = parts.split(batch)
+        here, there = parts.split(batch)
+        prices = parts.prices(state, there)
         point = parts.look_apart(state.params, here)
-        return parts.weigh(point, parts.prices(state, here), here).gradient
+        if climbs_first:
+            residuals = parts.look_again(state.params, point, there)
+            prices = parts.climb(prices, point.loss, residuals, there)
+        return parts.weigh(point, prices, here).gradient
 
     return Method(partial(_init, parts), step, estimates, residuals, gradients)
 
@@ -357,8 +362,8 @@ def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
 def _init_terms(parts: Parts, params: Any) -> Any:
     if parts.terms is None:
         return ()
-    each = jax.tree.map(lambda _: params, parts.constraints)
-    return parts.terms.init(Terms(params, each))  # pyright: ignore[reportArgumentType]
+    each: Any = Terms(params, same(params, parts.constraints))
+    return parts.terms.init(each)
 
 
 def finish(
@@ -404,6 +409,8 @@ def finish(
         (params, primal, terms, after),
         (state.params, state.primal, state.terms, before),
     )
+    often = clips(state.primal, state.terms, before.dual)
+    now = clips(primal, terms, after.dual)
     # -inf satisfies g <= 0, but nothing can follow from it: as NaN it is seen.
     residuals = jax.tree.map(
         lambda r: jnp.where(jnp.isfinite(r), r, jnp.nan), point.residuals
@@ -416,10 +423,7 @@ def finish(
         multiplier=worst(jax.tree.map(jnp.abs, read)),
         penalty=Constraints() if state.penalty is None else state.penalty,
         capped=capped(before.dual, state.multipliers),
-        clipped={
-            name: flag & finite
-            for name, flag in clipped(primal, terms, after.dual).items()
-        },
+        clipped={name: count > often[name] for name, count in now.items()},
         finite=finite,
         aux=point.aux,
     )
@@ -451,8 +455,8 @@ def _answered(gradient: Any, before: Any, after: Any) -> Any:
     return ~jnp.any(jnp.stack(infinite)) & _still_finite(before, after)
 
 
-def clipped(primal: Any, terms: Any, dual: Any) -> dict[str, jax.Array]:
-    """Which clips changed something at their last call.
+def clips(primal: Any, terms: Any, dual: Any) -> dict[str, jax.Array]:
+    """How often each clip changed something.
 
     Args:
         primal: state of the primal transform.
@@ -460,9 +464,9 @@ def clipped(primal: Any, terms: Any, dual: Any) -> dict[str, jax.Array]:
         dual: state of the dual transform.
 
     Returns:
-        Booleans of shape () by the names of `Info.clipped`.
+        Numbers of shape () by the names of `Info.clipped`.
     """
-    of_dual = {f"dual {name}": flag for name, flag in fired(dual).items()}
+    of_dual = {f"dual {name}": count for name, count in fired(dual).items()}
     return fired((primal, terms)) | of_dual
 
 

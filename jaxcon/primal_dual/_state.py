@@ -94,7 +94,7 @@ class Method(NamedTuple):
             really uses there, shaped like the residuals: what `jaxcon.kkt` wants.
         residuals: (params, batch=None) -> h and g as the multipliers see them.
         gradients: (state, batch=None) -> `Terms`: the gradient of the loss and what each
-            constraint adds to it, with the multipliers of the state.
+            constraint adds to it, weighed as the step weighs them where it begins.
     """
 
     init: Callable[..., PrimalDualState]

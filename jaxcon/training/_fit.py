@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcon.constraints import Constraints
+from jaxcon.constraints import Constraints, same
 from jaxcon.primal_dual import Info, Method, PrimalDualState
-from jaxcon.primal_dual._parts import clipped
+from jaxcon.primal_dual._parts import clips
 from jaxcon.training._checkpoint import Checkpoint
 from jaxcon.training._loop import compiled, first_best
 from jaxcon.training._resampling import moving_points
@@ -24,14 +24,13 @@ from jaxcon.training._result import (
     Iterate,
     NonFiniteError,
 )
-from jaxcon.training._signals import Terminated, sigterm_raises
+from jaxcon.training._signals import Signals, Terminated
 from jaxcon.training._source import Source
 from jaxcon.training._trouble import (
-    Level,
     culprit,
     first_spike,
     gradient_norms,
-    level_of,
+    next_level,
     no_level,
     not_finite,
 )
@@ -114,7 +113,7 @@ def fit(
         raise ValueError(f"spike must be above 1, got {spike}")
     source = Source(batches, key)
     end = int(state.step) + steps
-    with sigterm_raises(), Checkpoint(checkpoint) as saved:
+    with Signals() as signals, Checkpoint(checkpoint) as saved:
         fresh = state, first_best(state), no_level(state.multipliers)
         reached, best, level = saved.restore(fresh)
         ahead = int(reached.step) - int(state.step)
@@ -125,7 +124,8 @@ def fit(
                 "elsewhere"
             )
         source.skip(ahead)
-        run = _Run(method, source, tolerance, chunk, callbacks, saved, spike, level)
+        run = _Run(method, source, tolerance, chunk, callbacks, saved, signals)
+        run.spike, run.level = spike, level
         if max_skipped is not None:
             # Counted from where the run began, not from where it is resumed.
             run.allowed = int(state.skipped) + max_skipped
@@ -147,15 +147,16 @@ class _Run:
         chunk: int,
         callbacks: Sequence[Callback],
         saved: Checkpoint,
-        spike: float | None,
-        level: Level,
+        signals: Signals,
     ):
         self.source, self.chunk = source, chunk
-        self.callbacks, self.saved = callbacks, saved
+        self.callbacks, self.saved, self.signals = callbacks, saved, signals
         self.method, self.tolerance = method, tolerance
         self.program = compiled(method.step, source.draw, source.streamed, chunk)
-        self.allowed = int(np.iinfo(np.int32).max)  # steps skipped
-        self.spike, self.level, self.spikes = spike, level, 0
+        self.look = jax.jit(method.step)
+        self.allowed: int | None = None  # steps skipped
+        self.spike: float | None = None
+        self.level, self.spikes = no_level(Constraints()), 0
         self.rollbacks: list[int] = []
         self.infos: list[Info] = []
         self.seconds = self.compile_seconds = 0.0
@@ -181,13 +182,17 @@ class _Run:
                         )
                     before = reached
                     after, info = self._chunk(before, data, count)
+                    settled, error = self._settled(before, after, data, info)
                     self.infos.append(info)
-                    reached = self._settled(before, after, data, info)
+                    reached = settled
+                    if error is not None:
+                        raise DivergedError(error, self._result(reached))
                     self._report(bar, info)
                     self.saved.save((*reached, self.level))
                     self._look_for_trouble(before, reached, data, info)
                     if any([_stops(call(reached[0], info)) for call in self.callbacks]):
                         break
+                    self.signals.check()
         except KeyboardInterrupt as stop:
             term = isinstance(stop, Terminated)
             kept = f"saved in {place}; " if (place := self.saved.place) else ""
@@ -198,12 +203,14 @@ class _Run:
                 signal.SIGTERM if term else signal.SIGINT,
             ) from None
         finally:
+            self.signals.deaf = True
             self.saved.save((*reached, self.level), force=True)
         return self._result(reached)
 
     def _advance(self, reached: Any, data: Any, count: int) -> Any:
+        allowed = np.iinfo(np.int32).max if self.allowed is None else self.allowed
         return self.program(
-            reached, data, self.source.key, count, self.allowed, self.tolerance
+            reached, data, self.source.key, count, int(allowed), self.tolerance
         )
 
     def _chunk(self, reached: Any, data: Any, count: int) -> tuple[Any, Info]:
@@ -244,50 +251,57 @@ class _Run:
             )
             bar.update(len(info.loss))
 
-    def _settled(self, before: Any, after: Any, data: Any, info: Info) -> Any:
-        """Where a chunk leads to: back to its beginning, if there was a spike in it."""
-        found = None
-        if self.spike is not None:
-            found = first_spike(info, self.level, self.spike, self.tolerance)
+    def _settled(
+        self, before: Any, after: Any, data: Any, info: Info
+    ) -> tuple[Any, str | None]:
+        """Where a chunk leads to: back to its beginning, if there was a spike in it.
+
+        And what to say if that is no help.
+        """
+        if self.spike is None:
+            return after, None
+        # What the last move did shows one step later: a look that moves nothing.
+        batch = self.source.at(data, len(info.finite) - 1, after[0].step)
+        _, last = jax.device_get(self.look(after[0], batch))
+        seen = jax.tree.map(lambda rows, row: np.stack([*rows, row]), info, last)
+        found = first_spike(seen, self.level, self.spike, self.tolerance)
         if found is None:
             self.spikes = 0
-            if info.finite.any():
-                self.level = level_of(info)
-            return after
+            self.level = next_level(self.level, info)
+            return after, None
         row, words = found
         self.spikes += 1
         step = int(before[0].step) + row
-        message = f"step {step}: {words}{self._step_before(before, data, row)}"
+        message = f"step {step}: {words}{self._blame(before, data, info, row)}"
         # What was good before the spike may be the best there was.
-        kept = before[0], after[1]
+        back = before[0]._replace(step=after[0].step, skipped=after[0].skipped)
         if self.source.fixed:
-            raise DivergedError(
+            return (before[0], after[1]), (
                 f"{message}; all steps have the same batch, so that going back would "
-                "lead here again: lower the rates, or clip",
-                self._result(kept),
+                "lead here again: lower the rates, or clip"
             )
         if self.spikes == SPIKES:
-            raise DivergedError(
-                f"{message}; so did a step in each of the {SPIKES} last chunks",
-                self._result(kept),
+            return (back, after[1]), (
+                f"{message}; so did a step in each of the {SPIKES} last chunks"
             )
         self.rollbacks.append(step)
         _warn(f"{message}; the run went back to step {int(before[0].step)}", 4)
-        passed = {"step": after[0].step, "skipped": after[0].skipped}
-        return before[0]._replace(**passed), after[1]
+        return (back, after[1]), None
 
     def _norms(self, before: Any, data: Any, row: int) -> dict[str, float]:
         """The norms of the terms' gradients at one step of a chunk, taken once more."""
         (state, _), _ = self._advance(before, data, row)
         return gradient_norms(self.method, state, self.source.at(data, row, state.step))
 
-    def _step_before(self, before: Any, data: Any, row: int) -> str:
-        """Which term's gradient led to some step: in the one before, or else in itself."""
-        norms = self._norms(before, data, max(row - 1, 0))
-        if not np.isfinite(list(norms.values())).all():
-            return ""
-        where = "in the step before" if row else "there"
-        return f"; {where}, {culprit(norms)}"
+    def _blame(self, before: Any, data: Any, info: Info, row: int) -> str:
+        """Whose gradients were the largest at a row, and at the one that led to it."""
+        said, taken = "", len(info.finite)
+        for where, at in (("in that step", row), ("in the one before", row - 1)):
+            if 0 <= at < taken:
+                norms = self._norms(before, data, at)
+                if np.isfinite(list(norms.values())).all():
+                    said += f"; {where}, {culprit(norms)}"
+        return said
 
     def _look_for_trouble(
         self, before: Any, reached: Any, data: Any, info: Info
@@ -308,8 +322,13 @@ class _Run:
         if info.finite.all():
             return
         row = int(np.argmin(info.finite))
-        many = int(reached[0].skipped) > self.allowed
-        if self.warned and info.finite.any() and not many:
+        if self.allowed is None:
+            fatal = not info.finite.any()
+            count = f"so were all of the {len(info.finite)} steps from there"
+        else:
+            fatal = int(reached[0].skipped) > self.allowed
+            count = "more steps were skipped than max_skipped allows"
+        if self.warned and not fatal:
             return
         first = int(before[0].step) + row
         message = f"step {first}: {not_finite(info, row)}"
@@ -317,17 +336,15 @@ class _Run:
             norms = self._norms(before, data, row)
             what = culprit(norms)
             if np.isfinite(list(norms.values())).all():
-                what = f"a move, or the point looked ahead to, was not finite; {what}"
+                what = (
+                    "a move, a penalty, or the point looked ahead to, was not finite; "
+                    f"{what}"
+                )
             message = f"step {first}: {what}"
-        if many or not info.finite.any():
-            count = (
-                "more steps were skipped than max_skipped allows"
-                if many
-                else (f"so were all of the {len(info.finite)} steps from there")
-            )
+        if fatal:
             raise NonFiniteError(
                 f"{message}, and {count}; nothing moved in them"
-                f"{self._step_before(before, data, row)}",
+                f"{self._blame(before, data, info, row)}",
                 self._result(reached),
             )
         _warn(
@@ -351,7 +368,7 @@ def _warn(message: str, frames: int) -> None:
 def _no_history(state: PrimalDualState) -> Info:
     """The history of a run that had nothing left to do."""
     rows: Any = np.zeros(0)
-    each = Constraints(*({name: rows for name in kind} for kind in state.multipliers))
+    each = same(rows, state.multipliers)
     return Info(
         loss=rows,
         max_violation=rows,
@@ -361,7 +378,7 @@ def _no_history(state: PrimalDualState) -> Info:
         capped=jax.tree.map(lambda _: rows.astype(bool), each),
         clipped={
             name: rows.astype(bool)
-            for name in clipped(state.primal, state.terms, state.dual)
+            for name in clips(state.primal, state.terms, state.dual)
         },
         finite=rows.astype(bool),
         aux=None,

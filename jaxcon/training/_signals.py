@@ -2,35 +2,43 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what a scheduler sends before it kills."""
 
+    signal = signal.SIGTERM
 
-@contextmanager
-def sigterm_raises() -> Iterator[None]:
+
+class Signals:
     """Lets SIGTERM raise `Terminated` inside, unless the program has its own answer to it.
 
-    Yields:
-        Nothing.
+    Attributes:
+        told: whether it was received.
+        deaf: set while saving, which no second signal shall disturb.
     """
-    # Python sets handlers in its main thread only.
-    ours = threading.current_thread() is threading.main_thread()
-    if not (ours and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL):
-        yield
-        return
 
-    def stop(*_: Any) -> None:
-        # One is enough: a second would disturb the saving that the first one caused.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
+    def __init__(self) -> None:
+        self.told = self.deaf = False
 
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def __enter__(self) -> Self:
+        # Python sets handlers in its main thread only.
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._stop)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if signal.getsignal(signal.SIGTERM) == self._stop:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def check(self) -> None:
+        """Raises what was swallowed, e.g. by a destructor that it was raised in."""
+        if self.told:
+            raise Terminated("stopped by SIGTERM")
+
+    def _stop(self, *_: Any) -> None:
+        self.told = True
+        if not self.deaf:
+            self.check()

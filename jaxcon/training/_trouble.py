@@ -5,18 +5,24 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxcon.constraints import Constraints, named
+from jaxcon.constraints import Constraints, named, same
 from jaxcon.primal_dual import Info, Method, PrimalDualState
+
+# Of the first chunk's largest loss, what every later one may reach: a loss that has
+# come down to zero has no scale of its own.
+FLOOR = 1e-3
 
 
 class Level(NamedTuple):
     """The scale of a run, over its last good chunk.
 
     Attributes:
+        first: the largest |f| of the first chunk, ().
         loss: the largest |f|, ().
         violation: the largest of each constraint, each ().
     """
 
+    first: Any
     loss: Any
     violation: Constraints
 
@@ -31,25 +37,28 @@ def no_level(multipliers: Constraints) -> Level:
         A `Level` of infinities.
     """
     most = np.array(np.inf, np.float32)
-    each = Constraints(*({name: most for name in kind} for kind in multipliers))
-    return Level(most, each)
+    return Level(most, most, same(most, multipliers))
 
 
-def level_of(info: Info) -> Level:
-    """The scale of a chunk, of its finite steps.
+def next_level(level: Level, info: Info) -> Level:
+    """The scale after a good chunk.
 
     Args:
-        info: rows of infos.
+        level: before it.
+        info: its rows.
 
     Returns:
-        A `Level`; of infinities if no step was finite.
+        That of its finite steps; as before if there was none.
     """
+    if not info.finite.any():
+        return level
 
     def largest(rows: Any) -> np.ndarray:
-        rows = np.abs(rows[info.finite])
-        return np.array(np.max(rows, initial=0.0) if rows.size else np.inf, np.float32)
+        return np.array(np.max(np.abs(rows[info.finite])), np.float32)
 
-    return Level(largest(info.loss), jax.tree.map(largest, info.violation))
+    loss = largest(info.loss)
+    first = level.first if np.isfinite(level.first) else loss
+    return Level(first, loss, jax.tree.map(largest, info.violation))
 
 
 def first_spike(
@@ -66,7 +75,8 @@ def first_spike(
     Returns:
         The row and a few words; None if there is none.
     """
-    scales = [("the loss", np.abs(info.loss), level.loss)] + [
+    usual = np.maximum(level.loss, FLOOR * level.first)
+    scales = [("the loss", np.abs(info.loss), usual)] + [
         (f"the violation of {name!r}", rows, np.maximum(usual, tolerance))
         for (_, name, rows), (_, _, usual) in zip(
             named(info.violation), named(level.violation)
@@ -74,7 +84,8 @@ def first_spike(
     ]
     found = []
     for name, rows, usual in scales:
-        above = np.flatnonzero(rows > factor * usual)
+        # A step that was skipped led nowhere.
+        above = np.flatnonzero(info.finite & (rows > factor * usual))
         if above.size:
             row = int(above[0])
             text = f"{name} rose to {rows[row]:.3g}, from at most {usual:.3g}"
@@ -125,7 +136,8 @@ def culprit(norms: dict[str, float]) -> str:
     """
     broken = [name for name, norm in norms.items() if not np.isfinite(norm)]
     if broken:
-        return f"the gradient of {broken[0]} was not finite"
+        penalty = "" if broken[0] == "the loss" else ", or a penalty,"
+        return f"the gradient of {broken[0]}{penalty} was not finite"
     largest = max(norms, key=lambda name: norms[name])
     rest = sum(norm for name, norm in norms.items() if name != largest)
     return (

@@ -32,10 +32,10 @@ noise is skewed and often clipped, the point moves, as below.
 
 The parameters end at the same point as without a clip, and training carries multipliers in
 other units, if there are such :math:`\lambda_i`. There are if only the loss is clipped
-(``optax.masked(clip, Terms(True, False))``), or, of terms clipped to one norm c, if
-:math:`\|\nabla f\| \le c` there or every constraint's part is shorter than the loss's.
-Otherwise, as always with one constraint and :math:`\|\nabla f\| > c`, the clipped
-parts balance before the constraint holds: the multiplier winds up and the violation stays.
+(``optax.masked(clip, Terms(True, False))``), or, of terms clipped to one norm c, if there
+:math:`\|\lambda_i^* \nabla h_i\| < \max(c, \|\nabla f\|)` for every i. Otherwise, as
+always with one constraint and :math:`\|\nabla f\| > c`, the clipped parts balance before
+the constraint holds: the multiplier winds up and the violation stays.
 Under a fixed price, where :math:`\lambda_i = w h_i`, the end is that of the weight
 :math:`w s_i / s_0`; with the constraint's part clipped, training from where
 :math:`\nabla f` is short stops where it has grown to c. `jaxcon.least_squares_multipliers`

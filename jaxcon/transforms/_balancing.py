@@ -8,8 +8,9 @@ For the ``terms=`` of an order, above all where the price of a constraint is fix
 changes what is minimised. Training ends where the fixed penalty of weights
 :math:`w_i / w_0` ends, with the last weights: they are in the state,
 ``state.terms.weights``. None of these rules knows which end is wanted; multipliers do.
-Where they move as well, weights that settle only change their units: the parameters end at
-the KKT point, and the problem's multipliers are :math:`w_i \lambda_i / w_0`.
+Where they move as well, weights by gradient norms, once settled, only change their units:
+the parameters end at the KKT point, and the problem's multipliers are
+:math:`w_i \lambda_i / w_0`.
 
 Shared directions (`project_conflicts`, `conflict_free`) have no weights to read. They rest
 wherever the descent of one term is exactly against another's, be the gradients as long as
@@ -26,9 +27,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon.transforms._clipping import ClipState
-from jaxcon.transforms._entries import check_number
-from jaxcon.transforms._terms import Terms, by_factors, gram
+from jaxcon.projections._products import product
+from jaxcon.transforms._clipping import count_on, never
+from jaxcon.transforms._entries import check_calls, check_number
+from jaxcon.transforms._terms import Terms, by_factors, gram, norm
 
 
 class BalanceState(NamedTuple):
@@ -44,26 +46,30 @@ class BalanceState(NamedTuple):
 
 
 def balance_by_gradient_norm(
-    decay: float = 0.9, every: int = 1
+    decay: float = 0.9, every: int = 1, limit: float = 1e3
 ) -> optax.GradientTransformationExtraArgs:
     r"""Weights that give all terms' gradients the same norm.
 
     .. math::
         w_i \leftarrow \alpha w_i + (1 - \alpha) \frac{\sum_j \|g_j\|}{\|g_i\|}
 
-    starting from one. A term without gradient keeps its weight. Where only two terms are
-    left, once they point against each other their weighted sum is zero wherever
-    it happens to be: the end depends on the way there.
+    starting from one, to which the weight of a term without gradient returns. Where only
+    two terms are left, once they point against each other their weighted sum is zero
+    wherever it happens to be: the end depends on the way there. The price of an inequality
+    that is hardly violated has a short gradient, and so a weight that the next violation
+    feels: `limit` bounds it, and slow rates bear it.
 
     Args:
         decay: alpha, how much of the weights is kept, in [0, 1).
         every: of how many steps one changes the weights.
+        limit: the largest weight, > 1; the smallest is 1 / limit.
 
     Returns:
         A transform over `Terms` of gradients.
 
     Raises:
-        ValueError: the decay is not in [0, 1), or `every` is no whole number >= 1.
+        ValueError: the decay is not in [0, 1), `every` is no whole number >= 1, or the
+            limit is not above 1.
 
     References:
         Wang, Sankaran, Wang and Perdikaris, An Expert's Guide to Training
@@ -81,15 +87,18 @@ def balance_by_gradient_norm(
         [5. 0.] [0. 5.]
     """
     check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
-    check_number("every", every, "a whole number >= 1", lambda k: k >= 1 and k % 1 == 0)
+    check_calls(every, "every")
+    check_number("limit", limit, "> 1", lambda limit: limit > 1)
 
     def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
         del values
-        norms = _norms(updates)
-        target = jnp.sum(norms) / jnp.where(norms > 0, norms, 1)
+        norms = jnp.stack([norm(entry) for entry in updates.entries()])
+        there = norms > 0
+        target = jnp.where(there, jnp.sum(norms) / jnp.where(there, norms, 1), 1)
         moved = decay * state.weights + (1 - decay) * target
-        due = (state.memory % every == 0) & (norms > 0)
-        weights = jnp.where(due, moved, state.weights)
+        weights = jnp.where(
+            state.memory % every == 0, jnp.clip(moved, 1 / limit, limit), state.weights
+        )
         return weights, BalanceState(weights, (state.memory + 1) % every)
 
     return by_factors(
@@ -127,9 +136,11 @@ def balance_by_relative_loss(
     ReLoBRaLo, for m terms of value L. There :math:`\rho` is a coin that shows 1 nearly
     always; here it is the coin's mean, so nothing is random. A term's value is what it
     adds to the objective: the loss, and :math:`\sum \lambda g` of a constraint, which
-    under a fixed quadratic price is twice the price. A term of value zero has no ratio: it
-    counts as one that has not changed. It needs no gradient of a term alone, but is paid
-    as if it did, like all transforms of terms.
+    under a fixed quadratic price is twice the price. Only under fixed prices: values of
+    terms whose multipliers move vanish where these settle, and their ratios do not. A
+    term of value zero has no ratio, and counts as one that has not changed; one that was
+    close to zero is favoured without measure. It needs no gradient of a term alone, but is
+    paid as if it did, like all transforms of terms.
 
     Args:
         decay: alpha, in [0, 1).
@@ -170,7 +181,8 @@ def balance_by_relative_loss(
 
         def balanced(then: jax.Array) -> jax.Array:
             ratio = jnp.where(then == 0, 1.0, now / jnp.where(then == 0, 1.0, then))
-            return len(now) * jax.nn.softmax(ratio / temperature)
+            # Beyond this the softmax is 0 or 1, and infinity would make it NaN.
+            return len(now) * jax.nn.softmax(jnp.clip(ratio / temperature, -1e6, 1e6))
 
         kept = lookback * state.weights + (1 - lookback) * balanced(first)
         moved = decay * kept + (1 - decay) * balanced(previous)
@@ -198,8 +210,8 @@ def balance_by_uncertainty(
     what is minimised is :math:`\sum \log L_i`, to which a term that vanishes, as the
     price of a constraint that holds, contributes minus infinity. So its weight grows for
     ever and the loss is forgotten; `limit` is where it stops, and then the end is that of
-    a fixed penalty `limit` times the weight, over the loss's. A term's value is what it
-    adds to the objective (see `balance_by_relative_loss`).
+    a fixed penalty `limit` times the weight, over the loss's. Only under fixed prices. A
+    term's value is what it adds to the objective (see `balance_by_relative_loss`).
 
     Args:
         optimizer: any optax optimizer, for s.
@@ -289,20 +301,17 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
         def project(i: Any, parts: jax.Array) -> jax.Array:
             """Row i of `parts` says what gradient i is now made of."""
             j = order[i]
-            along = parts @ inner[:, j]
+            along = product(parts, inner[:, j])
             against = (along < 0) & (jnp.arange(count) != j)
             size = jnp.where(inner[j, j] > 0, inner[j, j], 1)
             return parts.at[:, j].add(jnp.where(against, -along / size, 0))
 
         start = jnp.eye(count, dtype=inner.dtype)
         parts = jax.lax.fori_loop(0, count, project, start)
-        conflict = jnp.any(inner < 0)
-        return jnp.sum(parts, 0), ClipState(state.memory + 1, {name: conflict})
+        after = count_on(state, state.memory + 1, jnp.any(inner < 0))
+        return jnp.sum(parts, 0), after
 
-    return by_factors(
-        lambda *_: ClipState(jnp.zeros((), jnp.int32), {name: jnp.array(False)}),
-        factors,
-    )
+    return by_factors(lambda *_: never(name, jnp.zeros((), jnp.int32)), factors)
 
 
 def conflict_free() -> optax.GradientTransformationExtraArgs:
@@ -343,19 +352,14 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
         ones = there.astype(inner.dtype)
         # v = U w. A cosine is exact to a few roundings only, and so are eigenvalues.
         least = 8 * len(ones) * jnp.finfo(inner.dtype).eps
-        w = jnp.linalg.pinv(cosines, rtol=least, hermitian=True) @ ones
+        w = product(jnp.linalg.pinv(cosines, rtol=least, hermitian=True), ones)
         # g_i^T v is |g_i| where one angle can be had, and |v|^2 the sum of w.
-        along = jnp.sum(jnp.where(there, sizes, 0) * (cosines @ w))
+        along = jnp.sum(jnp.where(there, sizes, 0) * product(cosines, w))
         squared = jnp.sum(w)
         length = jnp.where(squared > 0, along / jnp.where(squared > 0, squared, 1), 0)
         return length * w / sizes, state
 
     return by_factors(lambda *_: optax.EmptyState(), factors)
-
-
-def _norms(updates: Terms) -> jax.Array:
-    """The norm of each term's gradient, (t,)."""
-    return jnp.stack([optax.tree.norm(entry) for entry in updates.entries()])
 
 
 def _known(name: str, values: Any) -> jax.Array:

@@ -9,7 +9,14 @@ import optax
 
 from jaxcon.constraints import Constraint, Grouped
 from jaxcon.transforms._entries import as_transform, check_number
-from jaxcon.transforms._terms import Terms, by_factors, precision, remembered, total
+from jaxcon.transforms._terms import (
+    Terms,
+    by_factors,
+    norm,
+    precision,
+    remembered,
+    total,
+)
 
 
 class ClipState(NamedTuple):
@@ -17,21 +24,48 @@ class ClipState(NamedTuple):
 
     Attributes:
         memory: of the clip itself.
-        clipped: whether it changed the last gradient, a boolean of shape () by its name.
+        fired: how often it changed what it was given, int32 of shape () by its name.
     """
 
     memory: Any
-    clipped: dict[str, jax.Array]
+    fired: dict[str, jax.Array]
+
+
+def never(name: str, memory: Any) -> ClipState:
+    """The state of a clip that has not fired yet.
+
+    Args:
+        name: what it is counted as.
+        memory: of the clip.
+
+    Returns:
+        The state.
+    """
+    return ClipState(memory, {name: jnp.zeros((), jnp.int32)})
+
+
+def count_on(state: ClipState, memory: Any, flag: jax.Array) -> ClipState:
+    """The state after one more call.
+
+    Args:
+        state: before it.
+        memory: of the clip, after it.
+        flag: whether it changed what it was given, boolean ().
+
+    Returns:
+        The state.
+    """
+    return ClipState(memory, {name: n + flag for name, n in state.fired.items()})
 
 
 def fired(states: Any) -> dict[str, jax.Array]:
-    """Which clips changed something at their last call.
+    """How often clips changed something.
 
     Args:
         states: of transforms, any pytree.
 
     Returns:
-        A boolean of shape () by the clip's name, followed by the constraint's (or "loss")
+        A number of shape () by the clip's name, followed by the constraint's or "the loss"
         where there is one for each: "global norm", "global norm: circle".
     """
     found: dict[str, jax.Array] = {}
@@ -46,15 +80,15 @@ def fired(states: Any) -> dict[str, jax.Array]:
             path = (*above, *path)
             # States of several terms or constraints stand in dicts by their names.
             owner = [
-                str(key.key) if isinstance(key, jax.tree_util.DictKey) else "loss"
+                str(key.key) if isinstance(key, jax.tree_util.DictKey) else "the loss"
                 for key in path
                 if isinstance(key, jax.tree_util.DictKey)
                 or key == jax.tree_util.GetAttrKey("loss")
             ]
-            for name, flag in node.clipped.items():
+            for name, count in node.fired.items():
                 label = ": ".join([name, *owner])
                 # Of indexed multipliers there is one for each sample.
-                found[label] = jnp.any(flag) | found.get(label, False)
+                found[label] = jnp.sum(count) + found.get(label, 0)
             collect(node.memory, path)
 
     collect(states, ())
@@ -83,7 +117,7 @@ def counted(
         >>> clip = counted("global norm", optax.clip_by_global_norm(1.0))
         >>> _, state = clip.update(jnp.array([0.0, 2.0]), clip.init(jnp.zeros(2)))
         >>> print(fired(state))
-        {'global norm': Array(True, dtype=bool)}
+        {'global norm': Array(1, dtype=int32)}
     """
     inner = as_transform("clip", clip)
 
@@ -92,14 +126,14 @@ def counted(
     ) -> tuple[Any, Any]:
         after, memory = inner.update(updates, state.memory, params, **extra)
         changed = [
-            jnp.any(new != old)
+            jnp.any((new != old) & ~(jnp.isnan(new) & jnp.isnan(old)))
             for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(updates))
         ]
         flag = jnp.any(jnp.stack(changed)) if changed else jnp.array(False)
-        return after, ClipState(memory, {name: flag})
+        return after, count_on(state, memory, flag)
 
     return optax.GradientTransformationExtraArgs(
-        lambda params: ClipState(inner.init(params), {name: jnp.array(False)}), update
+        lambda params: never(name, inner.init(params)), update
     )
 
 
@@ -121,22 +155,22 @@ def _by_norm(
     """
 
     def init(params: Any) -> Any:
-        memory = begin(jnp.zeros((), precision(params)))
-        return ClipState(memory, {name: jnp.array(False)})
+        return never(name, begin(jnp.zeros((), precision(params))))
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, Any]:
         del params, extra
-        norm = optax.tree.norm(updates)
-        highest, after = limit(norm, state.memory)
-        # One infinite norm would be remembered for ever.
-        memory = remembered(after, state.memory, jnp.isfinite(norm))
+        size = norm(updates)
+        highest, after = limit(size, state.memory)
+        # One infinite norm would be remembered for ever; and a norm of zero, as of a
+        # constraint that has not been active yet, says nothing of those to come.
+        memory = remembered(after, state.memory, jnp.isfinite(size) & (size > 0))
         # A norm that is NaN is above nothing, and goes on to who looks for it.
-        above = norm > highest
-        factor = jnp.where(above, highest / norm, 1.0)
+        above = size > highest
+        factor = jnp.where(above, highest / size, 1.0)
         updates = jax.tree.map(lambda u: (u * factor).astype(u.dtype), updates)
-        return updates, ClipState(memory, {name: above})
+        return updates, count_on(state, memory, above)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -194,10 +228,10 @@ def clip_by_percentile(
     check_number("percentile", percentile, "in (0, 100)", lambda p: 0 < p < 100)
     check_number("rate", rate, "> 0", lambda rate: rate > 0)
 
-    def limit(norm: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
-        highest = jnp.where(memory.begun, memory.threshold, norm)
-        move = jnp.exp(-rate * ((norm <= highest) - percentile / 100))
-        # Gradients of zero must not make a threshold of zero, which never would rise.
+    def limit(size: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
+        highest = jnp.where(memory.begun, memory.threshold, size)
+        move = jnp.exp(-rate * ((size <= highest) - percentile / 100))
+        # A threshold of zero never would rise.
         range_ = jnp.finfo(highest.dtype)
         after = jnp.clip(highest * move, range_.tiny, range_.max)
         return highest, PercentileMemory(after, jnp.array(True))
@@ -233,7 +267,9 @@ def clip_by_z_score(
     ZClip: the farther out, the lower it is clipped to. What is left of a norm then enters
     the running mean, :math:`\mu \leftarrow \alpha \mu + (1 - \alpha) \|g\|`, and the
     variance likewise about the new mean. The first norms, of which both are taken,
-    pass as they are.
+    pass as they are; norms of zero are passed over. :math:`\sigma` counts as a tenth of
+    :math:`\mu` at least: where norms were all alike, without noise, none that differs
+    is an outlier yet.
 
     Args:
         limit: z0 > 0, in standard deviations.
@@ -263,14 +299,14 @@ def clip_by_z_score(
     check_number("decay", decay, "in (0, 1)", lambda decay: 0 < decay < 1)
     check_number("warmup", warmup, "at least 2", lambda warmup: warmup >= 2)
 
-    def highest(norm: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
+    def highest(size: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
         mean, variance, seen = memory
-        deviation, ready = jnp.sqrt(variance), seen >= warmup
-        # An outlier's z may be infinite, where past norms were all alike.
-        z = (norm - mean) / deviation
+        deviation = jnp.maximum(jnp.sqrt(variance), mean / 10)
+        ready = seen >= warmup
+        z = (size - mean) / jnp.where(ready, deviation, 1)
         outlier = ready & (z > limit)
         most = jnp.where(outlier, mean + limit**2 / z * deviation, jnp.inf)
-        left = jnp.minimum(norm, most)
+        left = jnp.minimum(size, most)
         # Of the first norms, each has the same share in mean and variance.
         share = jnp.where(ready, 1 - decay, 1 / (seen + 1.0))
         moved = mean + share * (left - mean)
@@ -320,16 +356,16 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
     name = "constraints"
 
     def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
-        del state, values
+        del values
         loss, *parts = updates.entries()
-        most = ratio * optax.tree.norm(loss)
-        theirs = optax.tree.norm(total(parts)) if parts else jnp.zeros_like(most)
+        most = ratio * norm(loss)
+        theirs = norm(total(parts)) if parts else jnp.zeros_like(most)
         above = theirs > most
         factor = jnp.where(above, most / theirs, 1.0)
         found = [jnp.ones_like(factor), *[factor] * len(parts)]
-        return jnp.stack(found), ClipState((), {name: above})
+        return jnp.stack(found), count_on(state, (), above)
 
-    return by_factors(lambda *_: ClipState((), {name: jnp.array(False)}), factors)
+    return by_factors(lambda *_: never(name, ()), factors)
 
 
 def clip_residual(constraint: Constraint, limit: float) -> Constraint:

@@ -94,7 +94,13 @@ def gram(terms: Terms) -> jax.Array:
         rows = jnp.stack(leaves)
         # Not flattened first: leaves that are split over devices would be gathered.
         axes = tuple(range(1, rows.ndim))
-        return jnp.tensordot(rows, rows, (axes, axes), precision="highest")
+        return jnp.tensordot(
+            rows,
+            rows,
+            (axes, axes),
+            precision="highest",
+            preferred_element_type=precision(rows),
+        )
 
     return total(jax.tree.leaves(jax.tree.map(products, *terms.entries())))
 
@@ -158,7 +164,21 @@ def precision(tree: Any) -> Any:
     Returns:
         A dtype.
     """
-    return jnp.promote_types(jnp.float32, jnp.result_type(*jax.tree.leaves(tree)))
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
+
+
+def norm(tree: Any) -> jax.Array:
+    """The Euclidean norm of all leaves together, in their `precision`.
+
+    Args:
+        tree: of arrays.
+
+    Returns:
+        Shape ().
+    """
+    dtype = precision(tree)
+    wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    return jnp.asarray(optax.tree.norm(wide), dtype)
 
 
 def remembered(new: Any, old: Any, when: Any = True) -> Any:
@@ -172,9 +192,12 @@ def remembered(new: Any, old: Any, when: Any = True) -> Any:
     Returns:
         `new`, or `old`.
     """
-    return jax.tree.map(
-        lambda a, b: jnp.where(when, a, b).astype(jnp.result_type(b)), new, old
-    )
+
+    def one(a: Any, b: Any) -> jax.Array:
+        chosen, dtype = jnp.where(when, a, b), jnp.result_type(b)
+        return chosen if chosen.dtype == dtype else chosen.astype(dtype)
+
+    return jax.tree.map(one, new, old)
 
 
 def by_factors(
