@@ -11,7 +11,24 @@ Conditions   50 paths of `jaxcon.examples.diffusion`'s law at 100 times up to 5,
              is the share of steps at which the clip changed the gradient; "by step": the
              last of the seeds that blew up had a loss over 1e8 at that step.
 Run          python -m benchmarks.exploding
-Last         not yet
+Last         2026-11-25, jax 0.12.0, CPU (the machine matters to no figure).
+
+             rate    clip                    blown up (by step)  converged  worst  fired
+             0.001   none                    7/10 (170)               3/10  1e+19     0%
+             0.001   each of those below     0/10                    10/10   0.04 13-99%
+             0.0015  none                   10/10 (54)                0/10  3e+19     0%
+             0.0015  clip(0.3)               0/10                    10/10  0.026    48%
+             0.0015  clip_by_global_norm(1)  0/10                    10/10  0.017    51%
+             0.0015  clip_by_block_rms(0.3)  0/10                    10/10  0.022    44%
+             0.0015  adaptive_grad_clip(2)   0/10                    10/10  0.023    99%
+             0.0015  clip_by_percentile()    0/10                    10/10  0.036    90%
+             0.0015  clip_by_z_score(1.5)    0/10                    10/10  0.016    52%
+             0.0015  clip_by_z_score()       2/10 (61)                8/10  2e+17    17%
+
+Conclusion   Unclipped it blows up within the first epoch of 100 steps: at the rate of the
+             example's raw data, 0.001, on seven seeds, at half as much again on all. Every
+             clip saves all ten, but for the z-score at its paper's limit of 2.5: what
+             grows by less than that at every step is no outlier among its own past.
 """
 
 from functools import partial

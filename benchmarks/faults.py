@@ -11,7 +11,23 @@ Conditions   y = tanh(2 a) + b²/2 + 0.1 noise, 3,000 batches of 32; 32 tanh uni
              protection, in percent. Skipped: counted by the run, and how many batches were
              not finite.
 Run          python -m benchmarks.faults
-Last         not yet
+Last         2026-11-25, jax 0.12.0, CPU (the machine matters to no figure).
+
+             protection                clean error     NaN  infinite  outliers       all
+             none                           0.0279    0.5%     -0.0%    65297%    66340%
+             clip(0.02)                     0.0234    7.1%      0.4%    -17.9%    -18.1%
+             clip_by_global_norm(0.3)       0.0219    0.7%      0.0%      1.0%      1.7%
+             clip_by_block_rms(0.01)        0.0201    4.6%      2.8%     -0.7%      4.4%
+             adaptive_grad_clip(0.02)       0.0150    1.5%     -0.4%      0.4%      1.5%
+             clip_by_percentile()           0.0329   -0.1%     -0.2%      0.6%      0.8%
+             clip_by_z_score()              0.0280    0.4%     -0.0%      1.1%      1.5%
+             clip_each_example(1)           0.0291    0.3%     -0.0%      0.1%      0.4%
+             huber(0.3)                     0.0272    0.4%     -0.0%      0.1%      0.6%
+             skipped / not finite, all rows: 28/28, 1/1, 0/0, 29/29
+
+Conclusion   What is not finite costs its own batch and is counted to the batch. An outlier
+             ruins an unprotected run; any clip but that of entries (whose own run of this
+             one seed is that uncertain) keeps it within 5 %.
 """
 
 import warnings
