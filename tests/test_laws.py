@@ -270,6 +270,9 @@ RESTING = {name: case for name, case in CASES.items() if case.at_rest is not Non
 # Orders that the two others are made of; lbfgs, for the seconds that it compiles.
 REPEATING = {
     "restarted lbfgs",
+    "gradient norms",  # as "project conflicts" and "uncertainty" together
+    "relative losses",
+    "bound constraints",
     *(
         f"{order}, {name}"
         for order in ("simultaneous", "primal first")
