@@ -29,7 +29,7 @@ import optax
 
 from jaxcon.projections._products import product
 from jaxcon.transforms._clipping import count_on, never
-from jaxcon.transforms._entries import check_calls, check_number
+from jaxcon.transforms._entries import check_number
 from jaxcon.transforms._terms import Terms, by_factors, gram, norm
 
 
@@ -46,30 +46,29 @@ class BalanceState(NamedTuple):
 
 
 def balance_by_gradient_norm(
-    decay: float = 0.9, every: int = 1, limit: float = 1e3
+    decay: float = 0.9,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Weights that give all terms' gradients the same norm.
+    r"""Weights that give all terms' gradients the same norm, on average.
 
     .. math::
-        w_i \leftarrow \alpha w_i + (1 - \alpha) \frac{\sum_j \|g_j\|}{\|g_i\|}
+        w_i = \frac{\sum_j n_j}{n_i}, \qquad
+        n_i \leftarrow \alpha n_i + (1 - \alpha) \|g_i\|
 
-    starting from one, to which the weight of a term without gradient returns. Where only
-    two terms are left, once they point against each other their weighted sum is zero
-    wherever it happens to be: the end depends on the way there. The price of an inequality
-    that is hardly violated has a short gradient, and so a weight that the next violation
-    feels: `limit` bounds it, and slow rates bear it.
+    The published rule averages the weights themselves. Here it is the norms: of an
+    inequality that is hardly violated, the next to vanishing gradient would leave a weight
+    that the next violation feels in full; as it is, no weighted gradient is longer than
+    :math:`\sum_j n_j / (1 - \alpha)`. Where only two terms are left, once they point
+    against each other their weighted sum is zero wherever it happens to be: the end
+    depends on the way there.
 
     Args:
-        decay: alpha, how much of the weights is kept, in [0, 1).
-        every: of how many steps one changes the weights.
-        limit: the largest weight, > 1; the smallest is 1 / limit.
+        decay: alpha, how much of the past is kept, in [0, 1).
 
     Returns:
         A transform over `Terms` of gradients.
 
     Raises:
-        ValueError: the decay is not in [0, 1), `every` is no whole number >= 1, or the
-            limit is not above 1.
+        ValueError: the decay is not in [0, 1).
 
     References:
         Wang, Sankaran, Wang and Perdikaris, An Expert's Guide to Training
@@ -79,7 +78,7 @@ def balance_by_gradient_norm(
 
     Example:
         >>> import jaxcon as jc
-        >>> balance = jc.balance_by_gradient_norm(decay=0.0)
+        >>> balance = jc.balance_by_gradient_norm()
         >>> h = jc.Constraints({"h": jnp.array([0.0, 4.0])})
         >>> g = jc.Terms(jnp.array([1.0, 0.0]), h)
         >>> even, _ = balance.update(g, balance.init(g))
@@ -87,23 +86,19 @@ def balance_by_gradient_norm(
         [5. 0.] [0. 5.]
     """
     check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
-    check_calls(every, "every")
-    check_number("limit", limit, "> 1", lambda limit: limit > 1)
 
     def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
         del values
-        norms = jnp.stack([norm(entry) for entry in updates.entries()])
+        now = jnp.stack([norm(entry) for entry in updates.entries()])
+        # All begin at zero: what they lack at first cancels in the ratio.
+        norms = decay * state.memory + (1 - decay) * now
         there = norms > 0
-        target = jnp.where(there, jnp.sum(norms) / jnp.where(there, norms, 1), 1)
-        moved = decay * state.weights + (1 - decay) * target
-        weights = jnp.where(
-            state.memory % every == 0, jnp.clip(moved, 1 / limit, limit), state.weights
-        )
-        return weights, BalanceState(weights, (state.memory + 1) % every)
+        weights = jnp.where(there, jnp.sum(norms) / jnp.where(there, norms, 1), 1)
+        return weights, BalanceState(weights, norms)
 
     return by_factors(
         lambda count, dtype: BalanceState(
-            jnp.ones(count, dtype), jnp.zeros((), jnp.int32)
+            jnp.ones(count, dtype), jnp.zeros(count, dtype)
         ),
         factors,
     )
