@@ -478,7 +478,16 @@ def test_ctrl_c_before_anything_was_trained(
     assert "stopped before it trained" in one_line(capsys)
 
 
-def test_ctrl_c_half_way_keeps_what_was_reached(table, inputs, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (signal.SIGINT, "Ctrl-C"),
+        pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_half_way_keeps_what_was_reached(
+    table, inputs, tmp_path, capsys, number, name
+):
     folder = tmp_path / "run"
     words = [sys.executable, "-m", "jaxcon", "fit", table, "--target", "y"]
     words += ["--inputs", "the dose", "b", "--decreasing", "the dose"]
@@ -493,24 +502,24 @@ def test_ctrl_c_half_way_keeps_what_was_reached(table, inputs, tmp_path, capsys)
     try:
         heard = listen(ours, until="worst violation", seconds=120)
         assert folder.exists()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         heard += listen(ours, until=None, seconds=120)
         out, _ = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()
         os.close(ours)
-    assert process.returncode == 130, heard
+    assert process.returncode == 128 + number, heard
     assert "Traceback" not in heard
     assert out == ""
     last = re.split(r"[\r\n]+", heard.strip())[-1]
-    pattern = r"jaxcon: stopped by Ctrl-C after step (\d+) of 200000; saved in (.*)"
+    pattern = rf"jaxcon: stopped by {name} after step (\d+) of 200000; saved in (.*)"
     step, place = re.fullmatch(pattern, last).groups()
     assert 0 < int(step) < 200_000
     assert place == str(folder)
 
     run = json.loads((folder / "run.json").read_text())
-    assert run["stopped"].startswith("augmented: stopped by Ctrl-C")
+    assert run["stopped"].startswith(f"augmented: stopped by {name}")
     assert run["trained"] == ["augmented"]
     scaling, params = runs.read_model(folder, None)
     assert command("predict", folder, inputs) == 0
