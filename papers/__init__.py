@@ -1,0 +1,1 @@
+"""Papers, one a file: what each claims, and what is measured here."""
