@@ -175,7 +175,9 @@ def test_weight_decay_pulls_multipliers_back_and_not_away():
 
 
 @pytest.mark.parametrize("name", DUALS)
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(jnp.bfloat16, marks=pytest.mark.slow), jnp.float32]
+)
 @pytest.mark.parametrize("tree", TREES)
 def test_a_scan_over_any_tree_keeps_structure_shapes_and_dtypes(name, dtype, tree):
     dual = optax.with_extra_args_support(DUALS[name])
