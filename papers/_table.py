@@ -1,10 +1,13 @@
 """What all papers' files share: claimed and measured numbers, side by side."""
 
+import argparse
+import datetime
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -84,8 +87,6 @@ def here(seconds: float, gradients: int) -> Conditions:
     Returns:
         `Conditions` of this machine.
     """
-    import datetime
-
     device = jax.devices()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     machine = f"{cores or os.cpu_count()} CPU cores"
@@ -215,3 +216,28 @@ def report(
     )
     parts = [subject, markdown(claimed, measured), run, "\n".join(judged)]
     return "\n\n".join([*parts, "Differences from the paper:\n" + "\n".join(numbered)])
+
+
+def run(paper: Any) -> None:
+    """The command of a paper's file: measures again, prints all, draws if asked to.
+
+    Args:
+        paper: its module.
+    """
+    parser = argparse.ArgumentParser(description=paper.SUBJECT)
+    parser.add_argument("--figure", metavar="PATH", help="draw it there as well")
+    path = parser.parse_args().figure
+    began = time.perf_counter()
+    measured, gradients = paper.measure()
+    print(
+        report(
+            paper.SUBJECT,
+            paper.CLAIMED,
+            measured,
+            here(time.perf_counter() - began, gradients),
+            paper.verdicts(measured),
+            paper.DIFFERENCES,
+        )
+    )
+    if path:
+        paper.figure(path)

@@ -34,8 +34,7 @@ Recorded  2026-11-25. The published draws are within two deviations of our seeds
           delta above its bound at d = 7, none at d = 1, and errors that are mostly larger.
 """
 
-import argparse
-import time
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -809,19 +808,5 @@ def figure(path: str) -> None:
     image.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Measures again and prints all that there is to say."""
-    parser = argparse.ArgumentParser(description=SUBJECT)
-    parser.add_argument("--figure", metavar="PATH", help="draw it there as well")
-    path = parser.parse_args().figure
-    start = time.perf_counter()
-    measured, gradients = measure()
-    conditions = _table.here(time.perf_counter() - start, gradients)
-    judged = verdicts(measured)
-    print(_table.report(SUBJECT, CLAIMED, measured, conditions, judged, DIFFERENCES))
-    if path:
-        figure(path)
-
-
 if __name__ == "__main__":
-    main()
+    _table.run(sys.modules[__name__])

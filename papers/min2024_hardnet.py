@@ -30,9 +30,8 @@ Recorded  2026-11-25, with normal / uniform weights. The four published MSEs com
           of two pieces leave one value.
 """
 
-import argparse
 import math
-import time
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -600,19 +599,5 @@ def figure(path: str) -> None:
     image.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Measures again and prints all that there is to say."""
-    parser = argparse.ArgumentParser(description=SUBJECT)
-    parser.add_argument("--figure", metavar="PATH", help="draw it there as well")
-    path = parser.parse_args().figure
-    start = time.perf_counter()
-    measured, gradients = measure()
-    conditions = _table.here(time.perf_counter() - start, gradients)
-    judged = verdicts(measured)
-    print(_table.report(SUBJECT, CLAIMED, measured, conditions, judged, DIFFERENCES))
-    if path:
-        figure(path)
-
-
 if __name__ == "__main__":
-    main()
+    _table.run(sys.modules[__name__])

@@ -754,16 +754,5 @@ def figure(path: str) -> None:
     drawn.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Measures again and prints all; `--figure PATH` also draws."""
-    began = time.perf_counter()
-    measured, gradients = measure()
-    conditions = _table.here(time.perf_counter() - began, gradients)
-    judged = verdicts(measured)
-    print(_table.report(SUBJECT, CLAIMED, measured, conditions, judged, DIFFERENCES))
-    if "--figure" in sys.argv:
-        figure(sys.argv[sys.argv.index("--figure") + 1])
-
-
 if __name__ == "__main__":
-    main()
+    _table.run(sys.modules[__name__])

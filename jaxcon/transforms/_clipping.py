@@ -201,7 +201,7 @@ def clip_by_percentile(
     steps the share that passes unclipped is :math:`p / 100 - \log(C_T / C_0) / \eta T`,
     whatever the norms were. C begins at the first norm, which passes; it forgets, so it
     follows norms that shrink as training goes on, at most by the factor
-    :math:`e^{-\eta}` a step.
+    :math:`e^{-\eta}` a step. Norms of zero are passed over.
 
     Args:
         percentile: p, in (0, 100): how many of 100 gradients are to pass unclipped.
