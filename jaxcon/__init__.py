@@ -53,6 +53,7 @@ from jaxcon.training import FitResult as FitResult
 from jaxcon.training import SweepResult as SweepResult
 from jaxcon.training import fit as fit
 from jaxcon.training import sweep as sweep
+from jaxcon.transforms import MeanSquares as MeanSquares
 from jaxcon.transforms import Terms as Terms
 from jaxcon.transforms import adaptive_penalty as adaptive_penalty
 from jaxcon.transforms import balance_by_gradient_norm as balance_by_gradient_norm
@@ -70,6 +71,7 @@ from jaxcon.transforms import dual_ascent as dual_ascent
 from jaxcon.transforms import each_term as each_term
 from jaxcon.transforms import every as every
 from jaxcon.transforms import fixed_price as fixed_price
+from jaxcon.transforms import gauss_newton as gauss_newton
 from jaxcon.transforms import growing_penalty as growing_penalty
 from jaxcon.transforms import method_of_multipliers as method_of_multipliers
 from jaxcon.transforms import nupi as nupi

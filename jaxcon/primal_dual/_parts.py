@@ -32,7 +32,15 @@ from jaxcon.lagrangian import (
 from jaxcon.multipliers import Indexed, Kinds
 from jaxcon.primal_dual._dual import Dual, capped, make_dual
 from jaxcon.primal_dual._state import Info, Loss, Method, PrimalDualState
-from jaxcon.transforms import PenaltyRule, Terms, fired, like, penalty_rule, total
+from jaxcon.transforms import (
+    Objective,
+    PenaltyRule,
+    Terms,
+    fired,
+    like,
+    penalty_rule,
+    total,
+)
 from jaxcon.transforms._entries import as_transform
 
 Step = Callable[..., tuple[PrimalDualState, Info]]
@@ -226,10 +234,21 @@ class Parts(NamedTuple):
         """New parameters, primal state and memory of the terms' transform."""
         gradient, terms = self.sum(state, point, penalty, weighed)
 
-        def value_fn(params: Any) -> jax.Array:
+        def value(params: Any) -> jax.Array:
             """What a line search sees: the same objective."""
             (loss, residuals), _ = self.evaluate(params, batch)
             return self.objective(loss, residuals, weighed.multipliers, penalty)
+
+        def curvature() -> Constraints:
+
+            def slope(residuals: Constraints) -> jax.Array:
+                slopes = jax.grad(self.objective, argnums=1)(
+                    point.loss, residuals, weighed.multipliers, penalty
+                )
+                return sum(map(jnp.sum, jax.tree.leaves(slopes)), jnp.zeros(()))
+
+            # No entry's slope depends on another's: the sum has each entry's own.
+            return jax.grad(slope)(point.residuals)
 
         updates, primal = self.primal.update(
             gradient,
@@ -237,7 +256,7 @@ class Parts(NamedTuple):
             state.params,
             value=weighed.value,
             grad=gradient,
-            value_fn=value_fn,
+            value_fn=Objective(value, curvature, batch),
         )
         return optax.apply_updates(state.params, updates), primal, terms
 

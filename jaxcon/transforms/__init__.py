@@ -81,6 +81,12 @@ from jaxcon.transforms._clipping import (
 from jaxcon.transforms._control import nupi, pid, scale_by_pi
 from jaxcon.transforms._entries import DualTransform, as_dual
 from jaxcon.transforms._fixed import fixed_price
+from jaxcon.transforms._gauss_newton import (
+    GaussNewtonState,
+    MeanSquares,
+    Objective,
+    gauss_newton,
+)
 from jaxcon.transforms._penalty import (
     PenaltyRule,
     adaptive_penalty,
@@ -98,6 +104,9 @@ __all__ = [
     "CappedState",
     "ClipState",
     "DualTransform",
+    "GaussNewtonState",
+    "MeanSquares",
+    "Objective",
     "PenaltyRule",
     "Terms",
     "adaptive_penalty",
@@ -119,6 +128,7 @@ __all__ = [
     "every",
     "fired",
     "fixed_price",
+    "gauss_newton",
     "growing_penalty",
     "like",
     "method_of_multipliers",
