@@ -1,0 +1,44 @@
+"""The piecewise fit of HardNet's paper: its data, its bounds, and layers on them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcon as jc
+from papers import min2024_hardnet as hardnet
+
+
+def reached(output):
+    """What three random networks reach that are far from the target."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    drawn = [jax.vmap(draw)(keys) for draw in hardnet.INITS.values()]
+    params = jax.tree.map(lambda *leaves: 3 * jnp.stack(leaves), *drawn)
+    return hardnet.reached(params, output)
+
+
+def test_the_target_obeys_its_own_bounds_and_touches_them():
+    x = jc.points.grid(hardnet.LOWER, hardnet.UPPER, hardnet.TESTED)
+    g = jax.vmap(hardnet.excess)(hardnet.target(x[:, 0])[:, None], x)
+    assert g.max() < 1e-5  # float32
+    # On (-1, 0], and at the ends of the pieces.
+    assert abs(g[jnp.array([100, 150, 200, 300])]).max() < 1e-5
+
+
+def test_data_are_those_of_the_published_seed():
+    data = hardnet.data()
+    shapes = [data[name].shape for name in ("x", "y", "points")]
+    assert shapes == [(50, 1), (50,), (200, 1)]
+    # The first draws of NumPy's seed 17 in (0, 1), stretched to (-1.2, 1.2).
+    np.testing.assert_allclose(data["x"][:2, 0], [-0.4928, 0.0734], atol=1e-4)
+
+
+# The half-space to the last bit; a row of equations to the roundings of outputs of 50.
+@pytest.mark.parametrize(
+    ("layer", "tolerance"), [(hardnet.half_space, 0.0), (hardnet.hardnet_aff, 1e-4)]
+)
+def test_layers_obey_at_random_parameters(layer, tolerance):
+    for row in reached(layer).values():
+        assert row["greatest violation"].mean <= tolerance
+    for row in reached(hardnet.as_it_is).values():
+        assert row["greatest violation"].mean > 1
