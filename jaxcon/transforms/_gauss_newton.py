@@ -102,8 +102,9 @@ def gauss_newton(
 
     It goes as `primal` of `simultaneous` or `alternating`, with the same `loss` and
     `constraints`, on batches that stay the same for a few steps at least. H has p² entries
-    and costs p³ operations: for networks of up to some thousands of parameters, where it
-    reaches in a hundred steps, in float64, what first-order methods never do.
+    and costs p³ operations: for networks of up to some thousands of parameters, in float64.
+    Let some steps pass between two moves of the multipliers, and many where all residuals
+    can be zero: there the true multipliers are zero, and what moves early is unlearned.
 
     Args:
         loss: the `MeanSquares` that is minimized.
