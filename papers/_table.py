@@ -77,6 +77,26 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(statistics.fmean(values), deviation)
 
 
+def number(measured: Measured, row: str, column: str) -> Spread:
+    """A number that every run has.
+
+    Args:
+        measured: a table.
+        row: of it.
+        column: of the row.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: the table has none there.
+    """
+    found = measured[row][column]
+    if found is None:
+        raise ValueError(f"{row!r} has no {column!r}")
+    return found
+
+
 def here(seconds: float, gradients: int) -> Conditions:
     """The conditions of a run that ends now.
 

@@ -1181,18 +1181,11 @@ DIFFERENCES = (
 )
 
 
-def number(measured: _table.Measured, row: str, column: str) -> Spread:
-    """A number that every run has."""
-    found = measured[row][column]
-    assert found is not None
-    return found
-
-
 def reproduced(measured: _table.Measured, row: str) -> bool:
     """Whether means over ten trials differ from theirs by two standard errors at most."""
     sides = []
     for column, theirs in zip((ALPHA, EM), TRIALS[row]):
-        there, here = _table.spread(theirs), number(measured, row, column)
+        there, here = _table.spread(theirs), _table.number(measured, row, column)
         both = math.hypot(there.deviation or 0.0, here.deviation or 0.0)
         sides.append(abs(there.mean - here.mean) <= 2 * both / math.sqrt(10))
     return all(sides)
@@ -1207,7 +1200,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     Returns:
         Verdicts.
     """
-    of = partial(number, measured)
+    of = partial(_table.number, measured)
 
     def told(row: str, *columns: str) -> str:
         return ", ".join(_table.text(of(row, column)) for column in columns)
@@ -1329,7 +1322,7 @@ def figure(path: str) -> None:
     left.legend(fontsize=7)
     # The last is exact, and far off the others' scale.
     for i, row in enumerate(SOIL_ROWS[:-1]):
-        alpha, m = (number(MEASURED, row, c) for c in (ALPHA_ERROR, M_ERROR))
+        alpha, m = (_table.number(MEASURED, row, c) for c in (ALPHA_ERROR, M_ERROR))
         right.plot(alpha.mean, m.mean, f"C{i}o", label=row)
         if row in TRIALS:
             there = CLAIMED[row]

@@ -1237,9 +1237,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     """
 
     def found(family: str, way: str, column: str) -> Spread:
-        number = measured[row(family, way)][column]
-        assert number is not None
-        return number
+        return _table.number(measured, row(family, way), column)
 
     def told(way: str, column: str) -> str:
         """Of both families, in their order."""
@@ -1337,10 +1335,10 @@ def figure(path: str) -> None:
     left, right = image.add_subplot(1, 2, 1), image.add_subplot(1, 2, 2)
     for i, way in enumerate((*THEIRS, *OURS)):
         for name, marker in zip(FAMILIES, "os"):
-            numbers = MEASURED[row(name, way)]
-            gap, most = numbers[GAP], numbers[MOST_INEQUALITY]
-            assert gap is not None
-            assert most is not None
+            gap, most = (
+                _table.number(MEASURED, row(name, way), column)
+                for column in (GAP, MOST_INEQUALITY)
+            )
             label = way if name == "convex" else None
             left.plot(most.mean, gap.mean, marker, color=f"C{i}", label=label)
     left.set_xscale("symlog", linthresh=1e-16)

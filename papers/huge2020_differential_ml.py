@@ -685,9 +685,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     price_error, delta_error, *worst, broken, _ = COLUMNS
 
     def found(case: Case, way: str, column: str) -> Spread:
-        number = measured[row(case, way)][column]
-        assert number is not None
-        return number
+        return _table.number(measured, row(case, way), column)
 
     def told(case: Case, way: str) -> str:
         price, delta = (_table.text(found(case, way, c)) for c in COLUMNS[:2])
@@ -790,9 +788,10 @@ def figure(path: str) -> None:
     left.legend(fontsize=7, markerscale=4)
     for case, marker in zip(CASES, "^sodv"):
         for i, name in enumerate(WAYS):
-            error, *_, beyond = MEASURED[row(case, name)].values()
-            assert error is not None
-            assert beyond is not None
+            error, beyond = (
+                _table.number(MEASURED, row(case, name), c)
+                for c in (COLUMNS[0], COLUMNS[-1])
+            )
             label = name if case == BASKET else None
             right.plot(beyond.mean, error.mean, marker, color=f"C{i}", label=label)
     right.set_yscale("log")

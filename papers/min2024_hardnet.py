@@ -472,9 +472,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     mse, greatest, violated = COLUMNS
 
     def found(way: str, weights: str, column: str, then: bool = False) -> Spread:
-        number = measured[row(way, weights, then)][column]
-        assert number is not None
-        return number
+        return _table.number(measured, row(way, weights, then), column)
 
     def told(way: str, column: str, then: bool = False) -> str:
         """Of both kinds of initial weights, in their order."""
@@ -573,9 +571,9 @@ def figure(path: str) -> None:
     )
     left.legend(fontsize=7)
     for way, weights, then in ROWS:
-        error, greatest = (MEASURED[row(way, weights, then)][c] for c in COLUMNS[:2])
-        assert error is not None
-        assert greatest is not None
+        error, greatest = (
+            _table.number(MEASURED, row(way, weights, then), c) for c in COLUMNS[:2]
+        )
         first = weights == next(iter(INITS))
         right.plot(
             greatest.mean,

@@ -888,9 +888,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     """
 
     def number(way: str, noise: float, column: str) -> float:
-        found = measured[row(way, noise)][column]
-        assert found is not None
-        return found.mean
+        return _table.number(measured, row(way, noise), column).mean
 
     judged = []
     for noise in NOISES:
@@ -944,9 +942,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
                 all(abs(r - 1) < 0.2 for r in ratios) and min(shares) >= 0.8,
             )
         )
-    values, slopes = (measured[TIMED][column] for column in RATIOS)
-    assert values is not None
-    assert slopes is not None
+    values, slopes = (_table.number(measured, TIMED, column) for column in RATIOS)
     judged.append(
         Verdict(
             "ours: one pass takes less time than nested grad",
