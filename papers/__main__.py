@@ -2,31 +2,50 @@
 
 import importlib
 import pkgutil
+from typing import Any
 
 import papers
 from papers import _table
 
 
-def modules() -> list[str]:
-    """Names of the papers' files, by year and author."""
+def modules() -> list[Any]:
+    """The papers' files, by year and author."""
     names = [m.name for m in pkgutil.iter_modules(papers.__path__) if m.name[0] != "_"]
-    return sorted(names, key=lambda name: (name.split("_")[0][-4:], name))
+    names.sort(key=lambda name: (name.split("_")[0][-4:], name))
+    return [importlib.import_module(f"papers.{name}") for name in names]
 
 
-def index() -> str:
-    """One line for each claim.
+def title(paper: Any) -> str:
+    """The first line of its file."""
+    return paper.__doc__.splitlines()[0].rstrip(".")
+
+
+def summary() -> str:
+    """How many claims of each paper hold, ours among them.
 
     Returns:
         A Markdown table.
     """
     lines = []
-    for name in modules():
-        paper = importlib.import_module(f"papers.{name}")
-        lines += [
-            [f"`papers.{name}`", v.claim, v.found, "yes" if v.holds else "no"]
-            for v in paper.verdicts(paper.MEASURED)
-        ]
-    return _table.grid(["file", "claim", "measured", "holds"], lines)
+    for paper in modules():
+        held = [verdict.holds for verdict in paper.verdicts(paper.MEASURED)]
+        lines.append(
+            [f"`{paper.__name__}`", title(paper), f"{sum(held)} of {len(held)}"]
+        )
+    return _table.grid(["file", "paper", "claims that hold"], lines)
+
+
+def index() -> str:
+    """All claims, paper by paper, and the summary.
+
+    Returns:
+        Several lines.
+    """
+    parts = [
+        f"{title(paper)}\n{_table.judged(paper.verdicts(paper.MEASURED))}"
+        for paper in modules()
+    ]
+    return "\n\n".join([*parts, summary()])
 
 
 if __name__ == "__main__":

@@ -204,6 +204,21 @@ def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
+def judged(verdicts: Iterable[Verdict]) -> str:
+    """Verdicts in words.
+
+    Args:
+        verdicts: on a paper's claims.
+
+    Returns:
+        A line for each.
+    """
+    return "\n".join(
+        f"- {'holds' if v.holds else 'does not hold'}: {v.claim}; found: {v.found}"
+        for v in verdicts
+    )
+
+
 def report(
     subject: str,
     claimed: Claimed,
@@ -225,16 +240,12 @@ def report(
     Returns:
         Several lines.
     """
-    judged = [
-        f"- {'holds' if v.holds else 'does not hold'}: {v.claim}; found: {v.found}"
-        for v in verdicts
-    ]
     numbered = [f"{i}. {words}" for i, words in enumerate(differences, 1)]
     run = (
         f"{conditions.date}, {conditions.versions}, {conditions.machine}: "
         f"{conditions.seconds:.0f} s, {conditions.gradients:,} gradients"
     )
-    parts = [subject, markdown(claimed, measured), run, "\n".join(judged)]
+    parts = [subject, markdown(claimed, measured), run, judged(verdicts)]
     return "\n\n".join([*parts, "Differences from the paper:\n" + "\n".join(numbered)])
 
 

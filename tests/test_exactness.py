@@ -616,6 +616,9 @@ def nested_jvp(f, *tangents):
 # of pass, with the gradient of the one that makes most kinds at once.
 ALL_OPERATORS_CASES = ("tanh, three inputs", "recurrence from the inputs")
 SLOW_CASES = (
+    "set",
+    "dynamic slices",
+    "pad",
     "silu, gelu by erf",
     "division",
     "equinox",

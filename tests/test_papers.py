@@ -69,3 +69,8 @@ def test_the_index_names_every_paper_and_claim():
         paper = importlib.import_module(f"papers.{name}")
         assert f"papers.{name}" in printed
         assert all(v.claim in printed for v in paper.verdicts(paper.MEASURED))
+
+
+def test_the_summary_stands_in_readme():
+    readme = (Path(papers.__path__[0]).parent / "README.md").read_text()
+    assert index.summary() in readme

@@ -328,7 +328,14 @@ MIX = {"h": 2.0, "g": clock, "gs": growing()}
     ],
     ids=["None", "empty", "None of g", "3", "adaptive", "gs", "h", "all"],
 )
-@pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
+@pytest.mark.parametrize(
+    "order",
+    [jc.alternating]
+    + [
+        pytest.param(order, marks=pytest.mark.slow)
+        for order in (jc.simultaneous, jc.extragradient)
+    ],
+)
 def test_a_state_has_one_number_for_each_constraint_with_a_penalty(
     order, penalty, names
 ):

@@ -115,8 +115,17 @@ def test_plain_ascent_at_the_same_rate_circles(x64, batch, answer):
         ("PI control", (0.75, 100.0), {"eta": 0.75, "kp": 100.0, "rho": 0.0}),
         # A proportional term is a penalty: both weigh the residual by eta kp = rho.
         ("PI control", (0.75, 100.0), {"eta": 0.75, "kp": 0.0, "rho": 75.0}),
-        ("augmented Lagrangian", (0.75, 75.0), {"eta": 0.75, "kp": 0.0, "rho": 75.0}),
-        ("optimistic", (0.75,), {"eta": 0.75, "kp": 1.0, "rho": 0.0}),
+        *[
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (
+                    "augmented Lagrangian",
+                    (0.75, 75.0),
+                    {"eta": 0.75, "kp": 0.0, "rho": 75.0},
+                ),
+                ("optimistic", (0.75,), {"eta": 0.75, "kp": 1.0, "rho": 0.0}),
+            ]
+        ],
     ],
 )
 def test_the_step_has_the_eigenvalues_of_its_formula(
