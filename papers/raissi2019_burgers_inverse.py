@@ -102,7 +102,7 @@ class Size(NamedTuple):
     width: int = 12
     stage: int = 9
     steps: tuple[int, ...] = (30, 20, 30, 45)
-    theirs: tuple[int, int, int] = (4, 20, 8000)
+    theirs: tuple[int, int, int] = (8, 40, 5000)
     timed: tuple[int, int] = (8, 40)
     repeats: int = 9
 
@@ -734,28 +734,28 @@ def smoke() -> _table.Measured:
 # As `measure` returned it: mean and deviation by COLUMNS.
 RECORDED: dict[str, list[tuple[float, float | None] | None]] = {
     "PINN, L-BFGS; noise 0 %": [
-        (0.9833, None),
-        (19.08, None),
-        (0.008945, None),
-        (1.532, None),
+        (0.07464, None),
+        (1.456, None),
+        (0.02571, None),
+        (0.498, None),
     ],
     "PINN, L-BFGS; noise 1 %": [
-        (1.667, None),
-        (17.13, None),
-        (0.007957, None),
-        (1.673, None),
+        (0.2461, None),
+        (1.587, None),
+        (0.004653, None),
+        (0.3693, None),
     ],
     "PINN, L-BFGS; noise 5 %": [
-        (1.544, None),
-        (19.67, None),
-        (0.009724, None),
-        (1.697, None),
+        (0.3629, None),
+        (3.997, None),
+        (0.01817, None),
+        (0.5964, None),
     ],
     "PINN, L-BFGS; noise 10 %": [
-        (2.017, None),
-        (7.778, None),
-        (0.01007, None),
-        (1.474, None),
+        (1.036, None),
+        (4.591, None),
+        (0.01274, None),
+        (1.185, None),
     ],
     "Cramér-Rao bound; noise 1 %": [
         (0.08786, None),
@@ -823,8 +823,8 @@ RECORDED: dict[str, list[tuple[float, float | None] | None]] = {
         (3.553e-14, None),
     ],
     "nested grad against one pass": [
-        (1.104, None),
-        (1.511, None),
+        (1.134, None),
+        (1.453, None),
     ],
 }
 MEASURED: _table.Measured = {
@@ -835,7 +835,7 @@ MEASURED: _table.Measured = {
     for name, numbers in RECORDED.items()
 }
 CONDITIONS = Conditions(
-    "2026-11-25", "jax 0.12.0.1, Python 3.12.1", "2 CPU cores", 560, 6733
+    "2026-11-25", "jax 0.12.0.1, Python 3.12.1", "2 CPU cores", 179, 19548
 )
 
 DIFFERENCES = (
