@@ -828,7 +828,7 @@ class Size(NamedTuple):
     wide: int = 50
     square_epochs: int = 500
     strip_epochs: int = 50
-    square: Moves = Moves(125)
+    square: Moves = Moves(600)
     square_built: Moves = Moves(200)
     strip: Moves = Moves(300)
     strip_built: Moves = Moves(25)
