@@ -100,26 +100,33 @@ def test_without_constraints_it_solves_what_scipy_solves(x64):
     np.testing.assert_allclose(state.params, theirs.x, atol=1e-8)
 
 
-@pytest.mark.parametrize("penalty", [None, 3.0])
-def test_the_matrix_is_the_objectives_own(x64, penalty):
-    # On a quadratic objective one hardly damped step ends where Newton's does.
-    sums = jc.Constraints({"sum": sum_of_w}, {"b <= 1": lambda p, _: p["b"] - 1.0})
-    primal = jc.gauss_newton(LOSS, sums, on=ROWS, damping=1e-13)
-    batch, params = data(), {"w": jnp.ones(3), "b": jnp.array(5.0)}
-    method = jc.simultaneous(LOSS, sums, primal, optax.set_to_zero(), penalty=penalty)
-    state = method.init(params, batch)
+def test_the_matrix_is_the_objectives_own(x64):
+    # Where the objective is quadratic, one hardly damped step ends where Newton's does.
+    mixed = jc.Constraints(
+        {"sum": sum_of_w},
+        {"rows": affine, "b <= 1": lambda p, _: p["b"] - 1.0},
+    )
+    primal = jc.gauss_newton(LOSS, mixed, on=ROWS | {"rows": ("x", "y")}, damping=1e-13)
+    batch, params = data(), {"w": jnp.ones(3), "b": jnp.array(-0.5)}
+    method = jc.simultaneous(LOSS, mixed, primal, optax.set_to_zero(), penalty=3.0)
+    multipliers = jc.Constraints(
+        {"sum": jnp.array(0.3)}, {"rows": jnp.full(12, 0.1), "b <= 1": jnp.array(0.2)}
+    )
+    state = method.init(params, batch)._replace(multipliers=multipliers)
     moved, _ = method.step(state, batch)
 
     def objective(flat):
         p = {"w": flat[:3], "b": flat[3]}
-        h, g = sum_of_w(p, batch), p["b"] - 1.0
-        price = 0.0 if penalty is None else penalty / 2 * (h**2 + g**2)
-        return LOSS(p, batch) + price
+        residuals = jc.evaluate(mixed, p, batch)
+        return jc.augmented_lagrangian(LOSS(p, batch), residuals, multipliers, 3.0)
 
+    active = affine(params, batch) + 0.1 / 3 > 0
+    assert 0 < jnp.sum(active) < 12
     flat = jnp.r_[params["w"], params["b"]]
     newton = jnp.linalg.solve(jax.hessian(objective)(flat), jax.grad(objective)(flat))
     found = np.r_[moved.params["w"], moved.params["b"]]
-    # The price of b <= 1 falls to zero on the way, but it is quadratic where it begins.
+    # So it falls, whichever rows are active where it ends, and the first try is made.
+    assert objective(flat - newton) < objective(flat)
     np.testing.assert_allclose(found, flat - newton, atol=1e-8)
 
 
@@ -137,8 +144,40 @@ def test_steps_that_do_not_help_are_damped_or_not_made(x64):
     assert first.primal.damping > 1e-9
     last = run(method, jnp.array(3.0), None, 60)
     assert abs(last.params) < 1e-12
-    rested, _ = method.step(last._replace(params=jnp.array(0.0)))
-    assert rested.params == 0.0
+
+
+def test_nothing_moves_where_no_damping_helps(x64):
+    def cliff(p, _):
+        return jnp.where(p == 0, 1 + p, jnp.nan)
+
+    loss = jc.MeanSquares({"cliff": cliff})
+    method = jc.alternating(
+        loss, jc.Constraints(), jc.gauss_newton(loss), optax.set_to_zero()
+    )
+    state = method.init(jnp.array(0.0))
+    after, info = method.step(state)
+    assert info.finite
+    assert after.params == 0.0
+    np.testing.assert_array_equal(after.primal.damping, state.primal.damping)
+
+
+def test_float32_parameters_may_have_float64_data(x64):
+    sums = jc.Constraints({"sum": sum_of_w})
+    primal = jc.gauss_newton(LOSS, sums, on=ROWS)
+    batch, low = data(), partial(jax.tree.map, lambda leaf: leaf.astype(jnp.float32))
+    method = jc.alternating(LOSS, sums, primal, jc.method_of_multipliers(), penalty=1.0)
+    state = run(method, low(start()), batch, 30)
+    exact = run(method, start(), batch, 60)
+    assert state.params["w"].dtype == state.primal.damping.dtype == jnp.float32
+    np.testing.assert_allclose(state.params["w"], exact.params["w"], atol=1e-5)
+
+
+def test_a_loss_is_a_function_like_others():
+    batch = data()
+    compiled = jax.jit(LOSS)(start(), batch)
+    np.testing.assert_allclose(compiled, jnp.mean(batch["y"] ** 2), rtol=1e-6)
+    with pytest.raises(TypeError, match="a dict of functions"):
+        jc.MeanSquares(affine)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.slow
@@ -221,21 +260,46 @@ def test_a_loss_may_be_nothing(x64):
     np.testing.assert_allclose(state.params["w"], np.full(3, 1 / 3), atol=1e-12)
 
 
-def test_a_constraint_with_fewer_entries_than_rows_is_refused():
-    def fewer(params, batch):
-        return affine(params, batch)[:5]
+def fewer(params, batch):
+    return affine(params, batch)[:5]
 
-    some = jc.Constraints({"fewer": fewer})
-    method = jc.alternating(
-        LOSS,
-        some,
-        jc.gauss_newton(LOSS, some, on={"fewer": ("x", "y")}),
-        jc.method_of_multipliers(),
-        penalty=1.0,
+
+def column(params, batch):
+    return affine(params, batch)[:, None]
+
+
+FEWER = jc.MeanSquares({"misfit": fewer})
+
+
+@pytest.mark.parametrize(
+    ("loss", "primal", "said"),
+    [
+        (FEWER, jc.gauss_newton(FEWER, on=ROWS), r"shape \(5,\), but the batch has 12"),
+        (LOSS, jc.gauss_newton(jc.MeanSquares({}), on={}), "different losses"),
+        (
+            LOSS,
+            jc.gauss_newton(LOSS, jc.Constraints({"sum": sum_of_w})),
+            r"constraints \['sum'\] and its order \[\]",
+        ),
+        *[
+            (loss, jc.gauss_newton(loss, on=on), r"shape \(12, 1\), not \(\) or \(n,\)")
+            for loss in [jc.MeanSquares({"misfit": column})]
+            for on in (ROWS, {})
+        ],
+    ],
+)
+def test_what_does_not_fit_the_order_or_the_rows_is_refused(loss, primal, said):
+    method = jc.alternating(loss, jc.Constraints(), primal, optax.set_to_zero())
+    with pytest.raises(ValueError, match=said):
+        method.step(method.init(start(), data()), data())
+
+
+def test_an_order_that_looks_elsewhere_is_refused():
+    method = jc.extragradient(
+        LOSS, jc.Constraints(), jc.gauss_newton(LOSS), optax.set_to_zero()
     )
-    state = method.init(start(), data())
-    with pytest.raises(ValueError, match=r"'fewer' has a residual of shape \(5,\)"):
-        method.step(state, data())
+    with pytest.raises(TypeError, match="alternating or jaxcon.simultaneous"):
+        method.step(method.init(start(), data()), data())
 
 
 def test_outside_of_an_order_it_says_where_it_belongs():

@@ -10,8 +10,11 @@ SMALL = dc3.Size(variables=12, rows=5, instances=40, tested=10)
 
 def test_the_programmes_are_those_of_their_seed_and_each_is_feasible():
     given = dc3.family(convex=True, size=dc3.Size())
-    # The first draws of NumPy's seed 17 in (0, 1).
-    np.testing.assert_allclose(given.Q[:2], [0.294665, 0.530587], atol=1e-6)
+    # Draws of NumPy's seed 17, in the order of their script.
+    drawn = given.Q[0], given.p[0], given.A[0, 0], given.x[0, 0], given.G[0, 0]
+    known = 0.294665, 0.744979, 0.954574, 0.259434, -0.016589
+    np.testing.assert_allclose(drawn, known, atol=1e-6)
+    assert given.free[:4].tolist() == [69, 93, 3, 5]
     assert given.x.shape == (10_000, 50)
     # One point is known for each x.
     inside = given.x @ np.linalg.pinv(given.A).T

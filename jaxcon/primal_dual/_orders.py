@@ -317,7 +317,9 @@ def extragradient(
         before, point = parts.prices(state, there), parts.look(state.params, here)
         residuals = parts.look_again(state.params, point, there)
         weighed = parts.weigh(point, before, here)
-        ahead_params = parts.descend(state, here, before.penalty, point, weighed)[0]
+        ahead_params = parts.descend(
+            state, here, before.penalty, point, weighed, elsewhere=True
+        )[0]
         ahead_prices = parts.climb(before, point.loss, residuals, there)
         # The penalty is no player of the game: it moves once a step, at its end.
         ahead_prices = ahead_prices._replace(penalty=before.penalty)
@@ -325,7 +327,9 @@ def extragradient(
         ahead = parts.look(ahead_params, here)
         ahead_residuals = parts.look_again(ahead_params, ahead, there)
         weighed = parts.weigh(ahead, ahead_prices, here)
-        moved = parts.descend(state, here, before.penalty, ahead, weighed)
+        moved = parts.descend(
+            state, here, before.penalty, ahead, weighed, elsewhere=True
+        )
         after = parts.climb(before, ahead.loss, ahead_residuals, there)
         seen = (point.residuals, residuals, ahead[:2], ahead_residuals)
         moved = (*moved, after)

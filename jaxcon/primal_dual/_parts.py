@@ -230,8 +230,12 @@ class Parts(NamedTuple):
         penalty: Any,
         point: Point,
         weighed: Weighed,
+        elsewhere: bool = False,
     ) -> tuple[Any, Any, Any]:
-        """New parameters, primal state and memory of the terms' transform."""
+        """New parameters, primal state and memory of the terms' transform.
+
+        `elsewhere`: whether the order moves parameters by what it saw at other ones.
+        """
         gradient, terms = self.sum(state, point, penalty, weighed)
 
         def value(params: Any) -> jax.Array:
@@ -250,13 +254,14 @@ class Parts(NamedTuple):
             # No entry's slope depends on another's: the sum has each entry's own.
             return jax.grad(slope)(point.residuals)
 
+        told = value if elsewhere else Objective(value, curvature, self.loss, batch)
         updates, primal = self.primal.update(
             gradient,
             state.primal,
             state.params,
             value=weighed.value,
             grad=gradient,
-            value_fn=Objective(value, curvature, batch),
+            value_fn=told,
         )
         return optax.apply_updates(state.params, updates), primal, terms
 

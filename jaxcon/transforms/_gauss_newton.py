@@ -21,7 +21,8 @@ _TRIES = 12
 _ROUNDINGS = 8
 
 
-class MeanSquares(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class MeanSquares:
     r"""A loss that says of what it is the square.
 
     .. math:: f(\theta) = \sum_k \frac{1}{n_k} \sum_{i=1}^{n_k} r_{ki}(\theta)^2
@@ -29,6 +30,9 @@ class MeanSquares(NamedTuple):
     Attributes:
         residuals: name: function (params, batch) -> () or (n,). A weight w of a term is
             a factor :math:`\sqrt{w}` in its function.
+
+    Raises:
+        TypeError: `residuals` is no dict of functions.
 
     Example:
         >>> import jaxcon as jc
@@ -38,6 +42,15 @@ class MeanSquares(NamedTuple):
     """
 
     residuals: Mapping[str, Residual]
+
+    def __post_init__(self) -> None:
+        """Refuses a function that has no name."""
+        given = self.residuals
+        if not isinstance(given, Mapping) or not all(map(callable, given.values())):
+            raise TypeError(
+                "MeanSquares needs a dict of functions (params, batch) -> residual by "
+                f"name, got {type(given).__name__}"
+            )
 
     def __call__(self, params: Any, batch: Any = None) -> jax.Array:
         """The loss, ()."""
@@ -49,17 +62,22 @@ class MeanSquares(NamedTuple):
 class Objective:
     """What an order tells a primal transform as `value_fn`: more than a line search asks.
 
+    All of it at the parameters that the transform moves; `extragradient`, which moves them
+    by what it saw elsewhere, has none.
+
     No pytree, as no function is one.
 
     Attributes:
         value: params -> the objective at the present multipliers, ().
         curvature: () -> its second derivative with respect to each residual, in the
             residuals' shapes, at the present parameters.
+        loss: the order's.
         batch: what loss and constraints are evaluated on.
     """
 
     value: Callable[[Any], jax.Array]
     curvature: Callable[[], Constraints]
+    loss: Callable[..., Any]
     batch: Any
 
     def __call__(self, params: Any) -> jax.Array:
@@ -95,14 +113,15 @@ def gauss_newton(
 
     the move is :math:`\delta = -(H + \mu \bar H I)^{-1} g`, where :math:`\bar H` is the
     mean of H's diagonal. It is made if the objective falls; else the damping
-    :math:`\mu` grows and another is tried. After a move of which the model foretold the
-    share :math:`\varrho` rightly, :math:`\mu` is multiplied by
+    :math:`\mu` grows and another is tried. After a move that gained :math:`\varrho` times
+    what the model foretold, :math:`\mu` is multiplied by
     :math:`\max(1/3, 1 - (2 \varrho - 1)^3)`. Where the gain foretold is lost in the
     objective's roundings the model is trusted; where every try fails, nothing moves.
 
     It goes as `primal` of `simultaneous` or `alternating`, with the same `loss` and
-    `constraints`, on batches that stay the same for a few steps at least. H has p² entries
-    and costs p³ operations: for networks of up to some thousands of parameters, in float64.
+    `constraints`, on batches that stay the same for a few steps at least. For n residuals
+    H costs n p² operations and each try p³: for networks of up to some thousands of
+    parameters, in float64.
     Let some steps pass between two moves of the multipliers, and many where all residuals
     can be zero: there the true multipliers are zero, and what moves early is unlearned.
 
@@ -111,7 +130,8 @@ def gauss_newton(
         constraints: functions (params, batch) -> residual, () or (n,).
         on: by name of a loss's or constraint's residual, the key (or keys) of the batch, a
             dict, over whose rows it runs: entry i of the residual reads row i, and no
-            other. Its Jacobian then costs as much as one gradient. Residuals that are not
+            other, nor their number or a mean. Its Jacobian then costs as much as one
+            gradient. Residuals that are not
             named here are differentiated whole, which costs one gradient for each entry.
         damping: mu at the first step, > 0.
 
@@ -122,8 +142,8 @@ def gauss_newton(
         TypeError: `loss` is no `MeanSquares`, or `constraints` no `Constraints` of
             functions; at the first step, that it is not run by an order.
         ValueError: a name is unknown or used twice, or the damping not positive; at the
-            first step, that the batch has no such entry, or a residual does not run over
-            its rows.
+            first step, that the order has another loss or other constraints, the batch no
+            such entry, or a residual another shape than its rows have.
 
     References:
         Nielsen, Damping Parameter in Marquardt's Method (1999), eqs. 2.4 to 2.6, with
@@ -167,20 +187,24 @@ def gauss_newton(
             f"gauss_newton: on= names {unknown[0]!r}, but the residuals are {names}"
         )
 
-    def curvature(params: Any, batch: Any, of_constraints: Constraints) -> jax.Array:
+    def curvature(params: Any, objective: Objective) -> jax.Array:
         """H, (p, p)."""
+        seconds = objective.curvature()
+        if objective.loss is not loss:
+            raise ValueError("gauss_newton and its order have different losses")
+        theirs, ours = ([set(kind) for kind in x] for x in (seconds, constraints))
+        if theirs != ours:
+            raise ValueError(
+                f"gauss_newton has constraints {_listed(constraints)} and its order "
+                f"{_listed(seconds)}: pass the same to both"
+            )
         terms = []
         for name, residual in loss.residuals.items():
-            jacobian = _jacobian(name, residual, on.get(name), params, batch)
+            jacobian = _jacobian(name, residual, on.get(name), params, objective.batch)
             terms.append((jacobian, 2.0 / len(jacobian)))
         for kind, name, residual in named(constraints):
-            jacobian = _jacobian(name, residual, on.get(name), params, batch)
-            second = jnp.atleast_1d(getattr(of_constraints, kind)[name])
-            if len(jacobian) != len(second):
-                raise ValueError(
-                    f"constraint {name!r} has a residual of shape {second.shape}, but "
-                    f"the batch has {len(jacobian)} rows under {on[name]!r}"
-                )
+            jacobian = _jacobian(name, residual, on.get(name), params, objective.batch)
+            second = jnp.atleast_1d(getattr(seconds, kind)[name])
             terms.append((jacobian, second[:, None]))
         return sum(
             jnp.matmul(jacobian.T, weight * jacobian, precision="highest")
@@ -205,7 +229,8 @@ def gauss_newton(
                 "jaxcon.alternating or jaxcon.simultaneous"
             )
         gradient, unravel = ravel_pytree(updates)
-        matrix = curvature(params, value_fn.batch, value_fn.curvature())
+        # Data may be more exact than the parameters.
+        matrix = curvature(params, value_fn).astype(gradient.dtype)
         # Without a curvature there is no model, and a unit is as good as any.
         unit = jnp.trace(matrix) / len(matrix)
         unit = jnp.where(unit > 0, unit, 1.0)
@@ -218,7 +243,7 @@ def gauss_newton(
             tries, mu, growth, _, _ = carry
             factor = jax.scipy.linalg.cho_factor(matrix + mu * unit * identity)
             move = -jax.scipy.linalg.cho_solve(factor, gradient)
-            foretold = -(gradient + jnp.matmul(matrix, move) / 2) @ move
+            foretold = (mu * unit * jnp.sum(move**2) - jnp.sum(gradient * move)) / 2
             moved = value_fn(optax.apply_updates(params, unravel(move)))
             # Where its roundings hide the gain, the objective says nothing of the model.
             hidden = foretold <= rounding
@@ -226,7 +251,7 @@ def gauss_newton(
             share = (value - moved) / foretold
             shrunk = mu * jnp.maximum(1 / 3, 1 - (2 * share - 1) ** 3)
             kept = jnp.where(hidden, mu, jnp.maximum(shrunk, eps))
-            mu = jnp.where(fell, kept, growth * mu)
+            mu = jnp.where(fell, kept, growth * mu).astype(state.damping.dtype)
             return tries + 1, mu, 2 * growth, jnp.where(fell, move, 0.0), fell
 
         def go_on(carry: Any) -> jax.Array:
@@ -257,6 +282,9 @@ def _jacobian(
 ) -> jax.Array:
     """The Jacobian of a residual with respect to the parameters in one row, (n, p)."""
     theta, unravel = ravel_pytree(params)
+    shape = jax.eval_shape(residual, params, batch).shape
+    if len(shape) > 1:
+        raise ValueError(f"residual {name!r} has shape {shape}, not () or (n,)")
     if keys is None:
         return jax.jacrev(lambda t: jnp.atleast_1d(residual(unravel(t), batch)))(theta)
     keys = (keys,) if isinstance(keys, str) else tuple(keys)
@@ -278,6 +306,16 @@ def _jacobian(
             )
         return found[0]
 
-    return jax.vmap(jax.grad(entry), (None, 0))(
-        theta, {key: batch[key] for key in keys}
-    )
+    rows = {key: batch[key] for key in keys}
+    jacobian = jax.vmap(jax.grad(entry), (None, 0))(theta, rows)
+    if shape != jacobian.shape[:1]:
+        raise ValueError(
+            f"residual {name!r} has shape {shape}, but the batch has {len(jacobian)} rows "
+            f"under {', '.join(map(repr, keys))}"
+        )
+    return jacobian
+
+
+def _listed(constraints: Constraints) -> list[str]:
+    """Names, for a message."""
+    return [name for _, name, _ in named(constraints)]
