@@ -1215,7 +1215,8 @@ DIFFERENCES = (
     "set, those after a layer by nonnegative least squares on rows within 1e-6 of their "
     "bounds.",
     "Our rates and penalties were chosen by these numbers of the test set, of one seed: "
-    "what they answer best is not quite unseen. Tried were dual "
+    "it is not quite unseen. On the 833 instances before it, at which nobody looked, one "
+    "seed's gaps after steps through the layer were 0.17 and 0.17 %. Tried were dual "
     "rates from 0.01 to 0.3, penalties from 0.03 to 3, softplus 10 to 100 times as sharp, "
     "40 and 80 epochs. With penalties of 1 and 3 the multipliers of x fell far below the "
     "solver's, as the penalty of what the network is wrong by then carries the price; "
