@@ -113,7 +113,7 @@ def test_the_matrix_is_the_objectives_own(x64):
         {"sum": jnp.array(0.3)}, {"rows": jnp.full(12, 0.1), "b <= 1": jnp.array(0.2)}
     )
     state = method.init(params, batch)._replace(multipliers=multipliers)
-    moved, _ = method.step(state, batch)
+    moved, _ = jax.jit(method.step)(state, batch)
 
     def objective(flat):
         p = {"w": flat[:3], "b": flat[3]}

@@ -41,6 +41,7 @@ def test_it_starts_as_the_paper_s_and_is_zero_at_the_ends(x64):
     np.testing.assert_allclose(at(0.7, x)[jnp.array([0, -1])], 0.0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_equation_is_the_same_by_nested_gradients(x64):
     x = jnp.array([0.3, 0.4])
     once = burgers.equation(burgers.solution, 1.0, 0.01 / np.pi, x)

@@ -35,7 +35,11 @@ def test_data_are_those_of_the_published_seed():
 
 # The half-space to the last bit; a row of equations to the roundings of outputs of 50.
 @pytest.mark.parametrize(
-    ("layer", "tolerance"), [(hardnet.half_space, 0.0), (hardnet.hardnet_aff, 1e-4)]
+    ("layer", "tolerance"),
+    [
+        (hardnet.half_space, 0.0),
+        pytest.param(hardnet.hardnet_aff, 1e-4, marks=pytest.mark.slow),
+    ],
 )
 def test_layers_obey_at_random_parameters(layer, tolerance):
     for row in reached(layer).values():
