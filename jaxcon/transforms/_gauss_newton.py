@@ -121,8 +121,7 @@ def gauss_newton(
     It goes as `primal` of `simultaneous` or `alternating`, with the same `loss` and
     `constraints`, on batches that stay the same for a few steps at least. For n residuals
     H costs n p² operations and each try p³: for networks of up to some thousands of
-    parameters, in float64.
-    Let some steps pass between two moves of the multipliers, and many where all residuals
+    parameters, in float64. Let some steps pass between two moves of the multipliers, and many where all residuals
     can be zero: there the true multipliers are zero, and what moves early is unlearned.
 
     Args:
@@ -131,8 +130,8 @@ def gauss_newton(
         on: by name of a loss's or constraint's residual, the key (or keys) of the batch, a
             dict, over whose rows it runs: entry i of the residual reads row i, and no
             other, nor their number or a mean. Its Jacobian then costs as much as one
-            gradient. Residuals that are not
-            named here are differentiated whole, which costs one gradient for each entry.
+            gradient. Residuals that are not named here are differentiated whole, which
+            costs one gradient for each entry.
         damping: mu at the first step, > 0.
 
     Returns:
