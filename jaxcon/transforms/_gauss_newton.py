@@ -121,8 +121,9 @@ def gauss_newton(
     It goes as `primal` of `simultaneous` or `alternating`, with the same `loss` and
     `constraints`, on batches that stay the same for a few steps at least. For n residuals
     H costs n p² operations and each try p³: for networks of up to some thousands of
-    parameters, in float64. Let some steps pass between two moves of the multipliers, and many where all residuals
-    can be zero: there the true multipliers are zero, and what moves early is unlearned.
+    parameters, in float64. Let some steps pass between two moves of the multipliers, and
+    many where all residuals can be zero: there the true multipliers are zero, and what
+    moves early is unlearned.
 
     Args:
         loss: the `MeanSquares` that is minimized.
