@@ -78,6 +78,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import jaxcon as jc
+from papers import sohrabi2024_nupi
 
 # Of the primal SGD in the script of the paper's experiment.
 RATE, MOMENTUM = 1e-3, 0.9
@@ -114,38 +115,10 @@ def iris() -> dict[str, np.ndarray]:
 
 
 def solve(batch: dict[str, np.ndarray]) -> Answer:
-    """The answer in float64: SLSQP names the active rows, a linear system does the rest.
-
-    Raises:
-        ValueError: what comes out is not the solution of this convex problem.
-    """
-    from scipy.optimize import minimize
-
-    slopes = -batch["y"][:, None] * np.c_[batch["x"], np.ones(len(batch["y"]))]
-    curvature = np.diag([1.0, 1.0, 1.0, 1.0, 0.0])
-    rough = minimize(
-        lambda p: 0.5 * p @ curvature @ p,
-        np.zeros(5),
-        jac=lambda p: curvature @ p,
-        constraints={
-            "type": "ineq",
-            "fun": lambda p: -1.0 - slopes @ p,
-            "jac": lambda p: -slopes,
-        },
-        method="SLSQP",
-        options={"ftol": 1e-14, "maxiter": 1000},
-    ).x
-    support = np.flatnonzero(1.0 + slopes @ rough > -1e-6)
-    active, k = slopes[support], len(support)
-    system = np.block([[curvature, active.T], [active, np.zeros((k, k))]])
-    solution = np.linalg.solve(system, np.r_[np.zeros(5), -np.ones(k)])
-    multipliers = np.zeros(len(slopes))
-    multipliers[support] = solution[5:]
-    # With these two signs the point meets all KKT conditions, and they suffice.
-    if multipliers.min() < 0 or np.max(1.0 + slopes @ solution[:5]) > 1e-12:
-        raise ValueError("SLSQP did not find the support vectors")
-    params = {"w": solution[:4], "b": solution[4]}
-    return Answer(params, multipliers, 0.5 * float(solution[:4] @ solution[:4]))
+    """The answer in float64, as the paper's file finds it, and the objective there."""
+    found = sohrabi2024_nupi.solve(batch)
+    w = found.params["w"]
+    return Answer(found.params, found.multipliers, 0.5 * float(w @ w))
 
 
 def loss(params: Any, batch: Any) -> jax.Array:

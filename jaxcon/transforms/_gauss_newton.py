@@ -179,7 +179,7 @@ def gauss_newton(
         )
     check_constraints(constraints)
     check_number("damping", damping, "> 0", lambda value: value > 0)
-    names = [*loss.residuals, *(name for _, name, _ in named(constraints))]
+    names = [*loss.residuals, *_listed(constraints)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"gauss_newton: {twice[0]!r} names two residuals")
     if unknown := sorted(on.keys() - set(names)):
@@ -317,5 +317,5 @@ def _jacobian(
 
 
 def _listed(constraints: Constraints) -> list[str]:
-    """Names, for a message."""
+    """The names of the constraints."""
     return [name for _, name, _ in named(constraints)]
