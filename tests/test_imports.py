@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "jaxcon"
 
 # A room imports rooms of earlier lines only.
@@ -98,71 +96,86 @@ def rooms_imported(path):
             yield room
 
 
-files = pytest.mark.parametrize(
-    "path", FILES, ids=lambda p: str(p.relative_to(PACKAGE))
-)
+def named(path):
+    return str(path.relative_to(PACKAGE))
 
 
-@files
-def test_every_file_has_a_room(path):
-    assert room_of(path) in RANK
+def upward(path):
+    """The sentences that say which of a file's imports run against the order."""
+    room, others = room_of(path), set(rooms_imported(path))
+    if room not in RANK:
+        yield f"{named(path)} belongs to no room"
+        return
+    for other in sorted(others):
+        if RANK[other] >= RANK[room]:
+            yield f"{named(path)} imports {other}, which is not above {room}"
+        elif other not in ONLY.get(room, RANK):
+            yield f"{named(path)} imports {other}; {room} may {sorted(ONLY[room])}"
 
 
-@files
-def test_imports_run_one_way(path):
-    room = room_of(path)
-    wrong = {other for other in rooms_imported(path) if RANK[other] >= RANK[room]}
-    assert not wrong, f"{room} must not import {sorted(wrong)}"
-    beyond = set(rooms_imported(path)) - ONLY.get(room, set(RANK))
-    assert not beyond, f"{room} imports {sorted(beyond)}; it may {sorted(ONLY[room])}"
+def test_imports_run_one_way():
+    assert not [sentence for path in FILES for sentence in upward(path)]
 
 
-def test_the_allowances_are_of_earlier_rooms():
+def test_imports_allowed_are_of_earlier_rooms():
     for room, others in ONLY.items():
         assert max(RANK[other] for other in others) < RANK[room]
 
 
-@files
-def test_optional_libraries_wait(path):
+def too_early(path):
+    """The sentences that say which optional libraries a file imports, and should not."""
+    tree, room = parse(path), room_of(path)
     now = {
         name.split(".")[0]
-        for statement in at_import_time(parse(path))
+        for statement in at_import_time(tree)
         for name in imported(statement, path)
     }
-    ever = {name.split(".")[0] for name in imported(parse(path), path)}
+    ever = {name.split(".")[0] for name in imported(tree, path)}
     # The command is nothing without tyro, and says so in one line where it is absent.
-    assert not now & OPTIONAL - ({"tyro"} if room_of(path) == "cli" else set())
-    assert "chex" not in ever
-    if room_of(path) != "layers":
-        assert "flax" not in ever
-    if room_of(path) == "derivatives":
-        assert "optax" not in ever
+    for name in sorted(now & OPTIONAL - ({"tyro"} if room == "cli" else set())):
+        yield f"{named(path)} imports {name} before it is needed"
+    never = {"chex"}
+    never |= {"flax"} if room != "layers" else set()
+    never |= {"optax"} if room == "derivatives" else set()
+    for name in sorted(ever & never):
+        yield f"{named(path)} imports {name}"
 
 
-@pytest.mark.parametrize(
-    ("source", "found"),
-    [
-        ("import jaxcon.kkt", {"kkt"}),
-        ("from jaxcon.kkt import KKT", {"kkt"}),
-        ("from jaxcon import kkt, training", {"kkt", "training"}),
-        ("from . import training", {"training"}),
-        ("from .primal_dual import Info", {"primal_dual"}),
-        ("import jaxcon as jc", {"__init__"}),
-        ("from jaxcon import fit", {"__init__"}),
-        ("def f():\n    from jaxcon import report", {"report"}),
-        ("import jax", set()),
-    ],
-)
-def test_the_reader_itself(tmp_path, monkeypatch, source, found):
+def test_imports_of_optional_libraries_wait():
+    assert not [sentence for path in FILES for sentence in too_early(path)]
+
+
+# What a file at the place of the constraints would import, and the complaints about it.
+SOURCES = {
+    "import jaxcon.kkt": ({"kkt"}, 1),
+    "from jaxcon.kkt import KKT": ({"kkt"}, 1),
+    "from jaxcon import kkt, training": ({"kkt", "training"}, 2),
+    "from . import training": ({"training"}, 1),
+    "from .primal_dual import Info": ({"primal_dual"}, 1),
+    "import jaxcon as jc": ({"__init__"}, 1),
+    "from jaxcon import fit": ({"__init__"}, 1),
+    "def f():\n    from jaxcon import report": ({"report"}, 1),
+    "def f():\n    import matplotlib": (set(), 0),
+    "import jax": (set(), 0),
+    "import matplotlib.pyplot": (set(), 1),
+    "import flax": (set(), 1),
+    "def f():\n    import chex": (set(), 1),
+}
+
+
+def test_imports_are_all_seen(tmp_path, monkeypatch):
     # The laws above hold of nothing if the imports are not seen.
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
-    (tmp_path / "constraints.py").write_text(source)
-    assert set(rooms_imported(tmp_path / "constraints.py")) == found
-    statements = list(at_import_time(ast.parse(source)))
-    assert len(statements) == (0 if source.startswith("def") else 1)
+    path = tmp_path / "constraints.py"
+    for source, (rooms, complaints) in SOURCES.items():
+        path.write_text(source)
+        assert set(rooms_imported(path)) == rooms, source
+        assert len([*upward(path), *too_early(path)]) == complaints, source
+        statements = list(at_import_time(ast.parse(source)))
+        assert len(statements) == (0 if source.startswith("def") else 1), source
 
 
-def test_importing_jaxcon_changes_no_setting_and_loads_no_extra():
+def test_import_of_jaxcon_changes_no_setting_and_loads_no_extra():
     # In a process of its own, since this one has loaded and set everything already.
     source = """
 import json, sys

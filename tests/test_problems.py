@@ -1,7 +1,7 @@
 """The problems' answers, judged by plain jax.grad, lapack and scipy; and their variety."""
 
-import functools
 from collections.abc import Callable
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
+from tables import assert_each
 
 from benchmarks.problems import PROBLEMS
 from jaxcon.constraints import named
@@ -64,7 +65,7 @@ class Answer(NamedTuple):
     straight: bool  # linear constraints
 
 
-@functools.cache
+@cache
 def answer(name):
     p = flat(name)
     hessian = np.array(jax.hessian(p.lagrangian)(p.params))
@@ -84,29 +85,34 @@ def answer(name):
     )
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_the_answer_meets_the_kkt_conditions(x64, name):
-    p = flat(name)
-    residuals = np.array(p.residuals(p.params))
-    lam, g = p.multipliers[~p.equality], residuals[~p.equality]
-    # OSQP polishes to 1e-12; the other answers are closed forms.
-    np.testing.assert_allclose(jax.grad(p.lagrangian)(p.params), 0, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(residuals[p.equality], 0, rtol=0, atol=1e-9)
-    assert np.all(g <= 1e-9)
-    assert np.all(lam >= -1e-9)
-    np.testing.assert_allclose(lam * g, 0, rtol=0, atol=1e-9)
+def test_problems_meet_the_kkt_conditions_at_their_answers(x64):
+    def check(name):
+        p = flat(name)
+        residuals = np.array(p.residuals(p.params))
+        lam, g = p.multipliers[~p.equality], residuals[~p.equality]
+        # OSQP polishes to 1e-12; the other answers are closed forms.
+        near_zero = partial(np.testing.assert_allclose, desired=0, rtol=0, atol=1e-9)
+        near_zero(jax.grad(p.lagrangian)(p.params))
+        near_zero(residuals[p.equality])
+        near_zero(lam * g)
+        assert np.all(g <= 1e-9)
+        assert np.all(lam >= -1e-9)
+
+    assert_each(PROBLEMS, check)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_the_multipliers_are_those_of_least_squares(x64, name):
+def test_problems_multipliers_are_those_of_least_squares(x64):
     # min |∇f + Jᵀλ| over the active ones, the smallest where they are not unique.
-    p, at = flat(name), answer(name)
-    want = np.zeros_like(p.multipliers)
-    slope = np.array(jax.grad(p.loss)(p.params))
-    want[at.active] = -np.linalg.pinv(at.jacobian[at.active].T) @ slope
-    # No active Jacobian here has a condition number above 7.
-    np.testing.assert_allclose(p.multipliers, want, rtol=0, atol=1e-9)
+    def check(name):
+        p, at = flat(name), answer(name)
+        want = np.zeros_like(p.multipliers)
+        slope = np.array(jax.grad(p.loss)(p.params))
+        want[at.active] = -np.linalg.pinv(at.jacobian[at.active].T) @ slope
+        # No active Jacobian here has a condition number above 7.
+        np.testing.assert_allclose(p.multipliers, want, rtol=0, atol=1e-9)
+
+    assert_each(PROBLEMS, check)
 
 
 def independent(gradients):
@@ -116,89 +122,94 @@ def independent(gradients):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_scipy_finds_the_same_answer(x64, name):
-    p = flat(name)
-    residuals, jacobian = jax.jit(p.residuals), jax.jit(jax.jacobian(p.residuals))
-    equality, inequality = np.flatnonzero(p.equality), np.flatnonzero(~p.equality)
-    equality = equality[independent(np.array(jacobian(p.start))[equality])]
-    found = minimize(
-        jax.jit(jax.value_and_grad(p.loss)),
-        p.start,
-        jac=True,
-        method="SLSQP",
-        constraints=[  # theirs are >= 0
-            {
-                "type": kind,
-                "fun": lambda x, rows=rows: -np.array(residuals(x))[rows],
-                "jac": lambda x, rows=rows: -np.array(jacobian(x))[rows],
-            }
-            for kind, rows in [("eq", equality), ("ineq", inequality)]
-            if len(rows)
-        ],
-        options={"ftol": 1e-14, "maxiter": 1000},
-    )
-    # ftol is of the loss, and half of its digits are those of the point.
-    np.testing.assert_allclose(found.x, p.params, rtol=0, atol=1e-5)
+def test_problems_answers_are_found_by_scipy(x64):
+    def check(name):
+        p = flat(name)
+        residuals, jacobian = jax.jit(p.residuals), jax.jit(jax.jacobian(p.residuals))
+        equality, inequality = np.flatnonzero(p.equality), np.flatnonzero(~p.equality)
+        equality = equality[independent(np.array(jacobian(p.start))[equality])]
+        found = minimize(
+            jax.jit(jax.value_and_grad(p.loss)),
+            p.start,
+            jac=True,
+            method="SLSQP",
+            constraints=[  # theirs are >= 0
+                {
+                    "type": kind,
+                    "fun": lambda x, rows=rows: -np.array(residuals(x))[rows],
+                    "jac": lambda x, rows=rows: -np.array(jacobian(x))[rows],
+                }
+                for kind, rows in [("eq", equality), ("ineq", inequality)]
+                if len(rows)
+            ],
+            options={"ftol": 1e-14, "maxiter": 1000},
+        )
+        # ftol is of the loss, and half of its digits are those of the point.
+        np.testing.assert_allclose(found.x, p.params, rtol=0, atol=1e-5)
+
+    assert_each(PROBLEMS, check)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_the_start_is_far_from_the_answer(x64, name):
-    p = flat(name)
-    assert p.start.dtype == p.params.dtype == np.float64
-    assert np.abs(p.start - p.params).max() > 0.2
+def test_problems_start_far_from_their_answers(x64):
+    def check(name):
+        p = flat(name)
+        assert p.start.dtype == p.params.dtype == np.float64
+        assert np.abs(p.start - p.params).max() > 0.2
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_unique_and_convex_are_what_they_say(x64, name):
-    problem = PROBLEMS[name]()
-    at = answer(name)
-    gradients = at.jacobian[at.active]
-    # The rank of no rows at all is zero.
-    rank = np.linalg.matrix_rank(gradients) if len(gradients) else 0
-    assert problem.unique == (rank == len(gradients))
-    # Rounding leaves 1e-15 of a zero eigenvalue; the smallest positive one is 0.3.
-    assert problem.convex == (at.curvature[0] > 1e-9)
+    assert_each(PROBLEMS, check)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_penalty_1_convexifies_and_the_rate_suits_it(x64, name):
-    problem = PROBLEMS[name]()
-    at = answer(name)
+def test_problems_are_unique_and_convex_where_they_say_so(x64):
+    def check(name):
+        problem, at = PROBLEMS[name](), answer(name)
+        gradients = at.jacobian[at.active]
+        # The rank of no rows at all is zero.
+        rank = np.linalg.matrix_rank(gradients) if len(gradients) else 0
+        assert problem.unique == (rank == len(gradients))
+        # Rounding leaves 1e-15 of a zero eigenvalue; the smallest positive one is 0.3.
+        assert problem.convex == (at.curvature[0] > 1e-9)
 
-    def curvature(rows):
-        gradients = at.jacobian[rows]
-        return np.linalg.eigvalsh(at.hessian + gradients.T @ gradients)
-
-    # On the far side of a degenerate one the penalty rests, on the near side it pushes.
-    smallest = curvature(at.active & ~at.degenerate)[0]
-    largest = curvature(at.active)[-1]
-    assert smallest > 0
-    assert largest / smallest < 60  # HS28's, the worst, is 58
-    assert 0.1 < problem.learning_rate * largest < 1.0 + 1e-12
+    assert_each(PROBLEMS, check)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_loss_and_residuals_keep_shape_and_dtype(dtype, name):
-    problem = PROBLEMS[name]()
-    start = jax.tree.map(lambda leaf: jnp.array(leaf, dtype), problem.start)
-    loss, gradient = jax.value_and_grad(problem.loss)(start, None)
-    assert (loss.shape, loss.dtype) == ((), dtype)
-    assert jax.tree.all(
-        jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), gradient)
-    )
-    assert jax.tree.structure(start) == jax.tree.structure(problem.params)
-    for kind, key, constraint in named(problem.constraints):
-        residual = constraint(start, None)
-        multiplier = getattr(problem.multipliers, kind)[key]
-        assert residual.dtype == dtype
-        assert residual.shape == multiplier.shape
-        assert residual.ndim <= 1
-    for kind in problem.constraints._fields:
-        entries = getattr(problem.multipliers, kind)
-        assert entries.keys() == getattr(problem.constraints, kind).keys()
+@pytest.mark.slow
+def test_problems_are_convex_under_penalty_1_and_their_rates_suit_it(x64):
+    def check(name):
+        problem, at = PROBLEMS[name](), answer(name)
+
+        def curvature(rows):
+            gradients = at.jacobian[rows]
+            return np.linalg.eigvalsh(at.hessian + gradients.T @ gradients)
+
+        # On the far side of a degenerate one the penalty rests, on the near it pushes.
+        smallest = curvature(at.active & ~at.degenerate)[0]
+        largest = curvature(at.active)[-1]
+        assert smallest > 0
+        assert largest / smallest < 60  # HS28's, the worst, is 58
+        assert 0.1 < problem.learning_rate * largest < 1.0 + 1e-12
+
+    assert_each(PROBLEMS, check)
+
+
+def test_problems_keep_shapes_and_dtypes(dtype):
+    def check(name):
+        problem = PROBLEMS[name]()
+        start = jax.tree.map(lambda leaf: jnp.array(leaf, dtype), problem.start)
+        loss, gradient = jax.value_and_grad(problem.loss)(start, None)
+        assert (loss.shape, loss.dtype) == ((), dtype)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        assert jax.tree.structure(start) == jax.tree.structure(problem.params)
+        for kind, key, constraint in named(problem.constraints):
+            residual = jax.eval_shape(constraint, start, None)
+            assert residual.dtype == dtype
+            assert residual.shape == getattr(problem.multipliers, kind)[key].shape
+            assert residual.ndim <= 1
+        for kind in problem.constraints._fields:
+            entries = getattr(problem.multipliers, kind)
+            assert entries.keys() == getattr(problem.constraints, kind).keys()
+
+    assert_each(PROBLEMS, check)
 
 
 def ends(violated, active):
@@ -232,13 +243,16 @@ CLASSES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CLASSES)
-def test_no_class_rests_on_one_problem(x64, kind):
-    members = [name for name, p in PROBLEMS.items() if CLASSES[kind](p(), answer(name))]
-    assert len(members) >= 2
+def test_problems_are_two_of_each_class_at_least(x64):
+    def check(kind):
+        belongs = CLASSES[kind]
+        members = [name for name, p in PROBLEMS.items() if belongs(p(), answer(name))]
+        assert len(members) >= 2, members
+
+    assert_each(CLASSES, check)
 
 
-def test_there_are_many_with_a_pytree_and_a_source():
+def test_problems_are_many_with_a_pytree_and_a_source():
     problems = [make() for make in PROBLEMS.values()]
     assert len(problems) >= 18
     assert any(isinstance(problem.params, dict) for problem in problems)
