@@ -1,8 +1,10 @@
 """The benchmarks: bounds by hand, and each of them run, tiny and untimed."""
 
 import math
+from functools import partial
 
 import pytest
+from tables import assert_each
 
 import jaxcon as jc
 from benchmarks import _derivatives_groups as groups
@@ -16,7 +18,7 @@ from benchmarks import (
 )
 
 
-def test_the_bounds_are_those_counted_by_hand():
+def test_derivatives_bounds_are_those_counted_by_hand():
     size = groups.Size(n=1, d=2, m=1, w=3)
     assert (size.first, size.hidden, size.last) == (12, 36, 6)
     assert size.value_step == 2 * 12 + 3 * 36 + 3 * 6
@@ -29,7 +31,7 @@ def test_the_bounds_are_those_counted_by_hand():
     assert groups.laplacian_bound(narrow) == (2 * 30 + 108) + 3 * 3 * 36 + 3 * (36 + 6)
 
 
-def test_every_target_names_a_group_and_its_rows():
+def test_derivatives_targets_name_a_group_and_its_rows():
     for target in derivatives.TARGETS:
         group = groups.GROUPS[target.group]
         assert target.row in (derivatives.PLAIN, derivatives.TILED)
@@ -40,7 +42,7 @@ def test_every_target_names_a_group_and_its_rows():
 @pytest.mark.parametrize(
     "name", ["laplacian-3", pytest.param("fourth", marks=pytest.mark.slow)]
 )
-def test_a_tiny_group_is_measured(name):
+def test_derivatives_tiny_group_is_measured(name):
     group = groups.GROUPS[name]
     group = group._replace(size=group.size._replace(n=8, w=8))
     ours = (derivatives.PLAIN, derivatives.TILED)
@@ -54,8 +56,8 @@ def test_a_tiny_group_is_measured(name):
         assert rows[row]["gradient"] < 1e-5
 
 
-@pytest.mark.parametrize("name", [*support_vectors.SMOOTH, *support_vectors.RUN])
-def test_every_way_to_the_support_vectors_takes_steps(x64, name):
+def assert_takes_steps(name):
+    """Asserts that a way to the support vectors runs and is shown."""
     batch = support_vectors.iris()
     answer = support_vectors.solve(batch)
     way = (support_vectors.SMOOTH | support_vectors.RUN)[name]._replace(steps=10)
@@ -68,8 +70,21 @@ def test_every_way_to_the_support_vectors_takes_steps(x64, name):
     assert all(gain in settings for gain in way.grids)
 
 
+SHOWN = ["PI control, primal too", "augmented Lagrangian", "method of multipliers"]
+
+
+def test_support_vectors_ways_take_steps(x64):
+    assert_each(SHOWN, assert_takes_steps)
+
+
 @pytest.mark.slow
-def test_a_tiny_table_is_measured(monkeypatch):
+def test_support_vectors_other_ways_take_steps(x64):
+    others = (support_vectors.SMOOTH | support_vectors.RUN).keys() - set(SHOWN)
+    assert_each(sorted(others), assert_takes_steps)
+
+
+@pytest.mark.slow
+def test_indexed_multipliers_tiny_table_is_measured(monkeypatch):
     monkeypatch.setattr(indexed_multipliers, "STEPS", 2)
     rows = indexed_multipliers.measure("nupi", sizes=(300,), rounds=1)
     assert [row["size"] for row in rows] == [300, 300]
@@ -78,27 +93,44 @@ def test_a_tiny_table_is_measured(monkeypatch):
         assert all(math.isfinite(number) for row in rows for number in row[way])
 
 
-@pytest.mark.parametrize("name", stochastic_constraints.duals())
-def test_every_dual_meets_the_noise(key, name):
-    dual = stochastic_constraints.duals()[name]
+def assert_meets_noise(key, name):
+    """Asserts that a dual's multiplier under noise is one, and is shown."""
     mean = stochastic_constraints.multiplier_under_noise(
-        dual, margin=0.1, noise=0.5, key=key, steps=40, runs=2
+        stochastic_constraints.duals()[name],
+        margin=0.1,
+        noise=0.5,
+        key=key,
+        steps=40,
+        runs=2,
     )
     assert mean.value >= 0.0
     assert "±" in str(mean)
 
 
-@pytest.mark.parametrize("order", ["simultaneous", "alternating"])
-def test_correlated_noise_is_met(key, order):
-    found, theory = stochastic_constraints.correlated(
-        order, 1.0, True, key, steps=40, runs=2
-    )
-    assert all(math.isfinite(mean.value) for mean in found)
-    assert math.isfinite(theory)
+NOISY = ["sgd", "MultiSteps(dual_ascent, 10)"]
 
 
-@pytest.mark.parametrize("order", proxies.ORDERS)
-def test_a_short_run_on_a_proxy_is_shown(capsys, order):
+def test_stochastic_constraints_duals_meet_noise(key):
+    assert_each(NOISY, partial(assert_meets_noise, key))
+
+
+@pytest.mark.slow
+def test_stochastic_constraints_other_duals_meet_noise(key):
+    others = stochastic_constraints.duals().keys() - set(NOISY)
+    assert_each(sorted(others), partial(assert_meets_noise, key))
+
+
+def test_stochastic_constraints_correlated_noise_is_met(key):
+    for order in ("simultaneous", "alternating"):
+        found, theory = stochastic_constraints.correlated(
+            order, 1.0, True, key, steps=40, runs=2
+        )
+        assert all(math.isfinite(mean.value) for mean in found), order
+        assert math.isfinite(theory), order
+
+
+def assert_proxy_shown(capsys, order):
+    """Asserts that a short run on a proxy is shown as a row of its table."""
     proxy = jc.proxy(proxies.SURROGATES["hinge"], proxies.strict)
     reached = proxies.train(
         proxy, proxies.ascent(), 1.0, order=proxies.ORDERS[order], num=20, steps=8
@@ -109,8 +141,18 @@ def test_a_short_run_on_a_proxy_is_shown(capsys, order):
     assert "of 20" in row
 
 
+def test_proxies_short_run_is_shown(capsys):
+    assert_proxy_shown(capsys, "dual first")
+
+
 @pytest.mark.slow
-def test_a_tiny_sweep_is_measured():
+def test_proxies_short_runs_in_other_orders_are_shown(capsys):
+    others = proxies.ORDERS.keys() - {"dual first"}
+    assert_each(sorted(others), partial(assert_proxy_shown, capsys))
+
+
+@pytest.mark.slow
+def test_sweep_tiny_table_is_measured():
     ratios = sweep.measure(4, 8, steps=2, rounds=1)
     assert list(ratios) == list(sweep.TOGETHER)
     assert all(ratio > 0 for ratio in ratios.values())

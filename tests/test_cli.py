@@ -1,4 +1,4 @@
-"""The command: what it writes, what it prints, and that bad input is one line."""
+"""The command: what it writes and prints, and that bad input is one line."""
 
 import csv
 import io
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tables import assert_each
 from test_tabular import BAD_FILES, BAD_WISHES, GOOD
 
 from jaxcon import cli, runs
@@ -125,7 +126,9 @@ def test_fit_writes_its_folder(fitted, table):
     assert "| augmented |" in (fitted / "table.md").read_text()
 
 
-def test_the_command_kept_repeats_the_run_to_the_bit(fitted, tmp_path, capsys):
+def test_fit_repeats_a_run_to_the_bit_by_the_command_that_it_kept(
+    fitted, tmp_path, capsys
+):
     program, *words = shlex.split(
         json.loads((fitted / "run.json").read_text())["command"]
     )
@@ -140,7 +143,7 @@ def test_the_command_kept_repeats_the_run_to_the_bit(fitted, tmp_path, capsys):
     assert printed.err == "jaxcon: small: augmented\n"
 
 
-def test_a_comparison_is_of_every_way(compared):
+def test_fit_compare_trains_every_way(compared):
     run = json.loads((compared / "run.json").read_text())
     assert run["trained"] == WAYS
     assert [result["method"] for result in run["results"]] == WAYS
@@ -196,76 +199,74 @@ def test_predict_writes_a_new_file_only(fitted, inputs, tmp_path, capsys):
     assert out.read_text() == "precious"
 
 
-@pytest.mark.parametrize("way", [None, *WAYS])
-def test_predict_uses_the_way_asked_for(way, compared, tmp_path, capsys):
+def test_predict_uses_the_way_asked_for(compared, tmp_path, capsys):
     (tmp_path / "new.csv").write_text("x\n2.5\n")
-    flags = [] if way is None else ["--method", way]
-    assert command("predict", compared, tmp_path / "new.csv", *flags) == 0
-    _, rows = predicted(capsys.readouterr().out)
-    arrays, name = parameters(compared), way or WAYS[-1]
+    arrays = parameters(compared)
     scaling = json.loads((compared / "run.json").read_text())["scaling"]
-    z = np.array([2 * 2.5 / 19 - 1])
-    z = np.tanh(z @ arrays[f"{name}/0/w"] + arrays[f"{name}/0/b"])
-    z = z @ arrays[f"{name}/1/w"] + arrays[f"{name}/1/b"]
-    expected = scaling["center"] + scaling["scale"] * z[0]
-    np.testing.assert_allclose(rows, [[2.5, expected]], rtol=1e-5)
+
+    def check(way):
+        flags = [] if way is None else ["--method", way]
+        assert command("predict", compared, tmp_path / "new.csv", *flags) == 0
+        _, rows = predicted(capsys.readouterr().out)
+        name = way or WAYS[-1]
+        z = np.array([2 * 2.5 / 19 - 1])
+        z = np.tanh(z @ arrays[f"{name}/0/w"] + arrays[f"{name}/0/b"])
+        z = z @ arrays[f"{name}/1/w"] + arrays[f"{name}/1/b"]
+        expected = scaling["center"] + scaling["scale"] * z[0]
+        np.testing.assert_allclose(rows, [[2.5, expected]], rtol=1e-5)
+
+    assert_each([None, *WAYS], check)
 
 
-def broken(folder, name, content):
+def broken(folder, **contents):
+    """A new folder of a run, with files of these contents."""
     folder.mkdir()
-    for other in ("run.json", "parameters.npz"):
-        if other == name:
-            (folder / other).write_bytes(content)
+    names = {"run": "run.json", "parameters": "parameters.npz"}
+    for name, content in contents.items():
+        (folder / names[name]).write_bytes(content)
     return folder
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda at, run: at / "none", ["holds no run"]),
-        (lambda at, run: at, ["holds no run"]),
-        (lambda at, run: run / "run.json", ["holds no run"]),
-        (lambda at, run: broken(at / "x", "run.json", b"no JSON"), ["holds no run"]),
-        (lambda at, run: broken(at / "x", "run.json", b"[1, 2]"), ["holds no run"]),
-        (lambda at, run: broken(at / "x", "run.json", b"\xff\xfe"), ["holds no run"]),
-        (
-            lambda at, run: broken(
-                at / "x", "run.json", (run / "run.json").read_bytes()
-            ),
-            ["holds no run"],
-        ),
-    ],
-    ids=["nowhere", "bare", "file", "text", "list", "binary", "no parameters"],
-)
-def test_predict_refuses_what_is_no_run(make, words, fitted, inputs, tmp_path, capsys):
-    folder = make(tmp_path, fitted)
-    assert command("predict", folder, inputs) == 2
-    message = one_line(capsys)
-    assert all(word in message for word in [str(folder), *words]), message
+def test_predict_refuses_what_is_no_run(fitted, inputs, tmp_path, capsys):
+    run = (fitted / "run.json").read_bytes()
+    folders = {
+        "nowhere": lambda at: at,
+        "bare": lambda at: broken(at),
+        "file": lambda at: fitted / "run.json",
+        "text": lambda at: broken(at, run=b"no JSON"),
+        "list": lambda at: broken(at, run=b"[1, 2]"),
+        "binary": lambda at: broken(at, run=b"\xff\xfe"),
+        "no parameters": lambda at: broken(at, run=run),
+        "empty parameters": lambda at: broken(at, run=run, parameters=b""),
+        "torn parameters": lambda at: broken(at, run=run, parameters=b"PK\3\4 torn"),
+        "other parameters": lambda at: broken(at, run=run, parameters=b"nothing"),
+    }
+
+    def check(name):
+        folder = folders[name](tmp_path / name)
+        assert command("predict", folder, inputs) == 2
+        message = one_line(capsys)
+        assert "holds no run" in message
+        assert str(folder) in message
+
+    assert_each(folders, check)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4 torn", b"nothing like it"])
-def test_predict_refuses_torn_parameters(content, fitted, inputs, tmp_path, capsys):
-    folder = broken(tmp_path / "x", "run.json", (fitted / "run.json").read_bytes())
-    (folder / "parameters.npz").write_bytes(content)
-    assert command("predict", folder, inputs) == 2
-    assert "holds no run" in one_line(capsys)
+def test_predict_refuses_bad_rows(fitted, inputs, capsys):
+    def check(row):
+        text, flags, words = row
+        inputs.write_text(text)
+        assert command("predict", fitted, inputs, *flags) == 2
+        message = one_line(capsys)
+        assert all(word in message for word in words), message
 
-
-@pytest.mark.parametrize(
-    ("text", "flags", "words"),
-    [
+    rows = [
         ("the dose\n1\n", [], ["no column 'b'"]),
         ("the dose,b\n1,2\n", ["--method", "own"], ["'own'", "'augmented'"]),
         ("the dose,b\n1,\n", [], ["line 2", "'b'", "blank"]),
         ("the dose,b\n", [], ["no rows"]),
-    ],
-)
-def test_predict_refuses_bad_rows(text, flags, words, fitted, inputs, capsys):
-    inputs.write_text(text)
-    assert command("predict", fitted, inputs, *flags) == 2
-    message = one_line(capsys)
-    assert all(word in message for word in words), message
+    ]
+    assert_each(rows, check)
 
 
 def flags_of(wishes):
@@ -291,52 +292,59 @@ BAD = {
 }
 
 
-def refused(words, tmp_path, capsys, *given):
-    """Runs `fit` in an empty folder and sees that it says so and leaves it empty."""
-    before = set(tmp_path.rglob("*"))
+def assert_fit_refused(words, folder, capsys, *given):
+    """Asserts that `fit` says so in one line and leaves the folder as it was."""
+    before = set(folder.rglob("*"))
     assert command("fit", *given) == 2
     message = one_line(capsys)
     assert all(word in message for word in words), message
-    assert set(tmp_path.rglob("*")) == before
+    assert set(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_fit_refuses_bad_input(name, tmp_path, capsys, monkeypatch):
-    content, wishes, words = BAD[name]
+def test_fit_refuses_bad_input(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "table.csv").write_bytes(content)
-    flags = flags_of(wishes)
-    refused(words, tmp_path, capsys, "table.csv", *flags)
-    refused(words, tmp_path, capsys, "table.csv", *flags, "--out", "run")
+
+    def check(name):
+        content, wishes, words = BAD[name]
+        (tmp_path / "table.csv").write_bytes(content)
+        given = ["table.csv", *flags_of(wishes)]
+        assert_fit_refused(words, tmp_path, capsys, *given)
+        assert_fit_refused(words, tmp_path, capsys, *given, "--out", "run")
+
+    assert_each(BAD, check)
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (["none.csv", "--target", "y"], ["none.csv", "no such file"]),
-        ([".", "--target", "y"], ["folder"]),
-        (["table.csv"], ["--target"]),
-        (["table.csv", "--target", "y", "--compare"], ["--compare", "--increasing"]),
-        (
-            ["table.csv", "--target", "y", "--increasing", "a", "--compare"]
-            + ["--method", "penalty"],
-            ["--compare", "--method"],
-        ),
-        (["--target", "wealth"], ["Engel", "'wealth'", "'income'"]),
-        (["--inputs", "wealth"], ["Engel", "'wealth'"]),
-        (["--convex", "wealth"], ["--convex", "'wealth'"]),
-        (["--method", "penalty", "--compare"], ["--compare", "--method"]),
-        (["table.csv", "--target", "y", "--out", "table.csv"], ["--out table.csv"]),
-        (["table.csv", "--target", "y", "--out", "table.csv/x"], ["--out table.csv/x"]),
-    ],
-)
-def test_fit_refuses_bad_wishes(given, words, tmp_path, capsys, monkeypatch):
+BAD_FLAGS = [
+    (["none.csv", "--target", "y"], ["none.csv", "no such file"]),
+    ([".", "--target", "y"], ["folder"]),
+    (["table.csv"], ["--target"]),
+    (["table.csv", "--target", "y", "--compare"], ["--compare", "--increasing"]),
+    (
+        ["table.csv", "--target", "y", "--increasing", "a", "--compare"]
+        + ["--method", "penalty"],
+        ["--compare", "--method"],
+    ),
+    (["--target", "wealth"], ["Engel", "'wealth'", "'income'"]),
+    (["--inputs", "wealth"], ["Engel", "'wealth'"]),
+    (["--convex", "wealth"], ["--convex", "'wealth'"]),
+    (["--method", "penalty", "--compare"], ["--compare", "--method"]),
+    (["table.csv", "--target", "y", "--out", "table.csv"], ["--out table.csv"]),
+    (["table.csv", "--target", "y", "--out", "table.csv/x"], ["--out table.csv/x"]),
+]
+
+
+def test_fit_refuses_bad_flags(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "table.csv").write_bytes(GOOD)
-    refused(words, tmp_path, capsys, *given)
+
+    def check(row):
+        given, words = row
+        assert_fit_refused(words, tmp_path, capsys, *given)
+
+    assert_each(BAD_FLAGS, check)
 
 
-def test_a_folder_that_exists_is_left_alone(table, tmp_path, capsys):
+def test_fit_leaves_a_folder_that_exists_alone(table, tmp_path, capsys):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "run.json").write_text("precious")
@@ -346,7 +354,7 @@ def test_a_folder_that_exists_is_left_alone(table, tmp_path, capsys):
     assert (folder / "run.json").read_text() == "precious"
 
 
-def test_an_unknown_example_is_refused(tmp_path, capsys, monkeypatch):
+def test_example_refuses_an_unknown_name(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert command("example", "nonesuch") == 2
     message = one_line(capsys)
@@ -369,7 +377,7 @@ def parts(seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_an_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monkeypatch):
+def test_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(cli.STUDIES, "both", parts)
     code = command("example", "both", "--seed", seed)
@@ -396,22 +404,17 @@ def test_an_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monke
             ]
 
 
-@pytest.mark.parametrize(
-    ("flags", "named"),
-    [(["--steps", "7"], "--steps"), (["--seed", "-1"], "--seed -1")],
-)
-def test_settings_of_tables_are_refused_elsewhere(
-    flags, named, tmp_path, capsys, monkeypatch
-):
+def test_example_refuses_settings_of_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(cli.STUDIES, "both", parts)
-    assert command("example", "both", *flags) == 2
-    assert named in one_line(capsys)
+    for flags in (["--steps", "7"], ["--seed", "-1"]):
+        assert command("example", "both", *flags) == 2
+        assert " ".join(flags[: 1 if flags[1] == "7" else 2]) in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_without_a_file_it_is_engels_data_under_its_rules(
+def test_fit_without_a_file_is_of_engels_data_under_its_rules(
     tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -424,28 +427,31 @@ def test_without_a_file_it_is_engels_data_under_its_rules(
     assert Path("jaxcon-runs/engel-1/curve-income.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "rules", "only"),
-    [
-        (["fit"], engel().rules, None),
-        (["fit", "--compare"], engel().rules, None),
-        (["fit", "--method", "lagrangian"], engel().rules, "lagrangian"),
-        (["fit", "--convex", "income"], Rules(convex=("income",)), None),
-        (["example", "engel"], engel().rules, None),
-    ],
-    ids=["no words", "compared", "one way", "own rules", "example"],
-)
-def test_which_ways_are_trained(words, rules, only, monkeypatch):
+def test_fit_and_example_train_the_ways_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "_run", lambda *given: seen.append(given))
-    assert command(*words) == 0
-    ((example, _, which, _, name, data),) = seen
-    assert (example.rules, which, name, data) == (rules, only, "engel", None)
-    np.testing.assert_array_equal(example.table.values, engel().table.values)
+    own = engel()
+
+    def check(row):
+        words, rules, only = row
+        seen.clear()
+        assert command(*words) == 0
+        ((example, _, which, _, name, data),) = seen
+        assert (example.rules, which, name, data) == (rules, only, "engel", None)
+        np.testing.assert_array_equal(example.table.values, own.table.values)
+
+    rows = [
+        (["fit"], own.rules, None),
+        (["fit", "--compare"], own.rules, None),
+        (["fit", "--method", "lagrangian"], own.rules, "lagrangian"),
+        (["fit", "--convex", "income"], Rules(convex=("income",)), None),
+        (["example", "engel"], own.rules, None),
+    ]
+    assert_each(rows, check)
 
 
 @pytest.mark.filterwarnings("ignore:step 1:RuntimeWarning")
-def test_a_fit_that_goes_wrong_is_kept_and_exits_1(table, tmp_path, capsys):
+def test_fit_that_goes_wrong_is_kept_and_exits_1(table, tmp_path, capsys):
     """A first step so long that everything after it is infinite."""
     folder = tmp_path / "run"
     flags = ["--target", "y", "--inputs", "b", *SMALL]
@@ -459,7 +465,7 @@ def test_a_fit_that_goes_wrong_is_kept_and_exits_1(table, tmp_path, capsys):
     assert json.loads((folder / "run.json").read_text())["stopped"]
 
 
-def test_ctrl_c_before_anything_was_trained(
+def test_fit_stopped_before_it_trained_is_kept(
     table, inputs, tmp_path, capsys, monkeypatch
 ):
     def stop(*_, **__):
@@ -478,6 +484,15 @@ def test_ctrl_c_before_anything_was_trained(
     assert "stopped before it trained" in one_line(capsys)
 
 
+@pytest.fixture
+def interruptible():
+    """Lets Ctrl-C end a child, even where the shell has put us in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "name"),
     [
@@ -485,7 +500,7 @@ def test_ctrl_c_before_anything_was_trained(
         pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_half_way_keeps_what_was_reached(
+def test_fit_stopped_half_way_keeps_what_was_reached(
     table, inputs, tmp_path, capsys, number, name
 ):
     folder = tmp_path / "run"
@@ -547,7 +562,7 @@ def listen(terminal, until, seconds):
     return heard
 
 
-def test_a_closed_pipe_is_no_error(fitted, tmp_path):
+def test_predict_into_a_closed_pipe_is_no_error(fitted, tmp_path):
     rows = tmp_path / "rows.csv"
     with open(fitted / "run.json") as file:
         names = json.load(file)["scaling"]["inputs"]
@@ -565,7 +580,7 @@ def test_a_closed_pipe_is_no_error(fitted, tmp_path):
 
 
 @pytest.mark.slow
-def test_columns_of_like_names_have_figures_of_their_own(tmp_path):
+def test_fit_draws_columns_of_like_names_apart(tmp_path):
     rows = "\n".join(f"{i},{i % 3},{i % 5 + i}" for i in range(20))
     (tmp_path / "like.csv").write_text(f"a b,a-b,y\n{rows}")
     flags = ["--target", "y", "--increasing", "a b", "a-b", *SMALL]

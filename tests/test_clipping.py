@@ -1,7 +1,6 @@
 """What clipping and balancing do: to a gradient, and to the point training ends at."""
 
 import inspect
-import re
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scipy.integrate import solve_ivp
+from tables import assert_each, assert_refused
 
 import jaxcon as jc
 from jaxcon import penalties
@@ -21,7 +20,7 @@ A, C, B = np.array([3.0, 1.0]), np.array([1.0, 2.0]), 1.0
 MULTIPLIER = (C @ A - B) / (C @ C)
 OPTIMUM = A - MULTIPLIER * C
 START = np.array([0.5, -1.0])
-PLANE = jc.Constraints({"h": lambda p, _: jnp.asarray(C) @ p - B})
+PLANE = jc.Constraints({"h": lambda p, _: C.astype(p.dtype) @ p - B})
 ASCENT = jc.dual_ascent(optax.sgd(0.1))
 
 
@@ -36,7 +35,12 @@ def penalised(weight):
 
 class End(NamedTuple):
     state: jc.PrimalDualState
-    fired: dict[str, float]
+    each: dict[str, np.ndarray]  # whether each clip fired, step by step
+
+    @property
+    def fired(self):
+        """The share of steps at which each clip fired."""
+        return {name: float(np.mean(rows)) for name, rows in self.each.items()}
 
     def error(self, expected):
         return np.abs(np.asarray(self.state.params) - expected).max()
@@ -52,7 +56,7 @@ def train(primal, dual, steps=4000, start=START, f=loss, held=PLANE, **options):
 
     run = jax.jit(partial(jax.lax.scan, step, length=steps))
     state, clipped = run(method.init(jnp.asarray(start, float)))
-    return End(state, {name: float(rows.mean()) for name, rows in clipped.items()})
+    return End(state, jax.device_get(clipped))
 
 
 WHOLE = {
@@ -66,19 +70,19 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_clip_of_the_whole_gradient_keeps_point_and_multiplier(x64, name):
+def test_clips_of_the_whole_gradient_keep_point_and_multiplier(x64, name):
     clip = jc.counted("whole", WHOLE[name])
     # Damped: a clipped step beside a multiplier that is not may swing for ever.
     end = train(optax.chain(clip, optax.sgd(0.1)), ASCENT, penalty=0.3)
     assert end.error(OPTIMUM) < 1e-7
     assert abs(end.state.multipliers.equality["h"] - MULTIPLIER) < 1e-7
-    assert end.fired["whole"] > 0.001
+    assert end.fired["whole"] >= 0.001
 
 
 @pytest.mark.parametrize(
     "name", [name for name in WHOLE if name != "adaptive_grad_clip"]
 )
-def test_so_does_a_clip_of_what_the_multiplier_sees(x64, name):
+def test_clips_of_what_the_multiplier_sees_keep_point_and_multiplier(x64, name):
     clip = jc.counted("seen", WHOLE[name])
     dual = jc.dual_ascent(optax.chain(clip, optax.sgd(0.1)))
     end = train(optax.sgd(0.1), dual)
@@ -87,7 +91,7 @@ def test_so_does_a_clip_of_what_the_multiplier_sees(x64, name):
     assert end.fired["dual seen"] > 0.001
 
 
-def test_a_clipped_loss_keeps_the_point_and_shrinks_the_multiplier(x64):
+def test_clip_of_the_loss_keeps_the_point_and_shrinks_the_multiplier(x64):
     clip = optax.masked(optax.clip_by_global_norm(0.5), jc.Terms(True, False))
     end = train(optax.sgd(0.1), ASCENT, terms=clip, penalty=1.0)
     assert end.error(OPTIMUM) < 1e-7
@@ -96,7 +100,7 @@ def test_a_clipped_loss_keeps_the_point_and_shrinks_the_multiplier(x64):
     np.testing.assert_allclose(found, share * MULTIPLIER, rtol=1e-7)
 
 
-def test_two_short_parts_balance_a_clipped_loss(x64):
+def test_each_term_lets_two_short_parts_balance_a_clipped_loss(x64):
     # Constraints at right angles: each part is shorter than the loss's.
     axes = jc.Constraints({"x": lambda p, _: p[0] - 1.0, "y": lambda p, _: p[1] + 0.5})
     clip = jc.each_term(jc.counted("norm", optax.clip_by_global_norm(1.0)))
@@ -109,7 +113,9 @@ def test_two_short_parts_balance_a_clipped_loss(x64):
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1.0, False), (6.0, True)])
-def test_parts_that_are_opposed_may_be_longer_than_the_clip(x64, limit, kept):
+def test_each_term_keeps_the_point_if_its_limit_is_above_opposed_parts(
+    x64, limit, kept
+):
     # Both multipliers at the optimum are 5, and both gradients as long; the loss's is 1/2.
     opposed = jc.Constraints(
         {
@@ -136,7 +142,9 @@ def test_parts_that_are_opposed_may_be_longer_than_the_clip(x64, limit, kept):
     ("clip", "tolerance"),
     [(jc.clip_by_percentile(), 5e-3), (jc.clip_by_z_score(), 1e-7)],
 )
-def test_a_constraint_that_is_met_at_first_is_not_forgotten(x64, clip, tolerance):
+def test_clips_by_past_norms_do_not_forget_a_constraint_met_at_first(
+    x64, clip, tolerance
+):
     cap = jc.Constraints(inequality={"cap": lambda p, _: p[0] - 1.0})
     end = train(
         optax.sgd(0.05),
@@ -150,7 +158,7 @@ def test_a_constraint_that_is_met_at_first_is_not_forgotten(x64, clip, tolerance
     assert end.error([1.0, 0.0]) < tolerance
 
 
-def test_norms_that_were_all_alike_do_not_bind_for_ever():
+def test_clip_by_z_score_is_not_bound_for_ever_by_norms_that_were_alike():
     clip = jc.clip_by_z_score()
     state = clip.init(jnp.zeros(1))
 
@@ -164,7 +172,7 @@ def test_norms_that_were_all_alike_do_not_bind_for_ever():
     assert float(passed[-1]) == 5.0
 
 
-def test_one_part_as_long_as_the_loss_s_winds_up(x64):
+def test_each_term_winds_up_where_one_part_is_as_long_as_the_loss_s(x64):
     clip = jc.each_term(optax.clip_by_global_norm(0.5))
     end = train(optax.sgd(0.1), ASCENT, terms=clip)
     # Opposed and both clipped: at rest wherever the path met the line through a.
@@ -174,7 +182,7 @@ def test_one_part_as_long_as_the_loss_s_winds_up(x64):
     assert end.state.multipliers.equality["h"] > 10 * MULTIPLIER
 
 
-def test_a_clipped_price_stops_where_the_loss_pulls_as_much(x64):
+def test_each_term_of_a_fixed_price_stops_where_the_loss_pulls_as_much(x64):
     clip = jc.each_term(optax.clip_by_global_norm(0.5))
     price = jc.fixed_price(2.0, penalties.quadratic)
     end = train(optax.sgd(0.01), price, start=A, terms=clip)
@@ -185,7 +193,7 @@ def test_a_clipped_price_stops_where_the_loss_pulls_as_much(x64):
 @pytest.mark.parametrize(
     ("ratio", "expected"), [(2.0, OPTIMUM), (1.1, OPTIMUM), (0.5, A)]
 )
-def test_bounded_constraints_obey_if_they_may_pull_more_than_the_loss(
+def test_bound_constraints_obeys_if_they_may_pull_more_than_the_loss(
     x64, ratio, expected
 ):
     end = train(
@@ -195,14 +203,14 @@ def test_bounded_constraints_obey_if_they_may_pull_more_than_the_loss(
     assert end.fired["constraints"] > 0.001
 
 
-def test_a_clipped_residual_keeps_the_point(x64):
+def test_clip_residual_keeps_the_point(x64):
     held = jc.Constraints({"h": jc.clip_residual(PLANE.equality["h"], 0.1)})
     end = train(optax.sgd(0.1), ASCENT, held=held, penalty=1.0)
     assert end.error(OPTIMUM) < 1e-7
     assert abs(end.state.multipliers.equality["h"] - MULTIPLIER) < 1e-7
 
 
-def test_a_clipped_residual_s_price_is_huber_s(x64):
+def test_clip_residual_under_a_fixed_price_is_huber_s_penalty(x64):
     limit, weight = 0.1, 2.0
     held = jc.Constraints({"h": jc.clip_residual(PLANE.equality["h"], limit)})
     price = jc.fixed_price(weight, penalties.quadratic)
@@ -215,7 +223,7 @@ def test_a_clipped_residual_s_price_is_huber_s(x64):
     assert huber.error(expected) < 1e-7
 
 
-def test_clipped_samples_move_the_mean_as_much_as_they_are_clipped_to(x64):
+def test_clip_each_example_moves_the_mean_by_what_it_clips_to(x64):
     y, limit = jnp.array([0.0, 0.0, 9.0]), 1.0
     f = jc.clip_each_example(lambda p, y: 0.5 * (p - y) ** 2, limit)
     end = train(
@@ -228,7 +236,7 @@ def test_clipped_samples_move_the_mean_as_much_as_they_are_clipped_to(x64):
     np.testing.assert_allclose(end.state.params, limit / 2, rtol=1e-7)
 
 
-def test_clipped_weights_end_at_the_projection(x64):
+def test_proximal_of_a_box_ends_at_the_projection(x64):
     box = partial(optax.projections.projection_box, lower=-0.5, upper=2.0)
     end = train(jc.proximal(optax.sgd(0.1), box), optax.set_to_zero())
     assert end.error([2.0, 1.0]) < 1e-7
@@ -241,7 +249,7 @@ BALANCES = {
 }
 
 
-def test_a_hardly_violated_inequality_gets_no_weight_that_explodes():
+def test_balance_by_gradient_norm_does_not_explode_for_a_hardly_violated_one():
     cap = jc.Constraints(inequality={"cap": lambda p, _: p - 1.0})
     price = jc.fixed_price(4.0, inequality=penalties.squared_hinge)
     method = jc.alternating(
@@ -268,7 +276,7 @@ def test_a_hardly_violated_inequality_gets_no_weight_that_explodes():
 
 
 @pytest.mark.parametrize("name", BALANCES)
-def test_a_balanced_penalty_ends_as_the_weight_it_came_to(x64, name):
+def test_balances_end_as_the_weight_they_came_to(x64, name):
     price = jc.fixed_price(2.0, penalties.quadratic)
     end = train(optax.sgd(0.002), price, steps=20_000, terms=BALANCES[name])
     w = np.asarray(end.state.terms.weights)
@@ -279,14 +287,14 @@ def test_a_balanced_penalty_ends_as_the_weight_it_came_to(x64, name):
         np.testing.assert_allclose(w, [1 / loss(end.state.params, None), 20], rtol=1e-3)
 
 
-def test_without_lookback_relative_losses_end_as_the_penalty_itself(x64):
+def test_balance_by_relative_loss_without_lookback_ends_as_the_penalty_itself(x64):
     price = jc.fixed_price(2.0, penalties.quadratic)
     balance = jc.balance_by_relative_loss(lookback=1.0)
     end = train(optax.sgd(0.01), price, terms=balance)
     assert end.error(penalised(2.0)) < 1e-7
 
 
-def test_settled_weights_are_other_units_of_the_multiplier(x64):
+def test_balance_by_gradient_norm_settles_in_other_units_of_the_multiplier(x64):
     balance = jc.balance_by_gradient_norm()
     end = train(optax.sgd(0.05), ASCENT, penalty=1.0, terms=balance)
     assert end.error(OPTIMUM) < 1e-7
@@ -313,7 +321,9 @@ def equal_angles(g, k):
     ("terms", "direction"),
     [(jc.project_conflicts(), surgery), (jc.conflict_free(), equal_angles)],
 )
-def test_shared_directions_stop_where_two_terms_are_opposed(x64, terms, direction):
+def test_conflict_transforms_stop_where_two_terms_are_opposed(x64, terms, direction):
+    from scipy.integrate import solve_ivp
+
     price = jc.fixed_price(2.0, penalties.quadratic)
     across = np.array([-C[1], C[0]]) / np.linalg.norm(C)
     start = A + across  # both can fall here
@@ -333,7 +343,7 @@ def test_shared_directions_stop_where_two_terms_are_opposed(x64, terms, directio
     assert end.error(expected) < 0.01 * bias
 
 
-def test_there_a_multiplier_winds_up(x64):
+def test_conflict_free_lets_a_multiplier_wind_up(x64):
     end = train(optax.sgd(0.05), ASCENT, terms=jc.conflict_free())
     assert end.error(OPTIMUM) > 0.1
     assert end.state.multipliers.equality["h"] > 100 * MULTIPLIER
@@ -494,32 +504,39 @@ CLIPS = {
 
 
 def as_terms(rows):
-    f, h, g = map(jnp.asarray, rows)
+    f, h, g = rows
     return jc.Terms(f, jc.Constraints({"h": h}, {"g": g}))
 
 
-def follow(transform, gradients, values, wrap):
-    """What a transform makes of each gradient, in its own state's time."""
+@partial(jax.jit, static_argnums=0)
+def follow(transform, gradients, values):
+    """What a transform makes of stacked gradients, in its own state's time.
+
+    Gradients (calls, terms, n) are those of terms, (calls, n) those of one function.
+    """
     transform = optax.with_extra_args_support(transform)
-    state = transform.init(wrap(gradients[0]))
-    for rows, value in zip(gradients, values):
+    wrap = as_terms if gradients.ndim == 3 else jnp.asarray
+
+    def step(state, now):
+        rows, value = now
         updates, state = transform.update(
             wrap(rows), state, wrap(rows), values=as_terms(value)
         )
-        yield np.stack(updates.entries()) if isinstance(updates, jc.Terms) else updates
+        terms = isinstance(updates, jc.Terms)
+        return state, jnp.stack(updates.entries()) if terms else updates
+
+    start = transform.init(wrap(gradients[0]))
+    return jax.lax.scan(step, start, (gradients, values))[1]
 
 
 @pytest.mark.parametrize("function", TERMS | CLIPS, ids=lambda f: f.__name__)
-def test_the_formula_stands_in_the_docstring_and_is_the_transform(x64, function):
+def test_docstring_formula_is_what_the_transform_does(x64, function):
     formulas, transform, in_numpy = (TERMS | CLIPS)[function]
     words = " ".join(inspect.getdoc(function).split())
     for formula in formulas:
         assert formula in words
-    whole = function in CLIPS
-    gradients = GRADIENTS.reshape(20, 12) if whole else GRADIENTS
-    found = list(
-        follow(transform, gradients, VALUES, jnp.asarray if whole else as_terms)
-    )
+    gradients = GRADIENTS.reshape(20, 12) if function in CLIPS else GRADIENTS
+    found = np.array(follow(transform, gradients, VALUES))
     expected, plain = list(in_numpy(gradients, VALUES)), gradients
     if function in (jc.conflict_free, jc.project_conflicts):
         # A direction is shared: what each term adds to it is nobody's concern.
@@ -530,7 +547,7 @@ def test_the_formula_stands_in_the_docstring_and_is_the_transform(x64, function)
     assert not np.allclose(found, plain)
 
 
-def test_the_percentile_is_met_whatever_the_norms_are(x64):
+def test_clip_by_percentile_meets_its_percentile_whatever_the_norms_are(x64):
     p, rate, steps = 25.0, 0.02, 5000
     norms = np.random.default_rng(1).lognormal(size=steps) * np.geomspace(
         9, 0.01, steps
@@ -551,32 +568,36 @@ def test_the_percentile_is_met_whatever_the_norms_are(x64):
 @pytest.mark.parametrize(
     "clip", [jc.clip_by_percentile(), jc.clip_by_z_score(warmup=2)]
 )
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_remembered(clip, broken):
+def test_clips_do_not_remember_what_is_not_finite(clip):
+    update = jax.jit(clip.update)
     state = clip.init(jnp.zeros(2))
     for size in (1.0, 2.0, 1.5):
-        _, state = clip.update(jnp.array([size, 0.0]), state)
-    updates, after = clip.update(jnp.array([broken, 1.0]), state)
-    for new, old in zip(jax.tree.leaves(after.memory), jax.tree.leaves(state.memory)):
-        np.testing.assert_array_equal(new, old)
-    assert not np.isfinite(updates).all() or not np.isfinite(broken)
+        _, state = update(np.float32([size, 0.0]), state)
+    for broken in (np.nan, np.inf):
+        updates, after = update(np.float32([broken, 1.0]), state)
+        jax.tree.map(np.testing.assert_array_equal, after.memory, state.memory)
+        assert not np.isfinite(updates).all() or not np.isfinite(broken)
 
 
-def test_a_point_that_obeys_is_left_to_the_loss():
-    terms = jc.Terms(
-        jnp.array([1.0, 2.0]), jc.Constraints({"h": jnp.zeros(2)}, {"g": jnp.zeros(2)})
-    )
-    for function, (_, transform, _) in TERMS.items():
-        if function in (jc.each_term, jc.balance_by_gradient_norm):
-            continue  # the one clips the loss too; the other weighs it
-        values = jc.Terms(
-            jnp.array(1.0), jc.Constraints({"h": jnp.array(0.0)}, {"g": jnp.array(0.0)})
-        )
-        transform = optax.with_extra_args_support(transform)
-        moved, _ = transform.update(terms, transform.init(terms), terms, values=values)
-        np.testing.assert_allclose(
-            sum(moved.entries()) / sum(moved.entries())[0], [1.0, 2.0], rtol=1e-6
-        )
+def test_terms_transforms_leave_a_point_that_obeys_to_the_loss():
+    zero = np.zeros(2, np.float32)
+    terms = as_terms([np.float32([1.0, 2.0]), zero, zero])
+    values = as_terms(np.float32([1.0, 0.0, 0.0]))
+    # each_term clips the loss too, and the balance by gradient norms weighs it.
+    others = TERMS.keys() - {jc.each_term, jc.balance_by_gradient_norm}
+
+    @jax.jit
+    def sums(terms, values):
+        moved = []
+        for function in others:
+            transform = optax.with_extra_args_support(TERMS[function][1])
+            state = transform.init(terms)
+            updates, _ = transform.update(terms, state, terms, values=values)
+            moved.append(sum(updates.entries()))
+        return moved
+
+    for total in sums(terms, values):
+        np.testing.assert_allclose(total / total[0], [1.0, 2.0], rtol=1e-6)
 
 
 def test_gradients_of_single_terms_add_up_to_that_of_the_objective():
@@ -584,23 +605,25 @@ def test_gradients_of_single_terms_add_up_to_that_of_the_objective():
         {"h": lambda p, _: jnp.sum(p) - 1.0}, {"g": lambda p, _: p**2 - 0.5}
     )
     method = jc.simultaneous(loss, held, optax.sgd(0.1), ASCENT, penalty=2.0)
-    state = method.init(START)
-    for _ in range(3):
-        state, _ = method.step(state)
-    terms = method.gradients(state)
 
-    def objective(p):
-        return jc.augmented_lagrangian(
-            loss(p, None), jc.evaluate(held, p), state.multipliers, 2.0
-        )
+    @jax.jit
+    def after_three_steps(start):
+        step = lambda state, _: (method.step(state)[0], None)  # noqa: E731
+        state, _ = jax.lax.scan(step, method.init(start), length=3)
 
-    np.testing.assert_allclose(
-        sum(terms.entries()), jax.grad(objective)(state.params), rtol=1e-5
-    )
-    np.testing.assert_allclose(terms.loss, state.params - A, rtol=1e-6)
+        def objective(p):
+            return jc.augmented_lagrangian(
+                loss(p, None), jc.evaluate(held, p), state.multipliers, 2.0
+            )
+
+        return state.params, method.gradients(state), jax.grad(objective)(state.params)
+
+    params, terms, gradient = after_three_steps(jnp.asarray(START, float))
+    np.testing.assert_allclose(sum(terms.entries()), gradient, rtol=1e-5)
+    np.testing.assert_allclose(terms.loss, params - A.astype(np.float32), rtol=1e-6)
 
 
-def test_constraints_of_one_pass_are_told_apart(key):
+def test_gradients_of_constraints_that_share_a_pass_are_told_apart(key):
     def f(params, x):
         return jnp.tanh(x @ params["w"]) @ params["v"]
 
@@ -610,100 +633,104 @@ def test_constraints_of_one_pass_are_told_apart(key):
     }
     params = {"w": jax.random.normal(key, (2, 5)), "v": jnp.ones(5)}
     batch = {"points": jax.random.normal(key, (7, 2))}
-    together = jc.Constraints(inequality=shapes)
 
-    def norm_of(held):
+    def gradients(names):
+        held = jc.Constraints(inequality={name: shapes[name] for name in names})
         method = jc.alternating(
             lambda p, _: jnp.sum(p["v"] ** 2), held, optax.sgd(0.1), ASCENT, penalty=3.0
         )
         state = method.init(params, batch)
-        return jax.jit(method.gradients)(state, batch).constraints.inequality
+        return method.gradients(state, batch).constraints.inequality
 
-    both = norm_of(together)
-    for name, shape in shapes.items():
-        alone = norm_of(jc.Constraints(inequality={name: shape}))[name]
-        for ours, theirs in zip(jax.tree.leaves(both[name]), jax.tree.leaves(alone)):
+    both, *alone = jax.jit(
+        lambda: [gradients(names) for names in (list(shapes), *([n] for n in shapes))]
+    )()
+    for name, one in zip(shapes, alone):
+        assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(one))
+        for ours, theirs in zip(jax.tree.leaves(both[name]), jax.tree.leaves(one)):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_the_sum_of_terms_left_alone_is_the_plain_step():
-    for order in (jc.simultaneous, jc.alternating, jc.extragradient):
-        runs = []
-        for terms in (None, optax.identity()):
-            method = order(
-                loss, PLANE, optax.adam(0.1), ASCENT, penalty=2.0, terms=terms
-            )
-            state = method.init(START)
-            for _ in range(5):
-                state, _ = method.step(state)
-            runs.append(state.params)
-        np.testing.assert_allclose(*runs, rtol=1e-6)
+@pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
+def test_terms_left_alone_add_up_to_the_plain_step(order):
+    def run(start, terms):
+        method = order(loss, PLANE, optax.adam(0.1), ASCENT, penalty=2.0, terms=terms)
+        step = lambda state, _: (method.step(state)[0], None)  # noqa: E731
+        return jax.lax.scan(step, method.init(start), length=5)[0].params
+
+    plain, summed = jax.jit(
+        lambda start: [run(start, terms) for terms in (None, optax.identity())]
+    )(jnp.asarray(START, float))
+    np.testing.assert_allclose(plain, summed, rtol=1e-6)
+    assert np.abs(plain - START).max() > 0.1
 
 
-def test_terms_see_parameters_and_values():
-    seen = {}
-
+def test_terms_transforms_see_parameters_and_values():
     def update(updates, state, params=None, *, values, **extra):
-        seen.update(params=params, values=values)
-        return updates, state
+        return updates, (params, values)
 
-    spy = optax.GradientTransformationExtraArgs(lambda _: (), update)
+    def init(params):
+        return params, jax.tree.map(jnp.sum, params)  # of the shapes to come
+
+    spy = optax.GradientTransformationExtraArgs(init, update)
     method = jc.simultaneous(
         loss, PLANE, optax.sgd(0.1), ASCENT, penalty=2.0, terms=spy
     )
-    state = method.init(START)
-    method.step(state)
-    h = C @ np.asarray(START) - B
-    np.testing.assert_allclose(seen["values"].loss, loss(START, None), rtol=1e-6)
-    np.testing.assert_allclose(
-        seen["values"].constraints.equality["h"], h**2, rtol=1e-6
-    )
-    np.testing.assert_array_equal(seen["params"].constraints.equality["h"], START)
+    state, _ = jax.jit(method.step)(method.init(START))
+    params, values = state.terms
+    h = C @ START - B
+    np.testing.assert_allclose(values.loss, loss(START, None), rtol=1e-6)
+    np.testing.assert_allclose(values.constraints.equality["h"], h**2, rtol=1e-6)
+    np.testing.assert_array_equal(params.constraints.equality["h"], START)
 
 
-# Where squares of these would overflow, and where they would vanish.
+# Squares of the first would overflow, those of the second vanish.
 @pytest.mark.parametrize(
-    ("dtype", "scale"),
-    [
-        (jnp.float16, 300.0),
-        (jnp.float16, 1e-4),
-        pytest.param(jnp.bfloat16, 300.0, marks=pytest.mark.slow),
-    ],
+    "dtype", [jnp.float16, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize(
     "function",
     [f for f in TERMS | CLIPS if f is not jc.each_term],  # that is optax's own clip
     ids=lambda f: f.__name__,
 )
-def test_half_precision_does_not_overflow_or_vanish(function, dtype, scale):
-    _, transform, _ = (TERMS | CLIPS)[function]
+def test_half_precision_does_not_overflow_or_vanish(function, dtype):
+    _, transform, in_numpy = (TERMS | CLIPS)[function]
     rng = np.random.default_rng(4)
     # Norms that differ: of equal ones, rounding says which is above the other.
-    rows = [scale * s * rng.normal(size=(3, 100)) for s in rng.uniform(0.2, 2, size=9)]
-    wrap = as_terms if function in TERMS else jnp.asarray
-    half, single = ([wrap(r.astype(t)) for r in rows] for t in (dtype, jnp.float32))
-    found, expected = (
-        list(follow(transform, gradients, VALUES, lambda g: g))
-        for gradients in (half, single)
+    rows = np.stack(
+        [s * rng.normal(size=(3, 100)) for s in rng.uniform(0.2, 2, size=9)]
     )
-    assert found[0].dtype == dtype
-    # The numbers themselves are kept to some parts in a hundred, or in a thousand.
-    share = 4 * float(jnp.finfo(dtype).eps)
-    error = np.abs(np.asarray(found, float) - np.asarray(expected, float)).max()
-    assert error < 4 * share * np.abs(np.asarray(expected, float)).max()
+    rows = rows.reshape(9, 300) if function in CLIPS else rows
+    values = np.float32(VALUES[:9])
+
+    def check(scale):
+        half = np.asarray(scale * rows, dtype)
+        found = follow(transform, half, values)
+        assert found.dtype == dtype
+        expected = list(in_numpy(half.astype(np.float64), VALUES))
+        found = np.asarray(found, np.float64)
+        if function in (jc.conflict_free, jc.project_conflicts):
+            # As above: the direction is shared.
+            found = found.sum(1)
+            expected = [np.reshape(terms, (-1, 100)).sum(0) for terms in expected]
+        # The numbers themselves are kept to some parts in a hundred, or in a thousand.
+        share = 4 * float(jnp.finfo(dtype).eps)
+        error = np.abs(found - expected).max()
+        assert error < 4 * share * np.abs(expected).max()
+
+    assert_each((300.0, 1e-4), check)
 
 
-@pytest.mark.parametrize(
-    "clip",
-    [jc.clip_by_percentile(), jc.clip_by_z_score(), jc.counted("n", optax.clip(1))],
-)
-def test_there_may_be_nothing_to_clip(clip):
-    state = clip.init(jc.Constraints())
-    updates, _ = clip.update(jc.Constraints(), state)
-    assert updates == jc.Constraints()
+def test_clips_take_a_tree_of_nothing():
+    def check(clip):
+        updates, _ = clip.update(jc.Constraints(), clip.init(jc.Constraints()))
+        assert updates == jc.Constraints()
+
+    counted = jc.counted("n", optax.clip(1))
+    assert_each([jc.clip_by_percentile(), jc.clip_by_z_score(), counted], check)
 
 
-def test_a_constraint_may_itself_be_a_pytree():
+def test_terms_of_a_constraint_that_is_itself_a_pytree():
     half = jax.tree_util.Partial(lambda a, p, _: jnp.sum(p) - a, 0.5)
     method = jc.simultaneous(
         loss,
@@ -712,37 +739,40 @@ def test_a_constraint_may_itself_be_a_pytree():
         ASCENT,
         terms=optax.trace(0.9),
     )
-    _, info = method.step(method.init(START.astype(np.float32)))
+    _, info = jax.jit(method.step)(method.init(START.astype(np.float32)))
     assert info.finite
 
 
-def test_a_transform_with_a_key_balances_too():
+def test_balance_by_uncertainty_takes_a_transform_with_a_key():
     noisy = jc.balance_by_uncertainty(optax.noisy_sgd(0.1, key=jax.random.key(0)))
-    terms = as_terms(GRADIENTS[0].astype(np.float32))
-    _, state = noisy.update(terms, noisy.init(terms), values=as_terms(VALUES[0]))
-    assert np.isfinite(state.weights).all()
+    terms, values = as_terms(np.float32(GRADIENTS[0])), as_terms(np.float32(VALUES[0]))
+
+    @jax.jit
+    def updated(terms, values):
+        return noisy.update(terms, noisy.init(terms), values=values)[1]
+
+    assert np.isfinite(updated(terms, values).weights).all()
 
 
-def test_a_clip_that_waits_is_not_counted():
+def test_counted_does_not_count_a_clip_that_waits():
     clip = jc.counted("norm", optax.clip_by_global_norm(1e-3))
     primal = optax.MultiSteps(optax.chain(clip, optax.sgd(0.1)), 3)
-    method = jc.simultaneous(
-        loss, jc.Constraints(), primal.gradient_transformation(), optax.set_to_zero()
+    end = train(
+        primal.gradient_transformation(),
+        optax.set_to_zero(),
+        held=jc.Constraints(),
+        steps=6,
     )
-    state, seen = method.init(START), []
-    for _ in range(6):
-        state, info = method.step(state)
-        seen.append(bool(info.clipped["norm"]))
-    assert seen == [False, False, True] * 2
+    assert end.each["norm"].tolist() == [False, False, True] * 2
 
 
-def test_a_nan_that_passes_a_clip_is_no_clipping():
+def test_counted_does_not_take_a_nan_that_passes_for_clipping():
     clip = jc.counted("norm", optax.clip(1.0))
     _, state = clip.update(jnp.array([np.nan, 0.5]), clip.init(jnp.zeros(2)))
     assert int(fired(state)["norm"]) == 0
 
 
-def test_a_clip_counted_inside_others_is_found():
+def test_counted_is_found_inside_other_transforms():
     clip = jc.counted("inner", optax.clip(0.1))
     primal = optax.MultiSteps(optax.chain(jc.counted("outer", clip), optax.sgd(0.1)), 1)
     dual = {"h": jc.every(jc.dual_ascent(optax.chain(clip, optax.sgd(0.1))), 1)}
@@ -755,9 +785,8 @@ def test_a_clip_counted_inside_others_is_found():
     }
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
+def test_clips_and_balances_refuse_numbers_out_of_range():
+    rows = [
         (lambda: jc.clip_by_percentile(100.0), "in (0, 100)"),
         (lambda: jc.clip_by_percentile(rate=0.0), "rate must be > 0"),
         (lambda: jc.clip_by_z_score(warmup=1), "at least 2"),
@@ -770,22 +799,27 @@ def test_a_clip_counted_inside_others_is_found():
         (lambda: jc.balance_by_relative_loss(lookback=2.0), "in [0, 1]"),
         (lambda: jc.balance_by_relative_loss(temperature=0.0), "temperature must be"),
         (lambda: jc.balance_by_uncertainty(optax.sgd(0.1), 1.0), "limit must be > 1"),
-    ],
-)
-def test_numbers_out_of_range_are_refused(make, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
-        make()
+    ]
+    assert_refused([(make, ValueError, [words]) for make, words in rows])
 
 
-@pytest.mark.parametrize("wrap", [jc.each_term, partial(jc.counted, "name")])
-def test_what_is_no_transform_is_refused(wrap):
-    with pytest.raises(TypeError, match="must be an optax transform"):
-        wrap(0.1)
-    with pytest.raises(TypeError, match="terms must be an optax transform"):
-        jc.alternating(loss, PLANE, optax.sgd(0.1), ASCENT, terms=0.1)
+def test_each_term_counted_and_terms_refuse_what_is_no_transform():
+    primal = optax.sgd(0.1)
+    words = "must be an optax transform"
+    assert_refused(
+        [
+            (lambda: jc.each_term(0.1), TypeError, words),
+            (lambda: jc.counted("name", 0.1), TypeError, words),
+            (
+                lambda: jc.alternating(loss, PLANE, primal, ASCENT, terms=0.1),
+                TypeError,
+                f"terms {words}",
+            ),
+        ]
+    )
 
 
-def test_values_are_asked_for_where_they_are_needed():
+def test_balance_by_relative_loss_asks_for_values():
     balance = jc.balance_by_relative_loss()
     terms = as_terms(GRADIENTS[0])
     with pytest.raises(ValueError, match="terms= of an order"):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from jaxcon import report
 from jaxcon.examples import diffusion as example
@@ -29,11 +28,12 @@ def by_method(findings):
     return {row["method"]: row for row in findings.rows}
 
 
-def test_paths_have_the_law_of_the_diffusion(key):
-    times = jnp.array([0.1, 0.5, 2.0])
-    x = simulate(key, times, start=3.0, drift=-1.0, volatility=0.7, paths=40_000)
+def test_simulate_draws_paths_of_the_law_of_the_diffusion(key):
+    times = np.array([0.1, 0.5, 2.0], np.float32)
+    law = {"start": 3.0, "drift": -1.0, "volatility": 0.7}
+    x = jax.jit(partial(simulate, **law, paths=40_000))(key, times)
     assert x.shape == (3, 40_000)
-    t = np.asarray(times)
+    t = times
     covariance = 0.49 * np.minimum(t[:, None], t[None, :])
     # Five standard errors of means and of covariances of 40,000 paths.
     close = 5 * np.sqrt(0.49 * t / 40_000)
@@ -43,27 +43,38 @@ def test_paths_have_the_law_of_the_diffusion(key):
     assert (abs(np.cov(x) - covariance) < 5 * spread).all()
 
 
-def test_moments_are_those_of_simulated_paths(key):
-    times = jnp.asarray(TIMES)
-    x = simulate(key, times, **LAW, paths=40_000)
-    m = jnp.mean(x**2, axis=1)
-    errors = np.sqrt(np.diag(moment_covariance(times, *MOMENTS, 40_000)))
+def test_second_moments_are_those_of_simulated_paths(key):
+    @jax.jit
+    def compared(key, times):
+        x = simulate(key, times, **LAW, paths=40_000)
+        return (
+            jnp.mean(x**2, axis=1) - second_moments(times, *MOMENTS),
+            jnp.diag(moment_covariance(times, *MOMENTS, 40_000)),
+        )
+
+    apart, variances = compared(key, np.asarray(TIMES, np.float32))
     # Five standard errors, of fifty numbers that move together.
-    assert (abs(m - second_moments(times, *MOMENTS)) < 5 * errors).all()
+    assert (abs(apart) < 5 * np.sqrt(variances)).all()
 
 
 def test_moment_covariance_of_one_path_is_that_of_squares(key):
-    x = simulate(key, jnp.array([0.5, 1.0]), **LAW, paths=400_000)
-    expected = moment_covariance(jnp.array([0.5, 1.0]), *MOMENTS, 1)
+    @jax.jit
+    def compared(key, times):
+        x = simulate(key, times, **LAW, paths=400_000)
+        return jnp.square(x), moment_covariance(times, *MOMENTS, 1)
+
+    squares, expected = compared(key, np.array([0.5, 1.0], np.float32))
     # Products of squares of normals scatter widely: 2 % of 400,000 of them.
-    np.testing.assert_allclose(np.cov(np.square(x)), expected, rtol=0.02)
+    np.testing.assert_allclose(np.cov(squares), expected, rtol=0.02)
 
 
 def test_conditional_mean_is_bayes_rule(x64):
+    from scipy.stats import norm
+
     times, k, x = np.array([0.2, 1.0]), np.array([1.0, 5.0]), np.array([0.3, 2.0])
     weights = norm.pdf(x[:, None], 1 + 0.5 * times, 0.8 * np.sqrt(times))
     expected = (weights * k).sum(1) / weights.sum(1)
-    ours = conditional_mean(*map(jnp.asarray, (x, times, k)))
+    ours = jax.jit(conditional_mean)(x, times, k)
     np.testing.assert_allclose(ours, expected, rtol=1e-12)  # float64
 
 
@@ -90,7 +101,7 @@ def from_the_law(key):
 @pytest.mark.parametrize(
     ("estimate", "error"), [(from_raw_moments, 0.1013), (from_the_law, 0.0879)]
 )
-def test_errors_of_lambda_by_simulation(estimate, error, key):
+def test_least_squares_has_its_errors_of_lambda_in_simulations(estimate, error, key):
     keys = jax.random.split(key, 4000)
     estimates = jax.jit(partial(jax.lax.map, estimate, batch_size=200))(keys)
     # A standard deviation from 4,000 numbers is known to 1.1 %; the delta method leaves
@@ -98,7 +109,7 @@ def test_errors_of_lambda_by_simulation(estimate, error, key):
     assert float(jnp.std(estimates)) == pytest.approx(error, rel=0.05)
 
 
-def test_a_constant_is_found_by_every_way_that_converges():
+def test_constant_is_found_by_every_way_that_converges():
     rows = by_method(example.constant())
     exploded = rows.pop("descent, raw data")
     assert np.isnan(exploded["relative error"])
@@ -122,7 +133,7 @@ def parts():
 
 
 @pytest.mark.slow
-def test_functions_of_x_agree_at_zero(parts):
+def test_diffusion_functions_of_x_agree_at_zero(parts):
     rows = by_method(parts["a function of x"])
     at_zero = {name: abs(row["half k''(0)"] / LAMBDA - 1) for name, row in rows.items()}
     for name in ("constant", "linear", "cubic"):
@@ -141,7 +152,7 @@ def test_functions_of_x_agree_at_zero(parts):
 
 
 @pytest.mark.slow
-def test_a_network_of_x_learns_the_conditional_mean(parts):
+def test_diffusion_network_of_x_learns_the_conditional_mean(parts):
     rows = by_method(parts["the set-up that cannot work"])
     places = [name for name in rows["network"] if name.startswith("x = ")]
     for name in places:
@@ -151,7 +162,7 @@ def test_a_network_of_x_learns_the_conditional_mean(parts):
 
 
 @pytest.mark.slow
-def test_errors_under_noise_are_calibrated(parts):
+def test_diffusion_errors_under_noise_are_calibrated(parts):
     for row in parts["noise"].rows:
         # 200 data sets know the ratio to 10 %, and the share to 1.5 points.
         assert abs(row["variance / bound"] - 1) < 0.15
@@ -161,7 +172,7 @@ def test_errors_under_noise_are_calibrated(parts):
 
 
 @pytest.mark.slow
-def test_unobserved_paths(parts):
+def test_diffusion_of_unobserved_paths_is_not_identified(parts):
     findings = parts["unobserved paths"]
     seen, *blind = findings.rows
     for name, truth in (("lambda", LAMBDA), ("mu", 0.5), ("sigma", 0.8)):
@@ -180,7 +191,7 @@ def test_unobserved_paths(parts):
 
 
 @pytest.mark.slow
-def test_shares_of_covering_intervals():
+def test_repeated_intervals_cover_as_often_as_they_say():
     _, covered = example.repeated(jax.random.split(jax.random.key(1), 200))
     for name in ("lambda", "mu"):
         # Of 200 intervals 95 % cover, give or take 1.5 points.
@@ -188,7 +199,7 @@ def test_shares_of_covering_intervals():
 
 
 @pytest.mark.slow
-def test_all_parts_have_tables_and_figures(parts, tmp_path):
+def test_diffusion_parts_have_tables_and_figures(parts, tmp_path):
     assert len(parts) == 5
     for findings in parts.values():
         assert report.markdown(findings.rows)

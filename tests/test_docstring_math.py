@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
+from tables import assert_each
 
 import jaxcon as jc
 from jaxcon import penalties
@@ -382,8 +382,8 @@ def flat(value):
     return np.asarray(value)
 
 
-@pytest.mark.parametrize("function", FORMULAS, ids=lambda f: f.__name__)
-def test_the_formula_stands_in_the_docstring_and_is_the_function(x64, function):
+def assert_formula(function):
+    """Asserts that a formula is in the docstring and gives what the function gives."""
     formula, in_numpy, arguments = FORMULAS[function]
     words = " ".join(inspect.getdoc(function).split())
     assert " ".join(formula.split()) in words
@@ -395,8 +395,12 @@ def test_the_formula_stands_in_the_docstring_and_is_the_function(x64, function):
         )
 
 
-@pytest.mark.parametrize("function", RECURSIONS, ids=lambda f: f.__name__)
-def test_the_recursion_stands_in_the_docstring_and_is_the_transform(x64, function):
+def test_docstring_formulas_are_their_functions(x64):
+    assert_each(FORMULAS, assert_formula)
+
+
+def assert_recursion(function):
+    """Asserts that a recursion is in the docstring and moves as the transform does."""
     formula, dual, in_numpy = RECURSIONS[function]
     words = " ".join(inspect.getdoc(function).split())
     assert " ".join(formula.split()) in words
@@ -423,8 +427,12 @@ def test_the_recursion_stands_in_the_docstring_and_is_the_transform(x64, functio
     close(lam, list(in_numpy(g, np.zeros(5), v, positive_part)))
 
 
-@pytest.mark.parametrize("function", RULES, ids=lambda f: f.__name__)
-def test_the_recursion_stands_in_the_docstring_and_is_the_rule(x64, function):
+def test_docstring_recursions_are_their_transforms(x64):
+    assert_each(RECURSIONS, assert_recursion)
+
+
+def assert_rule(function):
+    """Asserts that formulas are in the docstring and grow what the rule grows."""
     formulas, rule, in_numpy = RULES[function]
     words = " ".join(inspect.getdoc(function).split())
     for formula in formulas:
@@ -451,16 +459,21 @@ def test_the_recursion_stands_in_the_docstring_and_is_the_rule(x64, function):
     assert np.min(np.ptp(want, axis=1)) > 0
 
 
+def test_docstring_rules_are_their_penalties(x64):
+    assert_each(RULES, assert_rule)
+
+
 TRANSFORMS = [
     f"transforms.{room}"
     for room in ("_ascent", "_bounds", "_control", "_penalty", "_timing")
 ]
 
 
-@pytest.mark.parametrize("room", ["penalties", "lagrangian", *TRANSFORMS])
-def test_no_formula_of_these_rooms_goes_unevaluated(room):
-    module = importlib.import_module(f"jaxcon.{room}")
-    for name, function in inspect.getmembers(module, inspect.isfunction):
-        own = function.__module__ == module.__name__
-        if own and re.search(r":math:|\.\. math::", str(function.__doc__)):
-            assert function in FORMULAS | RECURSIONS | RULES, name
+def test_docstring_formulas_of_these_rooms_are_all_evaluated():
+    known = FORMULAS | RECURSIONS | RULES
+    for room in ("penalties", "lagrangian", *TRANSFORMS):
+        module = importlib.import_module(f"jaxcon.{room}")
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            own = function.__module__ == module.__name__
+            if own and re.search(r":math:|\.\. math::", str(function.__doc__)):
+                assert function in known, f"{room}.{name}"

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
-from scipy.optimize import lsq_linear
 
 import jaxcon as jc
 from jaxcon.examples import bounded as example
@@ -11,14 +9,18 @@ from jaxcon.examples import bounded as example
 GRID = np.linspace(0, 1, 101)
 
 
-def test_truth_is_least_squares_within_bounds(x64):
+def test_bounded_truth_is_least_squares_within_bounds(x64):
+    from scipy.optimize import lsq_linear
+
     u = 0.5 + np.sin(2 * np.pi * GRID)
     np.testing.assert_allclose(example.unbounded(GRID), u, atol=1e-14)
     solved = lsq_linear(np.eye(len(u)), u, bounds=(0, 1), tol=1e-14)
     np.testing.assert_allclose(example.truth(GRID), solved.x, atol=1e-7)  # its tol
 
 
-def test_mean_multiplier_is_the_integral():
+def test_total_multiplier_is_the_integral_in_the_mean():
+    from scipy.integrate import quad
+
     def scaled(x):
         u = 0.5 + np.sin(2 * np.pi * x)
         return 2 * max(-u, u - 1, 0)
@@ -34,7 +36,7 @@ def test_mean_multiplier_is_the_integral():
     assert np.std(sums) == pytest.approx(error, rel=0.3)
 
 
-def test_the_truth_obeys_and_scores_nothing():
+def test_bounded_truth_obeys_and_scores_nothing():
     problem = example.bounded_problem()
 
     def truth(params, x):
@@ -46,7 +48,7 @@ def test_the_truth_obeys_and_scores_nothing():
 
 
 @pytest.mark.slow
-def test_every_way(tmp_path):
+def test_bounded_ways_do_what_the_docstring_says(tmp_path):
     (found,) = example.bounded()
     outcomes = {outcome.name: outcome for outcome in found.outcomes}
     assert outcomes.keys() == example.ways().keys()

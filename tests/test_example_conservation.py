@@ -1,7 +1,8 @@
 """The example `conservation`: its laws, Pythagoras, multipliers, and every way."""
 
+from functools import partial
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -15,7 +16,7 @@ GRID = np.linspace(0, 1, 41)[:, None]
 systems = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 
 
-def test_shares_solve_their_equations(x64):
+def test_shares_solve_their_rate_equations(x64):
     first, second = example.RATES
     solved = solve_ivp(
         lambda t, y: [-first * y[0], first * y[0] - second * y[1], second * y[1]],
@@ -25,18 +26,20 @@ def test_shares_solve_their_equations(x64):
         rtol=1e-10,
         atol=1e-12,
     )
-    ours = jax.vmap(example.shares)(jnp.asarray(GRID))
+    ours = jax.jit(jax.vmap(example.shares))(GRID)
     np.testing.assert_allclose(ours, solved.y.T, atol=1e-8)  # the solver's tolerance
 
 
 @systems
-def test_the_truth_obeys_and_scores_nothing(system):
+def test_conservation_truth_obeys_and_scores_nothing(system):
     problem = example.conservation_problem(system)
 
+    @jax.jit
     def truth(params, x):
         return system.truth(x)
 
-    residuals = jc.evaluate(problem.constraints(truth), None, problem.batch)
+    held = problem.constraints(truth)
+    residuals = jax.jit(lambda batch: jc.evaluate(held, None, batch))(problem.batch)
     assert len(residuals.equality) == len(system.laws) == len(system.matrix)
     # A few float32 roundings of numbers below 2.
     assert jc.max_violation(residuals) < 8 * np.finfo(np.float32).eps
@@ -44,12 +47,12 @@ def test_the_truth_obeys_and_scores_nothing(system):
 
 
 @systems
-def test_multipliers_by_a_model_that_can_only_shift(system, x64):
+def test_total_multipliers_are_those_of_a_model_that_can_only_shift(system, x64):
     # Least squares over constants subject to laws of their mean, by its KKT system.
     problem = example.conservation_problem(system)
     x, y = np.asarray(problem.batch["x"]), np.asarray(problem.batch["y"])
     A, m = system.matrix, len(system.outputs)
-    truth = np.asarray(jax.vmap(system.truth)(jnp.asarray(x)))
+    truth = np.asarray(jax.jit(jax.vmap(system.truth))(x))
     k = len(A)
     matrix = np.block([[2 / m * np.eye(m), A.T], [A, np.zeros((k, k))]])
     right = [*(2 / m * (y - truth).mean(axis=0)), *np.zeros(k)]
@@ -59,20 +62,24 @@ def test_multipliers_by_a_model_that_can_only_shift(system, x64):
 
 
 @systems
-def test_projection_takes_what_pythagoras_says(system, x64):
+def test_conservation_projection_takes_what_pythagoras_says(system, x64):
     problem = example.conservation_problem(system)
     way = example.ways(system)["projected afterwards"]
-    x = jnp.asarray(GRID)
-    params = problem.init(jax.random.key(1))
-    free = jax.vmap(lambda x: problem.apply(params, x))(x)
-    near = jax.vmap(lambda x: way.change(problem).apply(params, x))(x)
-    truth = jax.vmap(system.truth)(x)
-    square = jnp.mean((free - truth) ** 2) - jnp.mean((free - near) ** 2)
-    np.testing.assert_allclose(jnp.mean((near - truth) ** 2), square, rtol=1e-12)
+    changed = way.change(problem).apply
+
+    @jax.jit
+    def outputs(key, x):
+        params = problem.init(key)
+        networks = partial(problem.apply, params), partial(changed, params)
+        return [jax.vmap(f)(x) for f in (*networks, system.truth)]
+
+    free, near, truth = map(np.asarray, outputs(jax.random.key(1), GRID))
+    square = np.mean((free - truth) ** 2) - np.mean((free - near) ** 2)
+    np.testing.assert_allclose(np.mean((near - truth) ** 2), square, rtol=1e-12)
 
 
 @pytest.mark.slow
-def test_every_way(tmp_path):
+def test_conservation_every_way_does_what_the_docstring_says(tmp_path):
     for system, found in zip(SYSTEMS.values(), example.conservation(), strict=True):
         outcomes = {outcome.name: outcome for outcome in found.outcomes}
         assert outcomes.keys() == example.ways(system).keys()

@@ -1,26 +1,27 @@
 """The concave front: its closed forms, and what reaches the wanted point."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from tables import assert_each
 
 from jaxcon.examples import front as example
 
 
-def prices(u):
+def values(u):
     """f1 and f2 of a pair of numbers, written out once more."""
     return tuple(1 - np.exp(-np.mean((u - side) ** 2)) for side in (1.0, -1.0))
 
 
-def test_the_wanted_point_is_what_a_solver_finds():
+def test_truth_of_the_front_is_what_a_solver_finds():
+    from scipy.optimize import minimize
+
     truth = example.truth()
     found = minimize(
-        lambda u: prices(u)[0],
+        lambda u: values(u)[0],
         np.array([-0.5, 0.3]),
         method="SLSQP",
-        constraints={"type": "ineq", "fun": lambda u: example.LIMIT - prices(u)[1]},
+        constraints={"type": "ineq", "fun": lambda u: example.LIMIT - values(u)[1]},
         options={"ftol": 1e-14},
     )
     # SLSQP differences its gradients by steps of 1e-8.
@@ -28,10 +29,10 @@ def test_the_wanted_point_is_what_a_solver_finds():
     assert found.fun == pytest.approx(truth.aim, abs=1e-7)
 
 
-def test_multiplier_and_strength_are_those_of_the_second_derivatives(x64):
-    truth, ones = example.truth(), jnp.ones(2)
+def test_truth_of_the_front_has_the_multiplier_of_the_derivatives(x64):
+    truth = example.truth()
     problem = example.two_numbers()
-    batch = jax.tree.map(lambda leaf: leaf.astype(float), problem.batch)
+    batch = jax.tree.map(lambda leaf: np.asarray(leaf, float), problem.batch)
 
     def first(u):
         return example.FIRST(problem.apply, u, batch)
@@ -39,47 +40,61 @@ def test_multiplier_and_strength_are_those_of_the_second_derivatives(x64):
     def second(u):
         return example.SECOND(problem.apply, u, batch)
 
-    u = truth.place * ones
-    slope = jax.grad(second)(u)
-    pull = jax.grad(first)(u) + truth.multiplier * slope
+    @jax.jit
+    def derivatives(u):
+        weighted = lambda u: first(u) + truth.multiplier * second(u)  # noqa: E731
+        return jax.grad(second)(u), jax.grad(weighted)(u), jax.hessian(weighted)(u)
+
+    slope, pull, bend = map(np.asarray, derivatives(np.full(2, truth.place)))
     np.testing.assert_allclose(pull, 0.0, atol=1e-14)  # float64
-    bend = jax.hessian(first)(u) + truth.multiplier * jax.hessian(second)(u)
     least = [
-        np.linalg.eigvalsh(bend + rho * jnp.outer(slope, slope))[0]
+        np.linalg.eigvalsh(bend + rho * np.outer(slope, slope))[0]
         for rho in (0.999 * truth.strength, 1.001 * truth.strength)
     ]
     assert least[0] < 0 < least[1]
 
 
-@pytest.mark.parametrize("s", [-0.9, -0.6, -0.17, 0.0, 0.5, 0.8])
-def test_a_weight_makes_the_middle_of_the_front_a_maximum(s):
-    weight, step = example.weight_of(s), 1e-4
-    low, here, high = (
-        first + weight * second
-        for first, second in (prices(np.full(2, t)) for t in (s - step, s, s + step))
-    )
-    # Central differences of smooth functions: errors of order step squared.
-    assert (high - low) / (2 * step) == pytest.approx(0.0, abs=1e-6)
-    assert np.sign(high - 2 * here + low) == np.sign(2 * s**2 - 1)
+def test_weight_of_the_middle_of_the_front_makes_it_a_maximum():
+    def check(s):
+        weight, step = example.weight_of(s), 1e-4
+        low, here, high = (
+            first + weight * second
+            for first, second in (
+                values(np.full(2, t)) for t in (s - step, s, s + step)
+            )
+        )
+        # Central differences of smooth functions: errors of order step squared.
+        assert (high - low) / (2 * step) == pytest.approx(0.0, abs=1e-6)
+        assert np.sign(high - 2 * here + low) == np.sign(2 * s**2 - 1)
+
+    assert_each([-0.9, -0.6, -0.17, 0.0, 0.5, 0.8], check)
 
 
-@pytest.mark.parametrize("u", [[2.0, 1.0], [0.5, -3.0], [-1.2, -0.8]])
-def test_projection_is_the_nearest_feasible_pair(u):
-    found = minimize(
-        lambda v: np.sum((v - np.array(u)) ** 2),
-        -np.ones(2),
-        method="SLSQP",
-        constraints={"type": "ineq", "fun": lambda v: example.LIMIT - prices(v)[1]},
-        options={"ftol": 1e-14},
-    )
-    # float32 beside a solver that stops at 1e-7.
-    np.testing.assert_allclose(example.onto_disc(jnp.array(u)), found.x, atol=1e-5)
+def test_onto_disc_is_the_nearest_feasible_pair():
+    from scipy.optimize import minimize
+
+    onto = jax.jit(example.onto_disc)
+
+    def check(u):
+        found = minimize(
+            lambda v: np.sum((v - np.array(u)) ** 2),
+            -np.ones(2),
+            method="SLSQP",
+            constraints={"type": "ineq", "fun": lambda v: example.LIMIT - values(v)[1]},
+            options={"ftol": 1e-14},
+        )
+        # float32 beside a solver that stops at 1e-7.
+        np.testing.assert_allclose(onto(np.array(u, "f")), found.x, atol=1e-5)
+
+    assert_each([[2.0, 1.0], [0.5, -3.0], [-1.2, -0.8]], check)
 
 
-def test_both_models_have_targets_of_mean_square_one():
+def test_front_models_have_targets_of_mean_square_one():
     for problem in (example.two_numbers(), example.one_network()):
         for batch in (problem.batch, problem.unseen):
-            assert np.mean(batch["c"] ** 2) == pytest.approx(1.0, rel=1e-6)  # float32
+            assert np.mean(np.asarray(batch["c"]) ** 2) == pytest.approx(
+                1.0, rel=1e-6
+            )  # float32
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +103,7 @@ def findings():
 
 
 @pytest.mark.slow
-def test_multipliers_reach_what_no_weight_reaches(findings, tmp_path):
+def test_front_multipliers_reach_what_no_weight_reaches(findings, tmp_path):
     truth = example.truth()
     numbers, network = findings
     assert len(numbers.outcomes) == len(example.ways_of_two_numbers()) == 10
@@ -116,7 +131,7 @@ def test_multipliers_reach_what_no_weight_reaches(findings, tmp_path):
 
 
 @pytest.mark.slow
-def test_only_a_strength_above_the_curvature_settles(findings):
+def test_front_settles_under_a_strength_above_the_curvature_alone(findings):
     held = next(one for one in findings[0].outcomes if one.name == "augmented")
     low = held.sensitivity.values < example.truth().strength
     errors = held.sensitivity.scores["RMSE to truth"]
@@ -126,12 +141,12 @@ def test_only_a_strength_above_the_curvature_settles(findings):
 
 
 @pytest.mark.slow
-def test_two_hundred_weighted_sums_leave_the_middle_empty():
+def test_front_of_two_hundred_weighted_sums_leaves_the_middle_empty():
     weights = np.geomspace(0.1, 10.0, 50)
     ends = example.weighted_sums(example.two_numbers(), weights, 4)
     assert ends.shape == (200, 2)
     # The module's docstring: where s squared is a half.
-    low, high = (prices(np.full(2, s))[1] for s in (-np.sqrt(0.5), np.sqrt(0.5)))
+    low, high = (values(np.full(2, s))[1] for s in (-np.sqrt(0.5), np.sqrt(0.5)))
     assert 0.082 < low < 0.083
     assert 0.945 < high < 0.946
     assert ((ends[:, 1] < low) | (ends[:, 1] > high)).all()

@@ -1,5 +1,7 @@
 """Poisson's equation: the closed forms by linear algebra, and what the ways reach."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,13 +37,13 @@ def penalised(weight, intervals):
     return x, np.linalg.solve(matrix, side)
 
 
-def test_the_solution_is_that_of_fine_differences():
+def test_solution_is_that_of_fine_differences():
     x, u = differenced(400)
     # Second order: k^2 h^2 / 12.
     np.testing.assert_allclose(example.solution(x), u, atol=3e-5)
 
 
-def test_differences_solve_another_equation():
+def test_differenced_solution_is_of_another_equation():
     x, u = differenced(round(1 / example.STEP))
     np.testing.assert_allclose(
         example.differenced_solution(x), u, atol=1e-12
@@ -49,40 +51,49 @@ def test_differences_solve_another_equation():
     assert np.abs(example.solution(x) - u).max() > 0.01
 
 
-@pytest.mark.parametrize("weight", [1.0, 100.0])
-def test_a_penalty_on_the_energy_is_off_by_a_line(weight):
-    x, u = penalised(weight, 400)
-    # Second order in the elements' size, larger where the penalty is lighter.
-    np.testing.assert_allclose(example.penalised_solution(x, weight), u, atol=2e-3)
+def test_penalised_solution_is_that_of_finite_elements():
+    for weight in (1.0, 100.0):
+        x, u = penalised(weight, 400)
+        # Second order in the elements' size, larger where the penalty is lighter.
+        np.testing.assert_allclose(example.penalised_solution(x, weight), u, atol=2e-3)
 
 
-def test_losses_and_constraints_at_the_solution(x64):
+def test_poisson_losses_and_constraints_at_the_solution(x64):
     def true(params, x):
         return jnp.sin(example.FREQUENCY * x[0]) + x[0]
 
-    for problem in (example.by_residual(), example.by_energy()):
-        held = problem.constraints(true).equality.values()
+    @partial(jax.jit, static_argnums=0)
+    def evaluated(which, batch):
+        held = problems[which].constraints(true).equality.values()
+        return problems[which].loss(true, None, batch), [h(None, batch) for h in held]
+
+    problems = example.by_residual(), example.by_energy()
+    losses = []
+    for which, problem in enumerate(problems):
+        loss, held = evaluated(which, problem.batch)
+        losses.append(float(loss))
         # The batch is float32's grid, or float64's: u is evaluated in float64.
-        assert max(abs(float(h(None, problem.batch)[0])) for h in held) < 1e-12
-    residual, energy = example.by_residual(), example.by_energy()
-    assert residual.loss(true, None, residual.batch) < 1e-12
+        assert max(abs(float(h[0])) for h in held) < 1e-12
+    assert losses[0] < 1e-12
     k = example.FREQUENCY
     exact = 0.5 * (k**2 / 2 + 1) - k**2 / 2 + k  # each term by hand
     # The midpoint rule: h^2 / 24 times the jump of the integrand's derivative, k^3.
     error = k**3 / (24 * example.NUM_MIDPOINTS**2)
-    assert abs(float(energy.loss(true, None, energy.batch)) - exact) < 1.1 * error
+    assert abs(losses[1] - exact) < 1.1 * error
 
 
-def test_construction_keeps_the_ends(key):
-    params = init_network(key, example.SIZES)
-    u = jax.vmap(lambda x: example.obeying(network)(params, x))(
-        jnp.array([[0.0], [1.0]])
-    )
+def test_obeying_keeps_the_ends(key):
+    @jax.jit
+    def ends(key, x):
+        params = init_network(key, example.SIZES)
+        return jax.vmap(partial(example.obeying(network), params))(x)
+
+    u = ends(key, np.array([[0.0], [1.0]], np.float32))
     np.testing.assert_array_equal(u, [0.0, 1.0])
 
 
 @pytest.mark.slow
-def test_exact_ways_reach_the_solution_and_its_fluxes(tmp_path):
+def test_poisson_exact_ways_reach_the_solution_and_its_fluxes(tmp_path):
     residual, energy = list(example.poisson())
     assert [one.name for one in residual.outcomes] == [*example.ways_by_residual()]
     assert [one.name for one in energy.outcomes] == [*example.ways_by_energy()]

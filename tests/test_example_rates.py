@@ -12,44 +12,62 @@ def affine(params, x):
     return x @ params["w"] + params["b"]
 
 
-def test_no_other_rule_misses_fewer():
+@pytest.fixture(scope="module")
+def gaussians():
+    return jax.tree.map(np.asarray, example.gaussians(2**15, 5))
+
+
+def test_affine_rates_of_no_other_rule_miss_fewer():
     """Neyman and Pearson: any affine rule at the limit misses at least as many."""
     angles = np.linspace(-1.5, 1.5, 31)
     found = []
     for angle in angles:
-        w = jnp.array([np.cos(angle), np.sin(angle)])
-        alarms, missed = example.affine_rates(affine, {"w": w, "b": -1.6448536})
+        w = np.array([np.cos(angle), np.sin(angle)], np.float32)
+        params = {"w": w, "b": np.float32(-1.6448536)}
+        alarms, missed = example.affine_rates(affine, params)
         assert alarms == pytest.approx(example.LIMIT, abs=1e-6)  # float32
         found.append(missed)
     assert np.argmin(found) == len(angles) // 2
     assert min(found) == pytest.approx(example.optimal_misses(example.LIMIT), abs=1e-6)
 
 
-def test_affine_rates_are_those_of_many_examples():
-    params = {"w": jnp.array([1.0, -0.5]), "b": jnp.array(-0.8)}
-    batch = example.gaussians(2**15, 5)
-    counted = [rate(affine, params, batch) for rate in (example.alarms, example.misses)]
+def test_affine_rates_are_those_of_many_examples(gaussians):
+    params = {"w": np.array([1.0, -0.5], "f"), "b": np.float32(-0.8)}
+
+    counted = jax.jit(
+        lambda params, batch: [
+            rate(affine, params, batch) for rate in (example.alarms, example.misses)
+        ]
+    )(params, gaussians)
+    expected = example.affine_rates(affine, params)
     # Four standard errors of independent examples; evenly spread ones are nearer.
     tolerance = 4 * 0.5 / np.sqrt(2**15)
-    np.testing.assert_allclose(
-        counted, example.affine_rates(affine, params), atol=tolerance
-    )
+    np.testing.assert_allclose(counted, expected, atol=tolerance)
 
 
-def test_threshold_allows_exactly_what_the_limit_does(key):
-    params = {"w": jnp.array([0.3, 1.0]), "b": jnp.array(2.0)}
+def test_threshold_allows_exactly_what_the_limit_does():
+    params = {"w": np.array([0.3, 1.0], "f"), "b": np.float32(2.0)}
+
+    @jax.jit
+    def above(params, x):
+        limit = example.threshold(affine, params, x)
+        return jnp.sum(example.scores(affine, params, x) > limit)
+
     for n in (40, 177, 1000):
-        x = jax.random.normal(key, (n, 2))
-        above = example.scores(affine, params, x) > example.threshold(affine, params, x)
-        assert above.sum() == int(example.LIMIT * n)
+        x = np.random.default_rng(n).normal(size=(n, 2)).astype(np.float32)
+        assert above(params, x) == int(example.LIMIT * n)
 
 
-def test_surrogate_is_stricter_than_the_rate():
-    params = {"w": jnp.array([2.0, 0.0]), "b": jnp.array(-3.3)}
-    batch = example.gaussians(1000, 0)
-    assert example.smooth_alarms(affine, params, batch) > 1.5 * example.alarms(
-        affine, params, batch
+def test_smooth_alarms_are_stricter_than_the_rate(gaussians):
+    params = {"w": np.array([2.0, 0.0], "f"), "b": np.float32(-3.3)}
+    both = jax.jit(
+        lambda params, batch: [
+            rate(affine, params, batch)
+            for rate in (example.smooth_alarms, example.alarms)
+        ]
     )
+    smooth, strict = both(params, gaussians)
+    assert smooth > 1.5 * strict
 
 
 def test_breast_cancer_is_scikit_learns():
@@ -73,7 +91,7 @@ def test_breast_cancer_is_scikit_learns():
     )
 
 
-def test_loss_is_scikit_learns_balanced_logistic_regression():
+def test_rates_loss_is_scikit_learns_balanced_logistic_regression():
     from sklearn.linear_model import LogisticRegression
 
     problem = example.breast_cancer_problem()
@@ -87,13 +105,13 @@ def test_loss_is_scikit_learns_balanced_logistic_regression():
         "w": jnp.asarray(theirs.coef_[0], jnp.float32),
         "b": jnp.asarray(theirs.intercept_[0], jnp.float32),
     }
-    slope = jax.grad(problem.objective)(params, batch)
+    slope = jax.jit(jax.grad(problem.objective))(params, batch)
     # The sum of a few hundred float32 terms.
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(slope)) < 1e-5
 
 
 @pytest.mark.slow
-def test_the_proxy_keeps_the_limit_and_no_more(tmp_path):
+def test_rates_proxy_keeps_the_limit_and_no_more(tmp_path):
     gaussian, cancer = list(example.rates())
     for findings in (gaussian, cancer):
         assert [one.name for one in findings.outcomes] == [*example.ways()]

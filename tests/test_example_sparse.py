@@ -5,18 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.linear_model import Lasso, lars_path
+from tables import assert_each
 
 from jaxcon.examples import sparse as example
 from jaxcon.examples.sparse import BUDGET, ENTRIES, THRESHOLD, WEIGHTS
 
 
-@pytest.fixture(scope="module", params=range(3))
-def seed(request):
-    return request.param
+def assert_on_the_path_of_lars(seed):
+    from sklearn.linear_model import lars_path
 
-
-def test_truth_of_sparse_weights_is_on_the_path_of_lars(seed, x64):
     data = example.sparse_weights(seed)
     design, targets = np.asarray(data.design), np.asarray(data.targets)
     alphas, _, knots = lars_path(design, targets, method="lasso")
@@ -31,40 +28,55 @@ def test_truth_of_sparse_weights_is_on_the_path_of_lars(seed, x64):
     assert np.abs(data.truth).sum() == pytest.approx(BUDGET, abs=1e-9)
 
 
-def test_truth_of_sparse_outputs_is_the_nearest_in_the_ball(seed, x64):
+def test_sparse_weights_truth_is_on_the_path_of_lars(x64):
+    assert_each(range(3), assert_on_the_path_of_lars)
+
+
+def assert_nearest_in_the_ball(seed):
     data = example.sparse_outputs(seed)
-    outputs = data.design @ data.truth
+    design, targets, truth = map(np.asarray, (data.design, data.targets, data.truth))
+    outputs = design @ truth
     nearest = optax.projections.projection_l1_ball(data.targets, data.radius)
     np.testing.assert_allclose(outputs, nearest, atol=1e-12)  # float64
-    np.testing.assert_allclose(
-        data.design.T @ data.design, ENTRIES * np.eye(ENTRIES), atol=1e-9
-    )
-    left = jnp.abs(outputs) > 1e-9
-    shrunk = jnp.abs(data.targets - outputs)
+    np.testing.assert_allclose(design.T @ design, ENTRIES * np.eye(ENTRIES), atol=1e-9)
+    left = np.abs(outputs) > 1e-9
+    shrunk = np.abs(targets - outputs)
     np.testing.assert_allclose(shrunk[left], data.multiplier / 2, atol=1e-9)
-    assert jnp.max(shrunk) <= data.multiplier / 2 + 1e-9
+    assert np.max(shrunk) <= data.multiplier / 2 + 1e-9
 
 
-def test_soft_thresholding_is_the_proximal_step_of_the_norm(x64):
-    z = jnp.linspace(-2, 2, 81)
-    ours = example.soft_threshold(z, THRESHOLD)
-    candidates = jnp.linspace(-2, 2, 4001)[:, None]
-    cost = THRESHOLD * jnp.abs(candidates) + (candidates - z[None]) ** 2 / 2
-    best = candidates[jnp.argmin(cost, axis=0), 0]
+def test_sparse_outputs_truth_is_the_nearest_in_the_ball(x64):
+    assert_each(range(3), assert_nearest_in_the_ball)
+
+
+def test_soft_threshold_is_the_proximal_step_of_the_norm(x64):
+    z = np.linspace(-2, 2, 81)
+    ours = np.asarray(jax.jit(example.soft_threshold)(z, THRESHOLD))
+    candidates = np.linspace(-2, 2, 4001)[:, None]
+    cost = THRESHOLD * np.abs(candidates) + (candidates - z[None]) ** 2 / 2
+    best = candidates[np.argmin(cost, axis=0), 0]
     np.testing.assert_allclose(ours, best, atol=1e-3)  # the candidates' distance
-    assert jnp.all(ours[jnp.abs(z) <= THRESHOLD] == 0)
+    assert np.all(ours[np.abs(z) <= THRESHOLD] == 0)
 
 
-@pytest.mark.parametrize("make", [example.sparse_weights, example.sparse_outputs])
-def test_entries_and_weights_are_each_others_inverse(make, key, x64):
-    data = make()
-    weights = jax.random.normal(key, data.truth.shape)
-    np.testing.assert_allclose(data.weights(data.entries(weights)), weights, atol=1e-12)
+@pytest.mark.parametrize("kind", ["weights", "outputs"])
+def test_sparse_entries_and_weights_are_each_others_inverse(kind, x64):
+    data = getattr(example, f"sparse_{kind}")()
+    weights = np.random.default_rng(0).normal(size=data.truth.shape)
     problem = example.sparse_problem(data)
-    spent = problem.held().inequality["budget"]
-    assert spent(jnp.asarray(data.truth), problem.batch) == pytest.approx(0, abs=1e-9)
-    score = problem.score(problem.apply, jnp.asarray(data.truth))
-    assert score["RMSE to truth"] == pytest.approx(0, abs=1e-12)
+
+    @jax.jit
+    def read(weights, truth):
+        return (
+            data.weights(data.entries(weights)),
+            problem.held().inequality["budget"](truth, problem.batch),
+        )
+
+    again, spent = read(weights, np.asarray(data.truth))
+    error = problem.score(problem.apply, np.asarray(data.truth))["RMSE to truth"]
+    np.testing.assert_allclose(again, weights, atol=1e-12)
+    assert spent == pytest.approx(0, abs=1e-9)
+    assert error == pytest.approx(0, abs=1e-12)
 
 
 BY_GRADIENTS = (
@@ -79,7 +91,9 @@ REACHING = ("Lagrangian", "PI control", "augmented", "projected", "by constructi
 
 
 @pytest.mark.slow
-def test_every_way_does_what_the_docstring_says(tmp_path):
+def test_sparse_ways_do_what_the_docstring_says(tmp_path):
+    from sklearn.linear_model import Lasso
+
     both = dict(zip(("weights", "outputs"), example.sparse()))
     for kind, found in both.items():
         data = getattr(example, f"sparse_{kind}")()

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 from jax.test_util import check_grads
-from test_layers_outputs import known, worst
+from tables import assert_each, assert_refused
+from test_layers_outputs import known, random_params, worst
 
 import jaxcon as jc
 from jaxcon import layers
@@ -30,63 +31,70 @@ def wave(x):
     return jnp.sin(3 * x[1]) + x[0]
 
 
-DISC = layers.dirichlet(
-    lambda x: 1 - x @ x, wave, boundary=lambda x: x / jnp.sqrt(x @ x)
-)
+def disc():
+    return layers.dirichlet(
+        lambda x: 1 - x @ x, wave, boundary=lambda x: x / jnp.sqrt(x @ x)
+    )
+
 
 # Construction, and the same one slightly wrong.
 CONDITIONS = {
-    "periodic": (layers.periodic({0: 0.7}), layers.periodic({0: 0.707})),
-    "periodic in both": (layers.periodic([0.7, 3.0]), layers.periodic([0.7, 3.03])),
-    "dirichlet": (
-        DISC,
+    "periodic": lambda: (layers.periodic({0: 0.7}), layers.periodic({0: 0.707})),
+    "periodic in both": lambda: (
+        layers.periodic([0.7, 3.0]),
+        layers.periodic([0.7, 3.03]),
+    ),
+    "dirichlet": lambda: (
+        disc(),
         layers.dirichlet(lambda x: 1.01 - x @ x, wave, boundary=lambda x: x),
     ),
-    "box_boundary": (
+    "box_boundary": lambda: (
         layers.box_boundary(LOW, HIGH, wave),
         layers.box_boundary(LOW, [1.0, 3.03], wave),
     ),
-    "some faces": (
+    "some faces": lambda: (
         layers.box_boundary(LOW, [np.inf, 3.0], wave, faces={0: "lower", 1: "upper"}),
         layers.box_boundary(LOW, [np.inf, 3.0], wave, faces={1: "upper"}),
     ),
-    "initial_value": (
+    "initial_value": lambda: (
         layers.initial_value(1, 0.5, wave),
         layers.initial_value(1, 0.505, wave),
     ),
-    "initial rate": (
+    "initial rate": lambda: (
         layers.initial_value(1, 0.5, wave, rate=lambda x: x[0]),
         layers.initial_value(1, 0.5, wave, rate=lambda x: 1.01 * x[0]),
     ),
-    "initial rate, left out": (
+    "initial rate, left out": lambda: (
         layers.initial_value(1, 0.5, wave, rate=lambda x: x[0]),
         layers.initial_value(1, 0.5, wave),
     ),
-    "neumann": (
+    "neumann": lambda: (
         layers.neumann(0, -1.0, 1.5, wave, 0.5),
         layers.neumann(0, -1.0, 1.5, wave, 0.505),
     ),
-    "neumann, scale": (
+    "neumann, scale": lambda: (
         layers.neumann(0, -1.0, 1.5, wave, 0.5),
         layers.neumann(0, -1.01, 1.5, wave, 0.5),
     ),
-    "mixed": (
+    "mixed": lambda: (
         layers.mixed(0, -1.0, 1.5, wave, 0.5),
         layers.mixed(0, -1.0, 1.515, wave, 0.5),
     ),
-    "mixed, reversed": (
+    "mixed, reversed": lambda: (
         layers.mixed(0, 1.5, -1.0, wave, lambda x: x[1]),
         layers.mixed(0, 1.5, -1.0, wave, lambda x: 1.01 * x[1]),
     ),
 }
 
 
-@pytest.mark.parametrize("name", CONDITIONS)
-def test_conditions_hold_and_a_planted_defect_is_seen(name):
-    sound, defect = CONDITIONS[name]
-    for construction, holds in ((sound, True), (defect, False)):
-        f = partial(construction.wrap(two), 3.0)
-        assert (worst(f, sound.certificate()) <= 1) == holds
+def test_conditions_hold_and_a_planted_defect_is_seen():
+    def check(name):
+        sound, defect = CONDITIONS[name]()
+        for construction, holds in ((sound, True), (defect, False)):
+            f = partial(construction.wrap(two), 3.0)
+            assert (worst(f, sound.certificate()) <= 1) == holds
+
+    assert_each(CONDITIONS, check)
 
 
 def seen(params, x):
@@ -114,7 +122,7 @@ def test_periodic_is_exact_far_out_and_below_zero():
     assert f(jnp.array([-1e-30])) == f(jnp.zeros(1))
 
 
-def test_derivatives_repeat_too(x64):
+def test_periodic_repeats_in_its_derivatives_too(x64):
     f = partial(layers.periodic({0: 0.7}).wrap(any_network), 1.0)
     bend = jax.jit(jc.derivatives.partial_derivative(f, 0, 0))
     for start in (0.0, 0.3):
@@ -124,7 +132,7 @@ def test_derivatives_repeat_too(x64):
         np.testing.assert_allclose(bend(x), bend(x + np.array([0.7, 0.0])), atol=1e-12)
 
 
-def test_bounds_outlive_what_is_done_to_inputs():
+def test_periodic_keeps_the_bounds_of_a_network():
     bounded = layers.free(3).then(layers.bounded(0.0, 1.0))
     for network, kept in (
         (bounded, True),
@@ -135,8 +143,9 @@ def test_bounds_outlive_what_is_done_to_inputs():
         after = network.then(layers.periodic({0: 1.0})).certificate([]).guarantees[1:]
         assert after == (before if kept else ())
     # And the period outlives bounds.
-    both = layers.free(3).then(layers.periodic({0: 1.0})).then(layers.bounded(0.0, 1.0))
-    params = both.init(jax.random.key(0))
+    free = layers.free(3, width=4, depth=2)
+    both = free.then(layers.periodic({0: 1.0})).then(layers.bounded(0.0, 1.0))
+    params = random_params(both)
     kinds = [one.kind for one in both.certificate(params).guarantees]
     assert kinds == ["within", "periodic"]
     assert worst(partial(both.apply, params), both.certificate(params)) <= 1
@@ -151,17 +160,22 @@ def test_dirichlet_by_hand():
 
 
 def test_box_boundary_on_every_face():
-    wrapped = CONDITIONS["box_boundary"][0].wrap(any_network)
-    f = jax.jit(jax.vmap(partial(wrapped, 1.0)))
-    faces = jc.points.boundary(LOW, HIGH, 256).points
-    np.testing.assert_array_equal(f(faces), jax.jit(jax.vmap(wave))(faces))
+    wrapped = CONDITIONS["box_boundary"]()[0].wrap(any_network)
+    faces = np.asarray(jc.points.boundary(LOW, HIGH, 256).points)
+    middle = np.float32([[0.0, 1.5]])
+
+    @jax.jit
+    @jax.vmap
+    def evaluated(x):
+        return wrapped(1.0, x), wave(x), any_network(1.0, x)
+
+    found, value, free = evaluated(np.concatenate([faces, middle]))
+    np.testing.assert_array_equal(found[:-1], value[:-1])
     # In the middle the product is one.
-    middle = jnp.array([[0.0, 1.5]])
-    expected = wave(middle[0]) + any_network(1.0, middle[0])
-    np.testing.assert_allclose(f(middle)[0], expected, rtol=1e-6)  # float32
+    np.testing.assert_allclose(found[-1], value[-1] + free[-1], rtol=1e-6)  # float32
 
 
-def test_initial_values_are_taken_at_the_start(x64):
+def test_initial_value_and_rate_are_taken_at_the_start(x64):
     def moving(x):
         return x[0] + 7 * x[1]
 
@@ -175,7 +189,7 @@ def test_initial_values_are_taken_at_the_start(x64):
 
 
 @pytest.mark.parametrize("ends", [(-1.0, 1.5), (0.1, 0.7)])
-def test_slopes_at_the_ends_by_finite_differences(ends, x64):
+def test_neumann_and_mixed_slopes_at_the_ends_by_finite_differences(ends, x64):
     a, b = ends
     step = 1e-6
     f = partial(
@@ -191,7 +205,7 @@ def test_slopes_at_the_ends_by_finite_differences(ends, x64):
     assert g(jnp.array([a, 0.4])) == wave(jnp.array([a, 0.4]))
 
 
-def test_second_derivatives_at_an_end_are_the_networks_to_choose(x64):
+def test_neumann_leaves_second_derivatives_at_an_end_to_the_network(x64):
     f = layers.neumann(0, 0.0, 1.0, 0.0, 0.0).wrap(lambda params, x: params * x[0])
     x = jnp.array([0.0])
     bends = [
@@ -201,9 +215,8 @@ def test_second_derivatives_at_an_end_are_the_networks_to_choose(x64):
     np.testing.assert_allclose(bends, [0.0, 6.0])  # of 3 t^2
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
+def test_constructions_refuse_what_makes_none():
+    rows = [
         (lambda: layers.periodic({0: 0.0}), "periodic needs periods > 0"),
         (lambda: layers.periodic({}), "periodic needs periods > 0"),
         (lambda: layers.box_boundary([0.0], [0.0], 0.0), "corners lower < upper"),
@@ -219,16 +232,12 @@ def test_second_derivatives_at_an_end_are_the_networks_to_choose(x64):
         ),
         (lambda: layers.neumann(0, 1.0, 1.0, 0.0, 0.0), "neumann needs lower < upper"),
         (lambda: layers.mixed(0, 1.0, 1.0, 0.0, 0.0), "mixed needs two ends"),
-    ],
-)
-def test_refusals_when_built(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+    ]
+    assert_refused([(make, ValueError, words) for make, words in rows])
 
 
-@pytest.mark.parametrize(
-    ("construction", "message"),
-    [
+def test_constructions_refuse_what_does_not_fit_the_input():
+    rows = [
         (
             layers.periodic({2: 1.0}),
             "periodic: periods names input 2; there are inputs",
@@ -250,17 +259,22 @@ def test_refusals_when_built(make, message):
         ),
         (layers.neumann(2, 0.0, 1.0, 0.0, 0.0), "neumann: index names input 2"),
         (layers.mixed(2, 0.0, 1.0, 0.0, 0.0), "mixed: index names input 2"),
-    ],
-)
-def test_refusals_when_called(construction, message):
-    with pytest.raises(ValueError, match=message):
-        construction.wrap(any_network)(1.0, jnp.zeros(2))
+    ]
+    many = [
+        (CONDITIONS[name]()[0], r"takes one example x of shape \(")
+        for name in CONDITIONS
+    ]
 
+    def refused(construction, words, shape):
+        apply = construction.wrap(any_network)
+        return lambda: jax.eval_shape(apply, 1.0, np.zeros(shape)), ValueError, words
 
-@pytest.mark.parametrize("name", CONDITIONS)
-def test_one_example_at_a_time(name):
-    with pytest.raises(ValueError, match=r"takes one example x of shape \("):
-        CONDITIONS[name][0].wrap(any_network)(1.0, jnp.zeros((3, 2)))
+    assert_refused(
+        [
+            *(refused(*row, (2,)) for row in rows),
+            *(refused(*row, (3, 2)) for row in many),
+        ]
+    )
 
 
 TARGETS = {
@@ -287,8 +301,8 @@ TARGETS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
-def test_conditions_leave_room_for_what_obeys(name, key):
-    network = layers.free(2).then(CONDITIONS[name][0])
+def test_conditions_leave_room_for_targets_that_obey(name, key):
+    network = layers.free(2).then(CONDITIONS[name]()[0])
     x, target = jc.points.sobol(LOW, [1.0, 1.0], 512), jax.vmap(TARGETS[name])
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 2000))
 
@@ -312,9 +326,9 @@ def test_conditions_leave_room_for_what_obeys(name, key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONDITIONS)
-def test_check_finds_the_planted_defects(name):
-    sound, defect = CONDITIONS[name]
+@pytest.mark.parametrize("name", ["periodic", "neumann"])
+def test_check_finds_a_planted_defect_of_a_condition(name):
+    sound, defect = CONDITIONS[name]()
     draw = partial(jc.points.uniform, lower=[-2.0, -2.0], upper=[2.0, 2.0])
     for construction, holds in ((sound, True), (defect, False)):
         apply = construction.wrap(any_network)

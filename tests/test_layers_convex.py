@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tables import assert_refused
+from test_layers_outputs import random_params
 
 import jaxcon as jc
 from jaxcon.examples.call_surface import price
@@ -30,10 +32,9 @@ def softplus(y):
     return np.log1p(np.exp(y))
 
 
-def test_value_by_hand(x64, key):
+def test_convex_value_by_hand(x64):
     network = convex(2, convex=0, decreasing=0, width=2, depth=2)
-    params = jax.jit(network.init)(key)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
+    params = random_params(network, "float64")
     k, t = 0.3, -0.7
     (first,) = params["free"]
     v = np.tanh(t * first["free"][0] + first["bias"])
@@ -52,19 +53,21 @@ def test_value_by_hand(x64, key):
     hidden, last = params["convex"]
     z = np.log(1 + np.exp(linear(hidden, None)).sum(keepdims=True))
     expected = linear(last, z)[0]
-    ours = jax.jit(network.apply)(params, jnp.array([k, t]))
+    ours = jax.jit(network.apply)(params, np.array([k, t]))
     np.testing.assert_allclose(ours, expected, rtol=1e-12)  # float64
 
 
 CASES = {
-    "all": convex(2, width=4, depth=3),
-    "strong": convex(2, convex=0, strong=3.0, **SMALL),
-    "call": convex(3, **CALL, **SMALL),
-    "concave": concave(2, increasing=0, decreasing=1, **SMALL),
-    "bounded": bounded_convex(
+    "all": lambda: convex(2, width=4, depth=3),
+    "strong": lambda: convex(2, convex=0, strong=3.0, **SMALL),
+    "call": lambda: convex(3, **CALL, **SMALL),
+    "concave": lambda: concave(2, increasing=0, decreasing=1, **SMALL),
+    "bounded": lambda: bounded_convex(
         [-1.0] * 2, [0.5] * 2, -1.0, 2.0, increasing=(0, 1), **SMALL
     ),
-    "bounded concave": bounded_concave([-1.0], [1.0], 0.0, 1.0, decreasing=0, **SMALL),
+    "bounded concave": lambda: bounded_concave(
+        [-1.0], [1.0], 0.0, 1.0, decreasing=0, **SMALL
+    ),
 }
 BENT = ("convex", "concave")
 SIZES = dict(zip(CASES, (2, 2, 3, 2, 2, 1)))
@@ -79,11 +82,11 @@ cases = pytest.mark.parametrize(
 
 
 @cases
-def test_curvature_and_slopes_keep_their_sign(name, key):
+def test_convex_keeps_signs_and_is_finite_for_extreme_parameters(name, key):
     # Values of the tests themselves at few points; the search is in the table of laws.
-    network, d = CASES[name], SIZES[name]
-    out = jnp.repeat(jnp.array([1.0, 30.0]), 100)[:, None]
-    x = box(key, 200, d) * jnp.tile(out, (1, d))
+    network, d = CASES[name](), SIZES[name]
+    out = np.repeat([1.0, 30.0], 100)[:, None]
+    x = np.asarray(box(key, 200, d) * out, "float32")
 
     @jax.jit
     def judged(params):
@@ -99,92 +102,85 @@ def test_curvature_and_slopes_keep_their_sign(name, key):
                 # Signs of slopes are exact.
                 allowed = allowed if guarantee.kind.endswith(BENT) else 0.0
                 excesses.append(jnp.max(gap.excess - allowed))
-        return jnp.stack(excesses)
+        return jnp.stack(excesses), jax.vmap(jax.value_and_grad(f))(x[:20])
 
-    for scale in (1.0, 10.0):
-        params = jax.tree.map(
-            lambda leaf, s=scale: s * leaf, jax.jit(network.init)(key)
-        )
-        assert (judged(params) <= 0).all()
+    start = random_params(network)
+    for scale in (1.0, 10.0, 0.0, 1e4, -1e4):
+        params = jax.tree.map(lambda leaf, s=scale: np.float32(s) * leaf, start)
+        excesses, parts = judged(params)
+        if scale in (1.0, 10.0):
+            assert (np.asarray(excesses) <= 0).all()
+        assert all(np.isfinite(part).all() for part in parts)
 
 
-def test_the_strong_curvature_is_there(key):
+def test_convex_strong_curvature_is_there(key):
     network = convex(2, convex=0, strong=3.0, **SMALL)
-    params = jax.jit(network.init)(key)
-    bend = jc.derivatives.partial_derivative(partial(network.apply, params), 0, 0)
-    at = jax.jit(jax.vmap(bend))
-    assert (at(box(key, 50, 2)) >= 3.0).all()
-    far = at(jnp.array([[1e3, 0.0], [-1e3, 0.0]]))
-    np.testing.assert_allclose(far, 3.0, rtol=1e-6)  # units are straight out there
+    bend = jc.derivatives.partial_derivative(
+        partial(network.apply, random_params(network)), 0, 0
+    )
+    far = np.float32([[1e3, 0.0], [-1e3, 0.0]])
+    found = jax.jit(jax.vmap(bend))(np.concatenate([box(key, 50, 2), far]))
+    assert (found[:50] >= 3.0).all()
+    # Units are straight out there.
+    np.testing.assert_allclose(found[50:], 3.0, rtol=1e-6)
 
 
-def test_the_larger_of_two_rising_inputs_is_in_reach(key):
+def test_convex_reaches_the_larger_of_two_rising_inputs():
     # Positive sums of softplus have no mixed second derivative below zero.
     network = convex(2, increasing=(0, 1), width=2, depth=2)
-    params = jax.jit(network.init)(key)
-    steep = jnp.log(jnp.expm1(jnp.array([[80.0, 1e-6], [1e-6, 80.0]]))) / 8
-    first = {"bent and rising": steep, "bias": jnp.full(2, 100.0), "gates": {}}
-    last = {**params["convex"][1], "hidden": jnp.full((1, 1), 0.067706), "gates": {}}
-    last["bent and rising"] = jnp.full((2, 1), -10.0)
+    params = random_params(network)
+    steep = np.log(np.expm1([[80.0, 1e-6], [1e-6, 80.0]])).astype("float32") / 8
+    bias, last = np.full(2, 100.0, "float32"), params["convex"][1]
+    first = {"bent and rising": steep, "bias": bias, "gates": {}}
+    last = {**last, "hidden": np.full((1, 1), 0.067706, "float32"), "gates": {}}
+    last["bent and rising"] = np.full((2, 1), -10.0, "float32")
     params = {**params, "convex": [first, last]}
-    f = jax.jit(partial(network.apply, params))
-    mixed = jax.jit(jc.derivatives.partial_derivative(f, 0, 1))
-    assert mixed(jnp.zeros(2)) < -5
-    x = jnp.array([[0.9, -0.5], [0.2, 0.7], [-1.0, -0.4]])
-    rise = (jax.vmap(f)(x) - f(jnp.zeros(2))) / 40
+    f = partial(network.apply, params)
+    mixed = jc.derivatives.partial_derivative(f, 0, 1)
+    x = np.float32([[0.0, 0.0], [0.9, -0.5], [0.2, 0.7], [-1.0, -0.4]])
+    values, bend = jax.jit(lambda x: (jax.vmap(f)(x), mixed(x[0])))(x)
+    assert bend < -5
+    rise = (values[1:] - values[0]) / 40
     # log(2) / 40 and the weight's rounding to five digits.
-    np.testing.assert_allclose(rise, jnp.max(x, 1), atol=0.02)
+    np.testing.assert_allclose(rise, x[1:].max(1), atol=0.02)
 
 
 @pytest.mark.parametrize("make", [bounded_convex, bounded_concave])
-def test_bounds_hold_to_the_last_bit(make, key):
+def test_bounded_convex_holds_its_bounds_to_the_last_bit(make):
     network = make(
         [0.0, -1.0], [2.0, 1.0], 0.1, 0.7, increasing=0, decreasing=1, **SMALL
     )
-    params = jax.jit(network.init)(key)
-    sure = {**params, "shares": jnp.array([-50.0, 50.0, -50.0])}  # all of the range
+    params = random_params(network)
+    sure = {**params, "shares": np.float32([-50.0, 50.0, -50.0])}  # all of the range
     apply = jax.jit(jax.vmap(network.apply, (None, 0)))
-    x = 10.0 ** jnp.arange(-3, 30, 3)[:, None] * jax.random.normal(key, (11, 2))
-    for p in (params, sure, jax.tree.map(lambda leaf: 1e3 * leaf, params)):
-        y = apply(p, x)
-        assert ((jnp.float32(0.1) <= y) & (y <= jnp.float32(0.7))).all()
-    ends = apply(sure, jnp.array([[0.0, 1.0], [2.0, -1.0]]))
-    np.testing.assert_allclose(ends, [0.1, 0.7], rtol=1e-6)  # float32
+    far = 10.0 ** np.arange(-3, 30, 3)[:, None]
+    x = np.float32(far * np.random.default_rng(0).normal(size=(11, 2)))
+    x = np.vstack([x, np.float32([[0.0, 1.0], [2.0, -1.0]])])
+    for p in (params, jax.tree.map(lambda leaf: 1000 * leaf, params), sure):
+        y = np.asarray(apply(p, x))
+        assert ((np.float32(0.1) <= y) & (y <= np.float32(0.7))).all()
+    np.testing.assert_allclose(y[-2:], [0.1, 0.7], rtol=1e-6)  # float32, of `sure`
 
 
-def test_slopes_on_the_edge_are_those_inside(key):
+def test_bounded_convex_slopes_on_the_edge_are_those_inside():
     network = bounded_convex([0.0], [1.0], 0.0, 1.0, increasing=0, **SMALL)
-    slope = jax.jit(
-        jax.vmap(jax.grad(partial(network.apply, jax.jit(network.init)(key))))
-    )
-    edges = slope(jnp.array([[0.0], [1e-5], [1.0 - 1e-5], [1.0]]))[:, 0]
-    np.testing.assert_allclose(edges[::3], edges[1:3], rtol=1e-3)  # curvature × 1e-5
-    np.testing.assert_array_equal(slope(jnp.array([[-0.1], [1.1]])), 0.0)
+    slope = jax.vmap(jax.grad(partial(network.apply, random_params(network))))
+    x = np.float32([[0.0], [1e-5], [1.0 - 1e-5], [1.0], [-0.1], [1.1]])
+    found = np.asarray(jax.jit(slope)(x))[:, 0]
+    np.testing.assert_allclose(found[:4:3], found[1:3], rtol=1e-3)  # curvature × 1e-5
+    np.testing.assert_array_equal(found[4:], 0.0)
 
 
-def test_operators_compose(x64, key):
+def test_laplacian_of_convex_is_the_trace_of_its_hessian(x64):
     network = convex(2, **SMALL)
-    f = partial(network.apply, jax.tree.map(jnp.float64, jax.jit(network.init)(key)))
-    x = jnp.array([0.3, -0.4])
-    laplacian = jax.jit(jc.derivatives.laplacian(f))(x)
-    trace = jnp.trace(jax.jit(jax.hessian(f))(x))
-    np.testing.assert_allclose(laplacian, trace, rtol=1e-12)
-
-
-@cases
-def test_extreme_parameters_are_finite(name, key):
-    network = CASES[name]
-    x = box(key, 20, SIZES[name])
-    value = jax.jit(jax.vmap(jax.value_and_grad(network.apply, 1), (None, 0)))
-    for scale in (0.0, 1e4, -1e4):
-        params = jax.tree.map(
-            lambda leaf, s=scale: s * leaf, jax.jit(network.init)(key)
-        )
-        assert all(jnp.isfinite(part).all() for part in value(params, x))
+    f = partial(network.apply, random_params(network, "float64"))
+    both = jax.jit(lambda x: (jc.derivatives.laplacian(f)(x), jax.hessian(f)(x)))
+    laplacian, hessian = both(np.array([0.3, -0.4]))
+    np.testing.assert_allclose(laplacian, np.trace(hessian), rtol=1e-12)
 
 
 @pytest.mark.slow
-def test_free_weights_are_caught(monkeypatch, key):
+def test_check_finds_free_weights_of_convex(monkeypatch, key):
     network = convex(2, **SMALL)
     params = jax.jit(network.init)(key)
     hidden, last = params["convex"]
@@ -197,7 +193,7 @@ def test_free_weights_are_caught(monkeypatch, key):
 
 
 @pytest.mark.slow
-def test_a_bound_exceeded_by_a_hundredth_is_caught(key):
+def test_check_finds_a_bound_of_bounded_convex_exceeded_by_a_hundredth(key):
     network = bounded_convex([-1.0], [1.0], 0.0, 1.0, increasing=0, width=4, depth=2)
     params = {**jax.jit(network.init)(key), "shares": jnp.array([-50.0, 50.0, -50.0])}
 
@@ -211,9 +207,8 @@ def test_a_bound_exceeded_by_a_hundredth_is_caught(key):
     assert broken == {"value", "value, searched"}
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
+def test_convex_networks_refuse_what_makes_none():
+    rows = [
         (lambda: convex(2, convex=()), "no input is convex"),
         (lambda: convex(2, convex=2), "inputs 0 to 1"),
         (
@@ -230,11 +225,8 @@ def test_a_bound_exceeded_by_a_hundredth_is_caught(key):
         (lambda: bounded_convex([1.0], [1.0], 0.0, 1.0, increasing=0), "not a box"),
         (lambda: bounded_convex([0.0], [1.0], 1.0, 0.0, increasing=0), "lower < upper"),
         (lambda: bounded_concave([0.0], [1.0], 0.0, 1.0), "input 0 is neither"),
-    ],
-)
-def test_refusals(make, said):
-    with pytest.raises(ValueError, match=said):
-        make()
+    ]
+    assert_refused([(make, ValueError, said) for make, said in rows])
 
 
 def fitted_error(network, target, lower, upper, steps=3000):
@@ -274,25 +266,31 @@ def call(x):
     ("network", "target", "lower", "upper", "most"),
     [
         (
-            convex(2),
+            lambda: convex(2),
             lambda x: jnp.sum(x**2) + jnp.abs(x[0] - x[1]),
             [-1.0] * 2,
             [1.0] * 2,
             0.1,
         ),
-        (convex(2, increasing=(0, 1)), jnp.max, [-2.0] * 2, [2.0] * 2, 0.08),
-        (convex(2, convex=0), call, [-2.0, -1.0], [2.0, 1.8], 0.01),
-        (convex(2, **CALL), call, [-2.0, -1.0], [2.0, 1.8], 0.06),
-        (concave(1, increasing=0), lambda x: jnp.log(x[0] + 0.1), [0.0], [2.0], 0.02),
+        (lambda: convex(2, increasing=(0, 1)), jnp.max, [-2.0] * 2, [2.0] * 2, 0.08),
+        (lambda: convex(2, convex=0), call, [-2.0, -1.0], [2.0, 1.8], 0.01),
+        (lambda: convex(2, **CALL), call, [-2.0, -1.0], [2.0, 1.8], 0.06),
         (
-            bounded_convex([-2.0], [2.0], 0.0, 5.0, decreasing=0),
+            lambda: concave(1, increasing=0),
+            lambda x: jnp.log(x[0] + 0.1),
+            [0.0],
+            [2.0],
+            0.02,
+        ),
+        (
+            lambda: bounded_convex([-2.0], [2.0], 0.0, 5.0, decreasing=0),
             lambda x: call(jnp.array([x[0], 0.0])),
             [-2.0],
             [2.0],
             0.01,
         ),
         (
-            bounded_concave([0.0], [4.0], 0.0, 1.0, increasing=0),
+            lambda: bounded_concave([0.0], [4.0], 0.0, 1.0, increasing=0),
             lambda x: 1 - jnp.exp(-2 * x[0]),
             [0.0],
             [4.0],
@@ -301,6 +299,8 @@ def call(x):
     ],
     ids=["kink", "larger", "strike", "call", "log", "bounded", "dose"],
 )
-def test_targets_of_the_class_are_fitted(network, target, lower, upper, most):
+def test_convex_networks_fit_targets_of_their_class(
+    network, target, lower, upper, most
+):
     # Shares of the target's deviation, about twice what was measured when written.
-    assert fitted_error(network, target, lower, upper) < most
+    assert fitted_error(network(), target, lower, upper) < most

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 import scipy.ndimage
-from test_layers_outputs import known, worst
+from tables import assert_each, assert_refused
+from test_layers_outputs import known, random_params, worst
 
 import jaxcon as jc
 from jaxcon import layers
@@ -24,33 +25,30 @@ def learned(f, logits):
     return network, {"network": (), "kernel": jnp.asarray(logits)}
 
 
-@pytest.mark.parametrize(
-    ("layer", "expected"),
-    [
-        (
-            layers.moving_average(5),
-            partial(scipy.ndimage.uniform_filter1d, size=5, mode="nearest"),
-        ),
-        (
-            layers.gaussian(1.5),
-            partial(scipy.ndimage.gaussian_filter1d, sigma=1.5, mode="nearest"),
-        ),
-    ],
-)
-@pytest.mark.parametrize("m", [1, 3, GRID])
-def test_smoothing_is_scipys_filter_with_repeated_ends(layer, expected, m, dtype):
-    y = np.random.default_rng(0).normal(size=m).astype(dtype)
-    found = layer(y)
-    assert found.dtype == dtype
-    # As many roundings as the kernel has entries.
-    atol = 13 * np.finfo(dtype).eps * np.abs(y).max()
-    np.testing.assert_allclose(found, expected(y.astype(float)), rtol=0, atol=atol)
+def test_smoothing_is_scipys_filter_with_repeated_ends(dtype):
+    average, bell = layers.moving_average(5), layers.gaussian(1.5)
+    filtered = scipy.ndimage.uniform_filter1d, scipy.ndimage.gaussian_filter1d
+
+    def check(m):
+        y = np.random.default_rng(0).normal(size=m).astype(dtype)
+        for found, wanted, about in zip(
+            jax.jit(lambda y: (average(y), bell(y)))(y),
+            filtered,
+            ({"size": 5}, {"sigma": 1.5}),
+        ):
+            assert found.dtype == dtype
+            # As many roundings as the kernel has entries.
+            atol = 13 * np.finfo(dtype).eps * np.abs(y).max()
+            expected = wanted(y.astype(float), mode="nearest", **about)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+    assert_each((1, 3, GRID), check)
 
 
 KERNELS = {
-    "moving average": layers.moving_average(5),
-    "single": layers.moving_average(1),
-    "gaussian": layers.gaussian(2.0),
+    "moving average": lambda: layers.moving_average(5),
+    "single": lambda: layers.moving_average(1),
+    "gaussian": lambda: layers.gaussian(2.0),
 }
 
 
@@ -68,19 +66,22 @@ def limits(guarantee):
     ]
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_bounds_of_differences_are_reached_and_hold_at_the_ends(name, x64):
-    matrix = np.asarray(jax.jacobian(KERNELS[name])(jnp.zeros(GRID)))
-    np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-14)  # float64
-    assert (matrix >= 0).all()
-    for order, limit in zip(ORDERS, limits(promised(KERNELS[name]))):
-        rows = np.diff(matrix, order, axis=0)
-        # The worst of what lies within the range, for each row: at one end or the other.
-        reached = 4.0 * np.maximum(rows, 0).sum(axis=1)
-        assert limit == pytest.approx(reached.max(), rel=1e-5)  # six digits are printed
+def test_smoothing_bounds_of_differences_are_reached_and_hold_at_the_ends(x64):
+    def check(name):
+        layer = KERNELS[name]()
+        matrix = np.asarray(jax.jit(jax.jacobian(layer))(np.zeros(GRID)))
+        np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-14)  # float64
+        assert (matrix >= 0).all()
+        for order, limit in zip(ORDERS, limits(promised(layer))):
+            rows = np.diff(matrix, order, axis=0)
+            # The worst of what lies within the range, for each row: at either end.
+            reached = 4.0 * np.maximum(rows, 0).sum(axis=1)
+            assert limit == pytest.approx(reached.max(), rel=1e-5)  # six digits printed
+
+    assert_each(KERNELS, check)
 
 
-def test_closed_forms_of_the_bounds():
+def test_smoothing_bounds_in_closed_form():
     assert limits(promised(layers.moving_average(5))) == pytest.approx([4 / 5, 8 / 5])
     # The peak of a normal density and twice the steepest slope of it, of a fine grid.
     peak, steepest = 1 / np.sqrt(2 * np.pi), np.exp(-0.5) / np.sqrt(2 * np.pi)
@@ -94,29 +95,35 @@ def wild(x):
     return jnp.where(jnp.sin(1e4 * x[0] * jnp.arange(1, 13)) > 0, *RANGE)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [layers.moving_average(3), layers.gaussian(1.0)],
-    ids=["average", "gaussian"],
-)
-def test_a_planted_defect_breaks_the_certificate(layer):
-    promise = layers.Certificate((promised(layer),))
-    assert worst(lambda x: layer(wild(x)), promise) <= 1
-    assert worst(lambda x: layer(wild(x)) + 0.05 * wild(x), promise) > 1
-    # Differences alone: no smoothing at all, within the range.
-    assert worst(wild, promise) > 1
+@pytest.mark.parametrize("name", ["moving_average", "gaussian"])
+def test_smoothing_keeps_its_certificate_and_a_planted_defect_breaks_it(name):
+    layer = {
+        "moving_average": layers.moving_average(3),
+        "gaussian": layers.gaussian(1.0),
+    }
+    layer = layer[name]
+
+    def f(weights, x):
+        return weights[0] * layer(wild(x)) + weights[1] * wild(x)
+
+    # As it is; with what was there before added; and no smoothing at all, where the
+    # differences alone are too large.
+    ways = np.float32([[1.0, 0.0], [1.0, 0.05], [0.0, 1.0]])
+    sound, *broken = worst(f, layers.Certificate((promised(layer),)), knobs=ways)
+    assert sound <= 1
+    assert min(broken) > 1
 
 
-def test_smoothing_twice_and_entries_with_bounds_of_their_own():
+def test_smoothing_twice_keeps_the_widest_bounds_of_the_entries():
     bounds = layers.bounded(np.array([-1.0, 0.0]), np.array([1.0, 3.0]))
-    network = layers.free(1, 2).then(bounds).then(layers.moving_average(3))
-    certificate = network.then(layers.gaussian(2.0)).certificate(
-        network.init(jax.random.key(0))
-    )
+    free = layers.free(1, 2, width=4, depth=2)
+    network = free.then(bounds).then(layers.moving_average(3))
+    twice = network.then(layers.gaussian(2.0))
+    certificate = twice.certificate(random_params(network))
     assert [g.constant for g in certificate.guarantees] == [(-1.0, 3.0)]
 
 
-def test_without_numbers_for_bounds_nothing_is_known():
+def test_smoothing_without_numbers_for_bounds_promises_nothing():
     for layer in (layers.bounded(0.0, lambda x: x[0]), layers.sums_to(1.0)):
         network = layers.free(1, 5).then(layer).then(layers.moving_average(3))
         assert network.certificate(None).guarantees == ()
@@ -125,7 +132,7 @@ def test_without_numbers_for_bounds_nothing_is_known():
     assert "at most inf, inf" in str(network.certificate(None))
 
 
-def test_a_learned_kernel_is_a_softmax_and_certified_as_it_is():
+def test_learned_smoothing_is_a_softmax_and_certified_as_it_is():
     network, params = learned(known(lambda x: x), np.log([1.0, 2.0, 5.0]))
     y = np.array([8.0, 0.0, 0.0, 8.0], np.float32)
     # Weights 1/8, 2/8 and 5/8 of the neighbour before, of itself and of the one after.
@@ -143,30 +150,46 @@ def test_a_learned_kernel_is_a_softmax_and_certified_as_it_is():
 
 
 def test_learned_smoothing_begins_as_a_moving_average():
-    inner = layers.free(1, 9)
+    inner = layers.free(1, 9, width=4, depth=2)
     network = layers.learned_smoothing(inner, 3)
-    params, x = network.init(jax.random.key(0)), jnp.ones(1)
-    expected = layers.moving_average(3)(inner.apply(params["network"], x))
-    np.testing.assert_allclose(network.apply(params, x), expected, rtol=1e-6)
+
+    @jax.jit
+    def both(key, x):
+        params = network.init(key)
+        average = layers.moving_average(3)(inner.apply(params["network"], x))
+        return network.apply(params, x), average
+
+    found, expected = both(jax.random.key(0), np.ones(1, "float32"))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_refusals():
-    for width in (0, 4):
-        with pytest.raises(ValueError, match=f"needs an odd width, got {width}"):
-            layers.moving_average(width)
-        with pytest.raises(ValueError, match=f"needs an odd width, got {width}"):
-            layers.learned_smoothing(layers.free(1, 9), width)
-    with pytest.raises(ValueError, match="gaussian needs sigma > 0"):
-        layers.gaussian(0.0)
-    with pytest.raises(ValueError, match=r"takes one output y of shape \(m,\)"):
-        layers.gaussian(1.0)(jnp.zeros((2, 5)))
-    network = layers.learned_smoothing(layers.free(1), 3)
-    with pytest.raises(ValueError, match=r"learned_smoothing takes one output y"):
-        network.apply(network.init(jax.random.key(0)), jnp.zeros(1))
+def test_smoothing_refuses_what_does_not_fit():
+    network = layers.learned_smoothing(layers.free(1, width=4, depth=2), 3)
+    params = random_params(network)
+    rows = [
+        *(
+            (lambda make=make, width=width: make(width), f"an odd width, got {width}")
+            for width in (0, 4)
+            for make in (
+                layers.moving_average,
+                partial(layers.learned_smoothing, layers.free(1, 9)),
+            )
+        ),
+        (lambda: layers.gaussian(0.0), "gaussian needs sigma > 0"),
+        (
+            lambda: layers.gaussian(1.0)(np.zeros((2, 5))),
+            r"takes one output y of shape \(m,\)",
+        ),
+        (
+            lambda: network.apply(params, np.zeros(1)),
+            r"learned_smoothing takes one output y",
+        ),
+    ]
+    assert_refused([(call, ValueError, words) for call, words in rows])
 
 
 @pytest.mark.slow
-def test_a_kernel_can_be_learned(key):
+def test_learned_smoothing_learns_a_kernel(key):
     # The target's own kernel leans to one side; the network below it is known.
     y = jax.random.normal(key, (200, 20))
     network = layers.learned_smoothing(known(lambda x: x), 5)
@@ -194,8 +217,8 @@ def test_a_kernel_can_be_learned(key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", [layers.moving_average(3), layers.gaussian(1.0)])
-def test_check_finds_the_planted_defects(layer):
+def test_check_finds_a_planted_defect_of_smoothing():
+    layer = layers.gaussian(1.0)
     promise = layers.Certificate((promised(layer),))
     draw = partial(jc.points.uniform, lower=[-2.0], upper=[2.0])
     for apply, holds in (

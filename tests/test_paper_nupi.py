@@ -41,7 +41,7 @@ def support_vector_machine(batch):
 # SLSQP stops where the objective moves by 1e-15, so at the square root of it in alpha,
 # times the conditioning; the other by its own tolerance of 1e-8 on the gradient.
 @pytest.mark.parametrize("solver", [dual_solution, support_vector_machine])
-def test_the_multipliers_that_nupi_is_held_against_are_an_outside_solver_s(solver):
+def test_nupi_answer_is_that_of_outside_solvers(solver):
     batch = nupi.iris()
     assert batch["x"].shape == (70, 4)
     answer = nupi.solve(batch)
@@ -49,7 +49,7 @@ def test_the_multipliers_that_nupi_is_held_against_are_an_outside_solver_s(solve
     np.testing.assert_allclose(solver(batch), answer.multipliers, rtol=0, atol=1e-6)
 
 
-def test_the_multipliers_that_nupi_is_held_against_meet_all_conditions(x64):
+def test_nupi_answer_meets_all_conditions(x64):
     batch = nupi.iris()
     answer = nupi.solve(batch)
     judged = jc.kkt(
@@ -74,7 +74,7 @@ def runs(distance, gradients):
     return nupi.Runs(("rate",), gains, distance, counted, empty, empty, seconds=1.0)
 
 
-def test_a_run_arrives_where_it_stays():
+def test_nupi_run_arrives_where_it_stays():
     seen = runs(
         [[3, 0, 2, 1], [0, 0, 0, 0], [3, 3, 3, 3], [np.nan, 9, 1, 0], [0, 1, 1, 5]],
         [1, 2, 3, 4],

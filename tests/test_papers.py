@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from tables import assert_each
 
 import papers
 from papers import __main__ as index
@@ -26,16 +27,17 @@ def precision():
     jax.config.update("jax_enable_x64", before)
 
 
-@pytest.fixture(params=NAMES)
-def paper(request):
-    return importlib.import_module(f"papers.{request.param}")
+def module(name):
+    return importlib.import_module(f"papers.{name}")
 
 
 def keys(table):
     return {(row, column) for row in table for column in table[row]}
 
 
-def test_a_paper_s_recorded_run_is_complete(paper):
+def assert_complete(name):
+    """Asserts that a recorded run has all numbers, verdicts and differences."""
+    paper = module(name)
     _table.check_same_keys(paper.CLAIMED, paper.MEASURED)
     judged = paper.verdicts(paper.MEASURED)
     assert judged
@@ -53,8 +55,14 @@ def test_a_paper_s_recorded_run_is_complete(paper):
     assert all(row in printed for row in paper.MEASURED)
 
 
+def test_papers_recorded_runs_are_complete():
+    assert_each(NAMES, assert_complete)
+
+
 @pytest.mark.slow
-def test_a_paper_s_smoke_run_fills_the_same_table(paper, precision):
+@pytest.mark.parametrize("name", NAMES)
+def test_papers_smoke_run_fills_the_recorded_table(name, precision):
+    paper = module(name)
     found = paper.smoke()
     assert keys(found) == keys(paper.MEASURED)
     for row, column in keys(found):
@@ -62,15 +70,15 @@ def test_a_paper_s_smoke_run_fills_the_same_table(paper, precision):
             assert math.isfinite(found[row][column].mean), (row, column)
 
 
-def test_the_index_names_every_paper_and_claim():
+def test_papers_index_names_every_paper_and_claim():
     printed = index.index()
     assert index.modules()
     for name in NAMES:
-        paper = importlib.import_module(f"papers.{name}")
+        paper = module(name)
         assert f"papers.{name}" in printed
         assert all(v.claim in printed for v in paper.verdicts(paper.MEASURED))
 
 
-def test_the_summary_stands_in_readme():
+def test_papers_summary_stands_in_readme():
     readme = (Path(papers.__path__[0]).parent / "README.md").read_text()
     assert index.summary() in readme

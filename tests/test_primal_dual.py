@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from laws import assert_keeps
+from tables import assert_each, assert_refused
 
 import jaxcon as jc
 from jaxcon import penalties
@@ -29,13 +31,14 @@ def order(request):
     return ORDERS[request.param]
 
 
-def run(method, state, steps, batch=None):
+def scanned(method, state, steps, batch=None):
     """The state after `steps` steps, and the infos of all of them."""
+    return jax.lax.scan(lambda state, _: method.step(state, batch), state, length=steps)
 
-    def body(state, _):
-        return method.step(state, batch)
 
-    return jax.jit(lambda s: jax.lax.scan(body, s, length=steps))(state)
+def run(method, state, steps, batch=None):
+    """The same in one program."""
+    return jax.jit(lambda state: scanned(method, state, steps, batch))(state)
 
 
 def assert_same_bits(got, want):
@@ -98,7 +101,7 @@ def extragradient_by_hand(p, mu, lam, rho):
     ids=ORDERS,
 )
 @pytest.mark.parametrize("penalty", [None, 2.0])
-def test_three_steps_by_hand(x64, order, by_hand, penalty):
+def test_order_takes_three_steps_by_hand(x64, order, by_hand, penalty):
     method = order(
         lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
         jc.Constraints({"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}),
@@ -136,9 +139,41 @@ def test_three_steps_by_hand(x64, order, by_hand, penalty):
         assert info.aux is None
 
 
+def told_two_values():
+    """A primal that stands still, and remembers the objective here and one further."""
+
+    def update(gradient, _, params, *, value_fn, **more):
+        still = jax.tree.map(jnp.zeros_like, gradient)
+        return still, (value_fn(params), value_fn(params + 1.0))
+
+    start = jnp.zeros(())
+    return optax.GradientTransformationExtraArgs(lambda _: (start, start), update)
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_primal_is_told_the_objective_at_any_point(x64, name):
+    # What a line search asks for, by hand.
+    rho, p, mu, lam = 2.0, np.array([0.5, 0.25, -3.0]), 0.7, np.array([0.2, 0.4])
+    method = ORDERS[name](
+        lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
+        jc.Constraints({"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}),
+        told_two_values(),
+        jc.dual_ascent(optax.sgd(ETA)),
+        penalty=rho,
+    )
+    multipliers = jc.Constraints({"h": np.array(mu)}, {"g": lam})
+    state, _ = jax.jit(method.step)(method.init(p)._replace(multipliers=multipliers))
+    if name in ("alternating", "extragradient"):
+        mu, lam = ascended(mu, lam, p)
+    for told, at in zip(state.primal, (p, p + 1.0)):
+        h, g = residuals(at)
+        want = 0.5 * np.sum((at - C) ** 2) + mu * h + rho / 2 * h**2
+        want += np.sum(np.maximum(0, lam + rho * g) ** 2 - lam**2) / (2 * rho)
+        np.testing.assert_allclose(told, want, rtol=1e-13)  # of numbers below 200
+
+
 @pytest.mark.parametrize("penalty", [None, 1.0])
-@pytest.mark.parametrize("start", [1.5, 0.5])
-def test_a_constraint_that_is_slack_in_the_end_lets_go(order, start, penalty):
+def test_order_lets_go_of_a_constraint_that_is_slack_in_the_end(order, penalty):
     # min p² s.t. p <= 1. A squared slack variable would hold its multiplier fast.
     method = order(
         lambda p, _: p**2,
@@ -147,10 +182,11 @@ def test_a_constraint_that_is_slack_in_the_end_lets_go(order, start, penalty):
         jc.dual_ascent(optax.sgd(0.5)),
         penalty=penalty,
     )
-    state, _ = run(method, method.init(start), 300)
+    ended = jax.jit(jax.vmap(lambda p: scanned(method, method.init(p), 300)[0]))
+    states = ended(np.float32([1.5, 0.5]))
     # 0.8^300 is far below float32's smallest number.
-    assert abs(float(state.params)) < 1e-20
-    assert float(state.multipliers.inequality["p <= 1"]) == 0.0
+    assert np.abs(states.params).max() < 1e-20
+    np.testing.assert_array_equal(states.multipliers.inequality["p <= 1"], 0.0)
 
 
 def bilinear(order, eta):
@@ -169,14 +205,14 @@ def bilinear(order, eta):
     return jax.lax.scan(body, method.init(1.0), length=400)[1]
 
 
-def test_simultaneous_moves_spiral_outward_at_the_known_rate(x64):
+def test_simultaneous_spirals_outward_at_the_known_rate(x64):
     radius = bilinear(jc.simultaneous, eta=0.1)
     # |1 + iη| = sqrt(1 + η²) per step; 400 steps of a few roundings each.
     want = (1 + 0.1**2) ** (np.arange(1, 401) / 2)
     np.testing.assert_allclose(radius, want, rtol=400 * 4 * np.finfo(np.float64).eps)
 
 
-def test_alternating_moves_stay_on_their_ellipse(x64):
+def test_alternating_stays_on_its_ellipse(x64):
     radius = np.asarray(bilinear(jc.alternating, eta=0.1))
     # x² + μ² - η x μ is conserved (from 1), so radius² lies within 1/(1 ± η/2).
     assert radius.max() ** 2 <= 1 / (1 - 0.05) + 1e-12
@@ -190,25 +226,32 @@ def test_extragradient_converges_at_the_known_rate(x64):
     np.testing.assert_allclose(radius, want, rtol=400 * 8 * np.finfo(np.float64).eps)
 
 
-@pytest.mark.parametrize("rho", [0.5, 8.0])
-def test_a_dual_that_stands_still_is_the_quadratic_penalty(x64, order, rho):
+def test_penalty_under_a_dual_that_stands_still_is_the_quadratic_penalty(x64, order):
     # min ½|p - c|² + ρ/2 (a·p - 1)² is a linear system.
-    method = order(
-        lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
-        jc.Constraints(equality={"h": lambda p, _: A @ p - 1.0}),
-        optax.sgd(0.5 / (1 + rho * A @ A)),
-        optax.set_to_zero(),
-        penalty=rho,
-    )
-    state, _ = run(method, method.init(jnp.zeros(3)), 4000)
-    want = np.linalg.solve(np.eye(3) + rho * np.outer(A, A), C + rho * A)
-    # At worst 1 - 1/98 + 1/98² a step, 4e-18 in the end; conditioning 49 at most.
-    np.testing.assert_allclose(state.params, want, rtol=1e-12)
-    assert float(state.multipliers.equality["h"]) == 0.0
-    estimate = jc.multiplier_estimates(
-        jc.Constraints({"h": jnp.array(A @ want - 1)}), state.multipliers, rho
-    )
-    np.testing.assert_allclose(estimate.equality["h"] * A, C - want, rtol=1e-12)
+    def ended(rho):
+        method = order(
+            lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
+            jc.Constraints(equality={"h": lambda p, _: A @ p - 1.0}),
+            optax.sgd(0.5 / (1 + rho * A @ A)),
+            optax.set_to_zero(),
+            penalty=rho,
+        )
+        state, _ = scanned(method, method.init(jnp.zeros(3)), 4000)
+        return state, method.estimates(state)
+
+    rhos = np.array([0.5, 8.0])
+    states, estimates = jax.jit(jax.vmap(ended))(rhos)
+    for i, rho in enumerate(rhos):
+        want = np.linalg.solve(np.eye(3) + rho * np.outer(A, A), C + rho * A)
+        # At worst 1 - 1/98 + 1/98² a step, 4e-18 in the end; conditioning 49 at most.
+        np.testing.assert_allclose(states.params[i], want, rtol=1e-12)
+        assert float(states.multipliers.equality["h"][i]) == 0.0
+        # The estimate's weight of the constraint's gradient balances the loss's.
+        got = estimates.equality["h"][i] * A
+        np.testing.assert_allclose(got, C - want, rtol=1e-11)
+        h = jc.Constraints({"h": A @ want - 1})
+        theirs = jc.multiplier_estimates(h, jc.Constraints({"h": 0.0}), rho)
+        np.testing.assert_allclose(theirs.equality["h"] * A, C - want, rtol=1e-12)
 
 
 # min ½|p - (1, 1, 0)|² s.t. Σp = 1, p₀ <= 1/5 and p₁ <= 9, which is slack.
@@ -229,19 +272,27 @@ def assert_nearest(state, atol):
     close(state.multipliers.inequality["cap"], [0.7, 0.0])
 
 
-@pytest.mark.parametrize("name", ["alternating", "primal first"])
 @pytest.mark.parametrize(
-    "penalty",
-    [jc.growing_penalty(1.0, every=20, limit=100.0), 10.0],
-    ids=["growing", "fixed"],
+    ("name", "penalty"),
+    [
+        ("alternating", lambda: jc.growing_penalty(1.0, every=20, limit=100.0)),
+        ("primal first", lambda: 10.0),
+        pytest.param("alternating", lambda: 10.0, marks=pytest.mark.slow),
+        pytest.param(
+            "primal first",
+            lambda: jc.growing_penalty(1.0, every=20, limit=100.0),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["growing", "fixed", "fixed", "growing"],
 )
-def test_the_classical_method_of_multipliers_reaches_the_answer(x64, name, penalty):
+def test_method_of_multipliers_as_in_textbooks_reaches_the_answer(x64, name, penalty):
     # Each minimisation has 20 steps of its own and a memory of its own.
     method = ORDERS[name](
         *NEAREST,
         jc.restart_every(optax.lbfgs(), 20),
         jc.every(jc.method_of_multipliers(), 20),
-        penalty=penalty,
+        penalty=penalty(),
     )
     state, infos = run(method, method.init(jnp.zeros(3)), 600)
     assert int(state.skipped) == 0
@@ -249,19 +300,25 @@ def test_the_classical_method_of_multipliers_reaches_the_answer(x64, name, penal
     assert_nearest(state, atol=1e-7)
     jax.tree.map(
         lambda got, want: np.testing.assert_allclose(got, want, atol=1e-7),
-        method.estimates(state),
+        jax.jit(method.estimates)(state),
         state.multipliers,
     )
     assert infos.max_violation[-1] < 1e-7
 
 
-BARRIERS = [penalties.log_quadratic, penalties.exponential_quadratic]
-barriers = pytest.mark.parametrize("phi", BARRIERS, ids=lambda phi: phi.__name__)
+BARRIER = penalties.log_quadratic
 
 
-@barriers
-def test_a_barrier_starts_at_ones_and_reaches_the_answer(x64, order, phi):
-    method = order(
+@pytest.mark.parametrize(
+    ("name", "phi"),
+    [
+        *((name, BARRIER) for name in ORDERS),
+        ("alternating", penalties.exponential_quadratic),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_barrier_starts_at_ones_and_reaches_the_answer(x64, name, phi):
+    method = ORDERS[name](
         *NEAREST,
         optax.sgd(0.1),
         jc.every(jc.method_of_multipliers(), 50),
@@ -277,56 +334,63 @@ def test_a_barrier_starts_at_ones_and_reaches_the_answer(x64, order, phi):
     assert not infos.capped.equality["sum"].any()
 
 
-@pytest.mark.parametrize("penalty", [None, {}, {"sum": None}])
-def test_a_barrier_needs_a_penalty(order, penalty):
-    with pytest.raises(ValueError, match="barrier= needs a penalty: pass penalty="):
-        order(*NEAREST, optax.sgd(0.1), SGD, penalty=penalty, barrier=BARRIERS[0])
+def test_barrier_needs_a_penalty():
+    def made(order, penalty):
+        options = {"penalty": penalty, "barrier": BARRIER}
+        return lambda: ORDERS[order](*NEAREST, optax.sgd(0.1), SGD, **options)
+
+    words = "barrier= needs a penalty: pass penalty="
+    assert_refused(
+        (made(order, penalty), ValueError, words)
+        for order in ORDERS
+        for penalty in (None, {}, {"sum": None})
+    )
 
 
-@pytest.mark.parametrize(
-    ("penalty", "barrier"),
-    [
-        (None, None),
-        *product([2.0, {"cap": 3.0}, {"sum": 3.0}], [None, BARRIERS[0]]),
-    ],
-)
-def test_estimates_are_the_weights_of_the_residuals_gradients(
-    x64, order, penalty, barrier
-):
+@pytest.mark.parametrize("name", ORDERS)
+def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
     loss, constraints = NEAREST
-    method = order(
-        loss, constraints, optax.sgd(0.1), SGD, penalty=penalty, barrier=barrier
-    )
-    state = method.init(jnp.array([0.5, 7.0, -1.0]))._replace(
-        multipliers=jc.Constraints(
-            {"sum": jnp.array(0.3)}, {"cap": jnp.array([0.4, 0.6])}
-        )
-    )
-
-    def objective(params):
-        terms = loss(params, None), method.residuals(params)
-        prices = state.multipliers, state.penalty
-        if barrier is not None:
-            return penalty_barrier_lagrangian(*terms, *prices, barrier)
-        if penalty is not None:
-            return jc.augmented_lagrangian(*terms, *prices)
-        return jc.lagrangian(*terms, state.multipliers)
-
-    residuals, pullback = jax.vjp(method.residuals, state.params)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        residuals,
-        jc.evaluate(constraints, state.params, None),
-    )
-    estimates = jax.jit(method.estimates)(state)
-    want = jax.grad(objective)(state.params)
-    got = jax.grad(loss)(state.params, None) + pullback(estimates)[0]
+    multipliers = jc.Constraints({"sum": np.array(0.3)}, {"cap": np.array([0.4, 0.6])})
     # A few roundings of numbers below ten.
     close = partial(np.testing.assert_allclose, rtol=1e-13, atol=1e-13)
-    close(got, want)
-    if barrier is None:
-        theirs = jc.multiplier_estimates(residuals, state.multipliers, state.penalty)
-        jax.tree.map(close, estimates, theirs)
+
+    def check(row):
+        penalty, barrier = row
+        method = ORDERS[name](
+            loss, constraints, optax.sgd(0.1), SGD, penalty=penalty, barrier=barrier
+        )
+        state = method.init(np.array([0.5, 7.0, -1.0]))
+        state = state._replace(multipliers=multipliers)
+
+        def objective(params):
+            terms = loss(params, None), method.residuals(params)
+            prices = state.multipliers, state.penalty
+            if barrier is not None:
+                return penalty_barrier_lagrangian(*terms, *prices, barrier)
+            if penalty is not None:
+                return jc.augmented_lagrangian(*terms, *prices)
+            return jc.lagrangian(*terms, state.multipliers)
+
+        @jax.jit
+        def everything(state):
+            residuals, pullback = jax.vjp(method.residuals, state.params)
+            estimates = method.estimates(state)
+            got = jax.grad(loss)(state.params, None) + pullback(estimates)[0]
+            return got, jax.grad(objective)(state.params), residuals, estimates
+
+        got, want, residuals, estimates = everything(state)
+        close(got, want)
+        sums, caps = residuals.equality["sum"], residuals.inequality["cap"]
+        close(sums, 5.5)
+        close(caps, [0.3, -2.0])
+        if barrier is None:
+            theirs = jc.multiplier_estimates(residuals, multipliers, state.penalty)
+            jax.tree.map(close, estimates, theirs)
+
+    some = [(2.0, None), ({"cap": 3.0}, BARRIER)]
+    penalty_of = [2.0, {"cap": 3.0}, {"sum": 3.0}]
+    every = [(None, None), *product(penalty_of, [None, BARRIER])]
+    assert_each(every if name == "alternating" else some, check)
 
 
 def test_estimates_and_residuals_read_the_batch(order):
@@ -342,10 +406,14 @@ def test_estimates_and_residuals_read_the_batch(order):
     assert float(method.estimates(state, 3.0).equality["h"]) == 4.0
 
 
-@pytest.mark.parametrize("first", ["both", None, "Primal"])
-def test_who_moves_first_is_the_dual_or_the_primal(first):
-    with pytest.raises(ValueError, match=f"first must be 'dual' or .*got {first!r}"):
-        jc.alternating(*NEAREST, optax.sgd(0.1), SGD, first=first)
+def test_first_is_the_dual_or_the_primal():
+    def made(first):
+        return lambda: jc.alternating(*NEAREST, optax.sgd(0.1), SGD, first=first)
+
+    assert_refused(
+        (made(first), ValueError, f"first must be 'dual' or .*got {first!r}")
+        for first in ("both", None, "Primal")
+    )
 
 
 OWN = {
@@ -355,18 +423,22 @@ OWN = {
 }
 
 
-def test_a_transform_for_each_constraint_is_a_run_of_each(x64, order):
+# All orders move multipliers by the same parts.
+@pytest.mark.parametrize(
+    "name", ["alternating", pytest.param("extragradient", marks=pytest.mark.slow)]
+)
+def test_dual_for_each_constraint_is_a_run_of_each(x64, name):
     # The three parameters have nothing to do with one another.
     everything = {
         "h": lambda p, _: p["h"] - 1.0,
         "g": lambda p, _: 2.0 - p["g"],
         "gs": lambda p, _: jnp.stack([3.0 - p["gs"], p["gs"] - 8.0]),
     }
-    start = {name: jnp.array(0.5) for name in everything}
+    start = {name: np.array(0.5) for name in everything}
 
     def trained(names):
         functions = {name: everything[name] for name in names}
-        method = order(
+        method = ORDERS[name](
             lambda p, _: sum(p[name] ** 2 for name in names),
             jc.Constraints(
                 {name: f for name, f in functions.items() if name == "h"},
@@ -376,52 +448,84 @@ def test_a_transform_for_each_constraint_is_a_run_of_each(x64, order):
             {name: OWN[name] for name in names},
             penalty=1.5,
         )
-        return run(method, method.init({name: start[name] for name in names}), 30)
+        return scanned(method, method.init({name: start[name] for name in names}), 30)
 
-    together, infos = trained(everything)
+    (together, infos), *runs = jax.jit(
+        lambda: [trained(everything), *(trained([name]) for name in everything)]
+    )()
     # Thirty steps of a few roundings of numbers below ten.
     close = partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-12)
-    for name in everything:
-        alone, info = trained([name])
-        kind = "equality" if name == "h" else "inequality"
-        close(together.params[name], alone.params[name])
+    for constraint, (alone, info) in zip(everything, runs):
+        kind = "equality" if constraint == "h" else "inequality"
+        close(together.params[constraint], alone.params[constraint])
         for ours, theirs in [
             (together.multipliers, alone.multipliers),
             (together.penalty, alone.penalty),
             (infos.violation, info.violation),
             (infos.capped, info.capped),
         ]:
-            close(getattr(ours, kind)[name], getattr(theirs, kind)[name])
-        assert getattr(infos.multiplier, kind)[name].max() > 0.1
+            close(getattr(ours, kind)[constraint], getattr(theirs, kind)[constraint])
+        assert getattr(infos.multiplier, kind)[constraint].max() > 0.1
 
 
-@pytest.mark.parametrize(
-    ("dual", "error", "words"),
-    [
-        ({"sum": SGD}, ValueError, "dual has no transform for constraint 'cap'"),
-        (
-            {"sum": SGD, "cap": SGD, "flux": SGD},
-            ValueError,
-            r"dual of 'flux': no such constraint; there are \['sum', 'cap'\]",
-        ),
-        (0.1, TypeError, "dual must be an optax transform, .* got float"),
-        (optax.sgd, TypeError, "dual must be an optax transform, .* got function"),
-        ({"sum": SGD, "cap": 0.1}, TypeError, "dual of 'cap' must be .* got float"),
-        (optax.sgd(0.1), ValueError, "dual moves a .*wrap it as jaxcon.dual_ascent"),
-        (optax.adam(0.1), ValueError, "dual moves a multiplier down"),
-        (optax.chain(SGD, optax.scale(-1.0)), ValueError, "dual moves a multiplier"),
-        (
-            {"sum": SGD, "cap": optax.sgd(0.1)},
-            ValueError,
-            "dual of 'cap' moves a multiplier down",
-        ),
-    ],
-)
-def test_a_dual_that_is_none_is_refused_in_one_sentence(dual, error, words):
-    with pytest.raises(error, match=words) as caught:
-        jc.alternating(*NEAREST, optax.sgd(0.1), dual)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 160
+def test_dual_that_is_none_is_refused_in_one_sentence():
+    def made(dual):
+        return lambda: jc.alternating(*NEAREST, optax.sgd(0.1), dual)
+
+    no_transform = "dual must be an optax transform, .* got "
+    assert_refused(
+        [
+            (made(dual), error, words)
+            for dual, error, words in [
+                (
+                    {"sum": SGD},
+                    ValueError,
+                    "dual has no transform for constraint 'cap'",
+                ),
+                (
+                    {"sum": SGD, "cap": SGD, "flux": SGD},
+                    ValueError,
+                    r"dual of 'flux': no such constraint; there are \['sum', 'cap'\]",
+                ),
+                (0.1, TypeError, no_transform + "float"),
+                (optax.sgd, TypeError, no_transform + "function"),
+                (
+                    {"sum": SGD, "cap": 0.1},
+                    TypeError,
+                    "dual of 'cap' must be .* got float",
+                ),
+                (optax.adam(0.1), ValueError, "dual moves a multiplier down"),
+                (optax.chain(SGD, optax.scale(-1.0)), ValueError, "dual moves a mult"),
+                (
+                    {"sum": SGD, "cap": optax.sgd(0.1)},
+                    ValueError,
+                    "dual of 'cap' moves a multiplier down",
+                ),
+            ]
+        ],
+        most=159,
+    )
+
+
+def test_dual_that_descends_is_refused_however_it_is_wrapped():
+    sgd = optax.sgd(0.5)
+    duals = {
+        "bare": lambda: sgd,
+        "warm-up": lambda: optax.sgd(optax.linear_schedule(0.0, 0.5, 10)),
+        "mean": lambda: optax.MultiSteps(sgd, 3).gradient_transformation(),
+        "every": lambda: jc.every(sgd, 3),
+        "stalled": lambda: jc.when_stalled(sgd),
+        "capped": lambda: jc.capped(sgd, 10.0),
+        "restarted": lambda: jc.restart_when_feasible(sgd),
+    }
+
+    def made(dual):
+        return lambda: jc.alternating(parabola, AT_MOST_1, optax.sgd(0.1), dual())
+
+    words = r"dual moves a .*wrap it as jaxcon\.dual_ascent"
+    assert_refused(
+        ((made(dual), ValueError, words) for dual in duals.values()), most=159
+    )
 
 
 @pytest.mark.parametrize(
@@ -434,33 +538,41 @@ def test_a_dual_that_is_none_is_refused_in_one_sentence(dual, error, words):
     ],
     ids=["bare", "chain", "MultiSteps", "set_to_zero"],
 )
-def test_what_optax_wraps_around_a_dual_climbs_at_rates_swept_in_one_program(wrap):
+def test_dual_wrapped_by_optax_climbs_at_rates_swept_in_one_program(wrap):
     def climbed(rate):
         dual = wrap(jc.dual_ascent(optax.sgd(rate)))
         method = jc.alternating(*NEAREST, optax.sgd(0.01), dual)
-        return run(method, method.init(jnp.array([2.0, 1.0, 0.0])), 2)[0].multipliers
+        state = method.init(jnp.array([2.0, 1.0, 0.0]))
+        return scanned(method, state, 2)[0].multipliers
 
-    together = jax.jit(jax.vmap(climbed))(jnp.array([0.1, 0.2]))
-    for rate, row in zip((0.1, 0.2), (0, 1)):
-        alone = climbed(rate)
+    together, alone = jax.jit(
+        lambda rates: (jax.vmap(climbed)(rates), [climbed(rate) for rate in rates])
+    )(np.float32([0.1, 0.2]))
+    for row, one in enumerate(alone):
         jax.tree.map(
             # Fused and unfused programs differ by a few roundings.
             lambda rows, one, row=row: np.testing.assert_allclose(
                 rows[row], one, rtol=1e-5
             ),
             together,
-            alone,
+            one,
         )
-        assert float(alone.inequality["cap"][0]) > 0
+        assert float(one.inequality["cap"][0]) > 0
+    # The steps of two rates, so that the sweep does not hold of a rate left out.
+    assert together.inequality["cap"][1, 0] > 1.5 * together.inequality["cap"][0, 0]
     still = isinstance(wrap(SGD), dict)
     assert (np.asarray(together.equality["sum"]) == 0).all() == still
 
 
-def test_the_method_of_multipliers_says_which_constraint_has_no_penalty(order):
-    dual = jc.method_of_multipliers()
-    method = order(*NEAREST, optax.sgd(0.1), dual, penalty={"sum": 1.0})
-    with pytest.raises(ValueError, match="penalty for inequality constraint 'cap'"):
-        method.step(method.init(jnp.zeros(3)))
+def test_method_of_multipliers_says_which_constraint_has_no_penalty():
+    def stepped(order):
+        dual = jc.method_of_multipliers()
+        method = order(*NEAREST, optax.sgd(0.1), dual, penalty={"sum": 1.0})
+        state = method.init(jnp.zeros(3))
+        return lambda: jax.eval_shape(method.step, state)
+
+    words = "penalty for inequality constraint 'cap'"
+    assert_refused((stepped(order), ValueError, words) for order in ORDERS.values())
 
 
 CAPPED = jc.capped(jc.dual_ascent(optax.sgd(1.0)), 2.0)
@@ -485,7 +597,7 @@ CAPPED = jc.capped(jc.dual_ascent(optax.sgd(1.0)), 2.0)
     ],
     ids=["shared", "every", "outside every", "own", "of some", "none"],
 )
-def test_info_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
+def test_info_capped_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
     method = jc.alternating(
         lambda p, _: 0.0 * p,
         jc.Constraints(
@@ -503,8 +615,11 @@ def test_info_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
         np.testing.assert_array_equal(flags, np.arange(8) >= on_cap.get(name, 8))
 
 
-# Not extragradient: its gradient is of the point ahead, its line search from here.
-@pytest.mark.parametrize("name", sorted(ORDERS.keys() - {"extragradient"}))
+# Not extragradient: its gradient is of the point ahead, its line search from here. The
+# primal's move first is in the method of multipliers above.
+@pytest.mark.parametrize(
+    "name", [pytest.param("simultaneous", marks=pytest.mark.slow), "alternating"]
+)
 def test_lbfgs_with_its_line_search_is_a_primal(x64, name):
     method = ORDERS[name](
         *NEAREST,
@@ -519,17 +634,18 @@ def test_lbfgs_with_its_line_search_is_a_primal(x64, name):
     assert_nearest(state, atol=1e-5)
 
 
+ONES = np.ones(2, np.float32)
 TREES = {
-    "array": (jnp.array([1.0, -2.0]), lambda p: p),
-    "scalar": (jnp.array(2.0), lambda p: p),
+    "array": (np.float32([1.0, -2.0]), lambda p: p),
+    "scalar": (np.float32(2.0), lambda p: p),
     "python float": (2.0, lambda p: p),
-    "dict": ({"w": jnp.ones((2, 2)), "b": 0.5}, lambda p: p["w"] + p["b"]),
-    "tuple": ((jnp.ones(2), [jnp.array(3.0)], None), lambda p: p[0] * p[1][0]),
+    "dict": ({"w": np.ones((2, 2), np.float32), "b": 0.5}, lambda p: p["w"] + p["b"]),
+    "tuple": ((ONES, [np.float32(3.0)], None), lambda p: p[0] * p[1][0]),
 }
 
 
-@pytest.mark.parametrize("tree", TREES)
-def test_params_are_any_pytree_of_floats(order, tree):
+def on_tree(order, tree):
+    """A method whose parameters are that tree, and its start."""
     params, output = TREES[tree]
     method = order(
         lambda p, _: jnp.sum(output(p) ** 2),
@@ -538,7 +654,13 @@ def test_params_are_any_pytree_of_floats(order, tree):
         jc.dual_ascent(optax.sgd(0.5)),
         penalty=1.0,
     )
-    state = method.init(params)
+    return method, method.init(params)
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_params_are_any_pytree_of_floats(tree):
+    params, _ = TREES[tree]
+    method, state = on_tree(jc.alternating, tree)
     assert jax.tree.structure(state.params) == jax.tree.structure(params)
     state, infos = run(method, state, 500)
     assert jax.tree.structure(state.params) == jax.tree.structure(params)
@@ -546,93 +668,112 @@ def test_params_are_any_pytree_of_floats(order, tree):
     assert infos.max_violation[-1] < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("params", "words"),
-    [
-        ({"w": jnp.ones(2), "n": jnp.array(3)}, ["params['n']", "int32"]),
-        ((jnp.ones(2), [jnp.ones(2), 7]), ["params[1][1]", "int"]),
-        ({"mask": np.array([True])}, ["params['mask']", "bool"]),
-        ({"name": "tanh"}, ["params['name']", "str"]),
-        ({"key": jax.random.key(0)}, ["params['key']", "key"]),
-    ],
-    ids=["integer", "python int", "boolean", "string", "key"],
-)
-def test_params_that_are_no_floats_are_refused_by_path(order, params, words):
-    method = order(
-        lambda p, _: 0.0,
-        jc.Constraints(),
-        optax.sgd(0.1),
-        jc.dual_ascent(optax.sgd(0.1)),
+def test_params_keep_their_structure_in_every_order():
+    def check(row):
+        method, state = on_tree(ORDERS[row[0]], row[1])
+        assert_keeps(lambda state: method.step(state)[0], state)
+
+    assert_each(product(ORDERS, TREES), check)
+
+
+def test_params_that_are_no_floats_are_refused_by_path():
+    def begun(params):
+        method = jc.alternating(lambda p, _: 0.0, jc.Constraints(), optax.sgd(0.1), SGD)
+        return lambda: method.init(params)
+
+    ones = jnp.ones(2)
+    assert_refused(
+        (begun(params), TypeError, [*words, "floating-point"])
+        for params, words in [
+            ({"w": ones, "n": jnp.array(3)}, ["params['n']", "int32"]),
+            ((ones, [ones, 7]), ["params[1][1]", "int"]),
+            ({"mask": np.array([True])}, ["params['mask']", "bool"]),
+            ({"name": "tanh"}, ["params['name']", "str"]),
+            ({"key": jax.random.key(0)}, ["params['key']", "key"]),
+            (jnp.array(1 + 1j), ["params", "complex64"]),
+        ]
     )
-    with pytest.raises(TypeError) as caught:
-        method.init(params)
-    for word in [*words, "floating-point"]:
-        assert word in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("loss", "error", "words"),
-    [
-        (lambda p, _: jnp.ones(1), ValueError, ["loss", "(1,)", "mean"]),
-        (lambda p, _: (jnp.ones((3, 1)), 0.0), ValueError, ["loss", "(3, 1)"]),
-        (lambda p, _: jnp.array(1), TypeError, ["loss", "int32", "real"]),
-        (lambda p, _: jnp.array(1j), TypeError, ["loss", "complex64", "real"]),
-    ],
-    ids=["(1,)", "aux", "integer", "complex"],
-)
-def test_a_loss_that_is_not_one_real_number_is_refused(order, loss, error, words):
-    method = order(
-        loss, jc.Constraints(), optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1))
+def test_loss_that_is_not_one_real_number_is_refused():
+    def begun(order, loss):
+        method = order(loss, jc.Constraints(), optax.sgd(0.1), SGD)
+        return lambda: method.init(jnp.ones(2))
+
+    def column(p, _):
+        return jnp.ones((3, 1)), 0.0
+
+    assert_refused(
+        (begun(order, loss), error, ["loss", *words])
+        for order in ORDERS.values()
+        for loss, error, words in [
+            (lambda p, _: jnp.ones(1), ValueError, ["(1,)", "mean"]),
+            (column, ValueError, ["(3, 1)"]),
+            (lambda p, _: jnp.array(1), TypeError, ["int32", "real"]),
+            (lambda p, _: jnp.array(1j), TypeError, ["complex64", "real"]),
+        ]
     )
-    with pytest.raises(error) as caught:
-        method.init(jnp.ones(2))
-    for word in words:
-        assert word in str(caught.value)
 
 
-def test_constraints_are_checked_when_the_method_is_made(order):
-    with pytest.raises(TypeError, match=r"jaxcon\.Constraints"):
-        order(None, {"h": lambda p, _: p}, optax.sgd(1.0), optax.sgd(1.0))
+def test_constraints_are_checked_when_the_method_is_made():
+    def made(order):
+        return lambda: order(None, {"h": lambda p, _: p}, optax.sgd(1.0), SGD)
+
+    words = r"jaxcon\.Constraints"
+    assert_refused((made(order), TypeError, words) for order in ORDERS.values())
 
 
-@pytest.mark.parametrize("penalty", [None, 1.0])
-@pytest.mark.parametrize("kind", jc.Constraints._fields)
-@pytest.mark.parametrize(
-    ("later", "shape"), [(jnp.ones(7), "(7,)"), (jnp.ones(1), "(1,)"), (2.0, "()")]
-)
-def test_another_number_of_points_is_refused(order, kind, later, shape, penalty):
-    constraints = jc.Constraints(**{kind: {"flux": lambda p, batch: p * batch}})
-    method = order(
-        lambda p, _: p**2,
-        constraints,
-        optax.sgd(0.1),
-        jc.dual_ascent(optax.sgd(0.1)),
-        penalty=penalty,
+def test_multipliers_of_another_number_of_points_are_refused():
+    def stepped(kind, later, penalty):
+        constraints = jc.Constraints(**{kind: {"flux": lambda p, batch: p * batch}})
+        method = jc.alternating(
+            lambda p, _: p**2, constraints, optax.sgd(0.1), SGD, penalty=penalty
+        )
+        state = method.init(1.0, np.ones(5, np.float32))
+        return lambda: jax.eval_shape(method.step, state, later)
+
+    assert_refused(
+        (
+            stepped(kind, later, penalty),
+            ValueError,
+            [
+                kind,
+                "'flux'",
+                f"residual of shape {np.shape(later)}",
+                "multipliers of shape (5,)",
+            ],
+        )
+        for kind, later, penalty in [
+            ("equality", np.ones(7, np.float32), None),
+            ("inequality", np.ones(7, np.float32), 1.0),
+            # What would be broadcast in silence.
+            ("equality", np.ones(1, np.float32), 1.0),
+            ("inequality", 2.0, None),
+        ]
     )
-    state = method.init(1.0, jnp.ones(5))
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 (words below)
-        jax.jit(method.step)(state, later)
-    for word in [
-        kind,
-        "'flux'",
-        f"residual of shape {shape}",
-        "multipliers of shape (5,)",
-    ]:
-        assert word in str(caught.value)
+
+
+BATCHES = {
+    "none": (None, lambda batch: 1.0),
+    "dict": (
+        {"x": np.ones(3, np.float32), "unused": np.arange(2)},
+        lambda batch: batch["x"].mean(),
+    ),
+    "tuple": ((np.float32(0.5), 2.0), lambda batch: batch[0] * batch[1]),
+    "python float": (1.0, lambda batch: batch),
+}
 
 
 @pytest.mark.parametrize(
-    ("batch", "read"),
+    ("order", "batch"),
     [
-        (None, lambda batch: 1.0),
-        ({"x": jnp.ones(3), "unused": jnp.arange(2)}, lambda batch: batch["x"].mean()),
-        ((jnp.array(0.5), 2.0), lambda batch: batch[0] * batch[1]),
-        (1.0, lambda batch: batch),
+        *((name, "dict") for name in ORDERS),
+        *(("alternating", batch) for batch in BATCHES if batch != "dict"),
     ],
-    ids=["none", "dict", "tuple", "python float"],
 )
-def test_a_batch_is_any_pytree_or_none(order, batch, read):
-    method = order(
+def test_batch_is_any_pytree_or_none(order, batch):
+    batch, read = BATCHES[batch]
+    method = ORDERS[order](
         lambda p, batch: p**2 / 2 + 0 * read(batch),
         jc.Constraints(equality={"h": lambda p, batch: p - read(batch)}),
         optax.sgd(0.5),
@@ -648,7 +789,7 @@ def test_a_batch_is_any_pytree_or_none(order, batch, read):
     np.testing.assert_allclose(state.multipliers.equality["h"], -1.0, rtol=1e-6)
 
 
-def test_aux_is_passed_on_from_the_point_before_the_step(order):
+def test_info_aux_is_of_the_point_before_the_step(order):
     method = order(
         lambda p, batch: (p**2, {"p": p, "both": (p + batch, jnp.arange(3))}),
         jc.Constraints(),
@@ -662,7 +803,7 @@ def test_aux_is_passed_on_from_the_point_before_the_step(order):
     assert float(state.params) < 4.0
 
 
-def test_without_constraints_it_is_the_optimizer_alone(order):
+def test_order_without_constraints_is_the_optimizer_alone(order):
     primal = optax.sgd(0.1, momentum=0.5)
     method = order(
         lambda p, _: jnp.sum(p**2) / 2,
@@ -678,6 +819,16 @@ def test_without_constraints_it_is_the_optimizer_alone(order):
 
 
 GOOD = {"loss": 1.0, "h": 0.5, "g": -0.25, "root": 1.0}
+FAULTS = [
+    {"loss": np.nan},
+    {"loss": np.inf},
+    {"h": np.nan},
+    {"h": np.inf},
+    {"g": np.nan},
+    {"g": np.inf},
+    {"g": -np.inf},
+    {"root": 0.0},  # sqrt(0) is 0, its gradient 0 times infinity
+]
 
 
 # Of the third one every part remembers something; its third call moves all of them.
@@ -717,74 +868,61 @@ def faulty(order, memory):
         for name in MEMORIES
     ],
 )
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"loss": np.nan},
-        {"loss": np.inf},
-        {"h": np.nan},
-        {"h": np.inf},
-        {"g": np.nan},
-        {"g": np.inf},
-        {"g": -np.inf},
-        {"root": 0.0},  # sqrt(0) is 0, its gradient 0 times infinity
-    ],
-    ids=str,
-)
-def test_a_step_that_is_not_finite_moves_nothing(order, fault, memory):
-    _, state, step = faulty(order, memory)
-    for _ in range(2):
-        state, info = step(state, GOOD)
+def test_step_that_is_not_finite_moves_nothing(order, memory):
+    _, start, step = faulty(order, memory)
+
+    def check(fault):
+        state = start
+        for _ in range(2):
+            state, info = step(state, GOOD)
+            assert bool(info.finite)
+        skipped, info = step(state, GOOD | fault)
+        assert not bool(info.finite)
+        if fault == {"root": 0.0}:
+            assert np.isfinite(info.loss)
+            assert np.isfinite(info.max_violation)
+        assert int(skipped.step) == 3
+        assert int(skipped.skipped) == 1
+        back = skipped._replace(step=state.step, skipped=state.skipped)
+        assert_same_bits(back, state)
+        after, info = step(skipped, GOOD)
         assert bool(info.finite)
-    skipped, info = step(state, GOOD | fault)
-    assert not bool(info.finite)
-    if fault == {"root": 0.0}:
-        assert np.isfinite(info.loss)
-        assert np.isfinite(info.max_violation)
-    assert int(skipped.step) == 3
-    assert int(skipped.skipped) == 1
-    assert_same_bits(skipped._replace(step=state.step, skipped=state.skipped), state)
-    after, info = step(skipped, GOOD)
-    assert bool(info.finite)
-    assert int(after.skipped) == 1
-    for new, old in zip(after[:2], skipped[:2]):
-        assert not np.array_equal(jax.tree.leaves(new)[0], jax.tree.leaves(old)[0])
+        assert int(after.skipped) == 1
+        for new, old in zip(after[:2], skipped[:2]):
+            assert not np.array_equal(jax.tree.leaves(new)[0], jax.tree.leaves(old)[0])
+
+    assert_each(FAULTS, check)
 
 
-@pytest.mark.parametrize("kind", jc.Constraints._fields)
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_info_of_a_broken_residual_is_not_finite_either(order, kind, value):
+def test_info_of_a_broken_residual_is_not_finite_either(order):
     # -inf satisfies g <= 0, but nothing follows from it: it must be seen, and by name.
-    _, state, step = faulty(order, "Lagrangian")
-    name = {"equality": "h", "inequality": "g"}[kind]
-    _, info = step(state, GOOD | {name: value})
-    assert not np.isfinite(getattr(info.violation, kind)[name])
-    assert not np.isfinite(info.max_violation)
-    (other,) = {"equality", "inequality"} - {kind}
-    assert np.isfinite(jax.tree.leaves(getattr(info.violation, other))).all()
+    _, state, step = faulty(order, "everything")
+    kinds = {"equality": "h", "inequality": "g"}
+
+    def check(row):
+        kind, value = row
+        _, info = step(state, GOOD | {kinds[kind]: value})
+        assert not np.isfinite(getattr(info.violation, kind)[kinds[kind]])
+        assert not np.isfinite(info.max_violation)
+        (other,) = kinds.keys() - {kind}
+        assert np.isfinite(jax.tree.leaves(getattr(info.violation, other))).all()
+
+    assert_each(product(kinds, [np.nan, np.inf, -np.inf]), check)
 
 
-def test_a_scan_of_steps_is_a_loop_of_steps(order):
-    method, state, step = faulty(order, "augmented")
-    looped = state
-    for _ in range(20):
-        looped, last = step(looped, GOOD)
-    scanned, infos = run(method, state, 20, GOOD)
-    # One program or twenty may fuse differently: 20 steps of a few roundings.
-    close = {"rtol": 200 * np.finfo(np.float32).eps, "atol": 1e-6}
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, **close), scanned, looped
-    )
-    np.testing.assert_allclose(infos.loss[-1], last.loss, **close)
+def test_step_vmapped_over_starts_skips_only_the_one_with_a_fault():
+    # The guard is one for all orders; that vmap is a loop of steps is a law of each.
+    method, _, step = faulty(jc.alternating, "everything")
+    starts = np.float32([[1.0, -2.0, 3.0], [0.5, 0.5, 0.5]])
+    batches = {name: np.full(2, value, np.float32) for name, value in GOOD.items()}
+    batches["loss"][0] = np.nan
 
+    @jax.jit
+    def moved(starts, batches):
+        states = jax.vmap(lambda p: method.init(p, GOOD))(starts)
+        return jax.vmap(method.step)(states, batches)
 
-def test_starts_are_vmapped_and_one_s_fault_is_its_own(order):
-    method, _, step = faulty(order, "augmented")
-    starts = jnp.array([[1.0, -2.0, 3.0], [0.5, 0.5, 0.5]])
-    states = jax.vmap(lambda p: method.init(p, GOOD))(starts)
-    batches = {name: jnp.full(2, value) for name, value in GOOD.items()}
-    batches["loss"] = batches["loss"].at[0].set(jnp.nan)
-    after, infos = jax.jit(jax.vmap(method.step))(states, batches)
+    after, infos = moved(starts, batches)
     np.testing.assert_array_equal(infos.finite, [False, True])
     np.testing.assert_array_equal(after.skipped, [1, 0])
     np.testing.assert_array_equal(after.params[0], starts[0])
@@ -792,21 +930,24 @@ def test_starts_are_vmapped_and_one_s_fault_is_its_own(order):
     np.testing.assert_allclose(after.params[1], alone.params, rtol=1e-6)
 
 
-def test_the_penalty_is_kept_in_the_loss_s_dtype(dtype, order):
-    method = order(
-        lambda p, _: jnp.sum(p**2),
-        jc.Constraints(equality={"h": lambda p, _: p}),
-        optax.sgd(0.1),
-        jc.dual_ascent(optax.sgd(0.1)),
-        penalty=2.0,
-    )
-    state = method.init(jnp.ones(2))
-    assert state.penalty.equality["h"].dtype == dtype
-    assert state.multipliers.equality["h"].dtype == dtype
-    assert jax.eval_shape(method.step, state)[0].params.dtype == dtype
+def test_penalty_is_kept_in_the_loss_s_dtype(dtype):
+    def check(name):
+        method = ORDERS[name](
+            lambda p, _: jnp.sum(p**2),
+            jc.Constraints(equality={"h": lambda p, _: p}),
+            optax.sgd(0.1),
+            SGD,
+            penalty=2.0,
+        )
+        state = method.init(jnp.ones(2))
+        assert state.penalty.equality["h"].dtype == dtype
+        assert state.multipliers.equality["h"].dtype == dtype
+        assert jax.eval_shape(method.step, state)[0].params.dtype == dtype
+
+    assert_each(ORDERS, check)
 
 
-def test_a_move_that_overflows_is_not_made(order):
+def test_step_whose_move_overflows_is_skipped(order):
     constraints = jc.Constraints(inequality={"cap": lambda p, _: p["x"] - 3.0})
     method = order(
         lambda p, _: 1e38 * p["x"],
@@ -823,7 +964,7 @@ def test_a_move_that_overflows_is_not_made(order):
 
 
 @pytest.mark.parametrize("name", ["primal first", "extragradient"])
-def test_a_point_looked_ahead_to_must_have_a_loss(name):
+def test_step_to_a_point_without_a_loss_is_skipped(name):
     # The step leads to where the square root is none; h is finite everywhere.
     method = ORDERS[name](
         lambda p, _: jnp.sqrt(p),
@@ -837,17 +978,6 @@ def test_a_point_looked_ahead_to_must_have_a_loss(name):
     assert_same_bits(after._replace(step=state.step, skipped=state.skipped), state)
 
 
-def test_complex_params_are_refused():
-    method = jc.alternating(
-        lambda p, _: jnp.abs(p) ** 2,
-        jc.Constraints(),
-        optax.sgd(0.1),
-        jc.dual_ascent(optax.sgd(0.1)),
-    )
-    with pytest.raises(TypeError, match="complex64"):
-        method.init(jnp.array(1 + 1j))
-
-
 AT_MOST_1 = jc.Constraints(inequality={"x <= 1": lambda x, _: x - 1.0})
 
 
@@ -855,29 +985,8 @@ def parabola(x, _):
     return (x - 3.0) ** 2
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda: optax.sgd(0.5),
-        lambda: optax.sgd(optax.linear_schedule(0.0, 0.5, 10)),
-        lambda: optax.MultiSteps(optax.sgd(0.5), 3).gradient_transformation(),
-        lambda: jc.every(optax.sgd(0.5), 3),
-        lambda: jc.when_stalled(optax.sgd(0.5)),
-        lambda: jc.capped(optax.sgd(0.5), 10.0),
-        lambda: jc.restart_when_feasible(optax.sgd(0.5)),
-    ],
-    ids=["bare", "warm-up", "mean", "every", "stalled", "capped", "restarted"],
-)
-def test_what_descends_is_refused_however_it_is_wrapped(wrap):
-    with pytest.raises(ValueError, match=r"wrap it as jaxcon\.dual_ascent"):
-        jc.alternating(parabola, AT_MOST_1, optax.sgd(0.1), wrap())
-
-
-@pytest.mark.parametrize(
-    "barrier", [jc.penalties.log_quadratic, jc.penalties.exponential_quadratic]
-)
-@pytest.mark.parametrize("start", [-30.0, -3.0, 0.0])
-def test_a_barrier_s_multiplier_survives_a_start_far_inside(start, barrier):
+@pytest.mark.parametrize("phi", [BARRIER, penalties.exponential_quadratic])
+def test_barrier_s_multiplier_survives_a_start_far_inside(phi):
     # e^(-300) is zero in float32, and a price that is a product with it stays zero.
     method = jc.alternating(
         parabola,
@@ -885,15 +994,16 @@ def test_a_barrier_s_multiplier_survives_a_start_far_inside(start, barrier):
         optax.sgd(0.01),
         jc.every(jc.method_of_multipliers(), 100),
         penalty=10.0,
-        barrier=barrier,
+        barrier=phi,
     )
-    state, _ = run(method, method.init(start), 12_000)
+    ended = jax.jit(jax.vmap(lambda p: scanned(method, method.init(p), 12_000)[0]))
+    states = ended(np.float32([-30.0, -3.0, 0.0]))
     # Float32's rounding of x, which the slope of the price, 40, multiplies.
-    np.testing.assert_allclose(state.params, 1.0, rtol=1e-5)
-    np.testing.assert_allclose(state.multipliers.inequality["x <= 1"], 4.0, rtol=1e-4)
+    np.testing.assert_allclose(states.params, 1.0, rtol=1e-5)
+    np.testing.assert_allclose(states.multipliers.inequality["x <= 1"], 4.0, rtol=1e-4)
 
 
-def test_a_residual_that_would_spoil_a_memory_for_good_is_skipped(order):
+def test_step_that_would_spoil_a_memory_for_good_is_skipped(order):
     # Its square is infinite: Adam would divide by that for ever after.
     method = order(
         lambda p, _: p**2,
@@ -911,18 +1021,18 @@ def test_a_residual_that_would_spoil_a_memory_for_good_is_skipped(order):
 @pytest.mark.parametrize(
     "more",
     [
-        {"dual": jc.pid(1.0, 1.0)},
-        {"penalty": optax.exponential_decay(1.0, 100, 2.0)},
-        {"penalty": 2.0},
-        {"primal": jc.restart_every(optax.lbfgs(), 5)},
+        lambda: {"dual": jc.pid(1.0, 1.0)},
+        lambda: {"penalty": optax.exponential_decay(1.0, 100, 2.0)},
+        lambda: {"penalty": 2.0},
+        lambda: {"primal": jc.restart_every(optax.lbfgs(), 5)},
     ],
     ids=["pid", "schedule", "number", "lbfgs"],
 )
-def test_a_state_can_be_donated_and_the_start_is_kept(more):
+def test_state_can_be_donated_and_the_start_is_kept(more):
     two = jc.Constraints(
         inequality={"a": lambda x, _: x - 1.0, "b": lambda x, _: x - 2.0}
     )
-    how = {"primal": optax.sgd(0.1), "dual": jc.dual_ascent(optax.sgd(0.1))} | more
+    how = {"primal": optax.sgd(0.1), "dual": SGD} | more()
     method, start = jc.alternating(parabola, two, **how), jnp.array(0.5)
     step = jax.jit(method.step, donate_argnums=0)
     state, _ = step(method.init(start))

@@ -6,12 +6,13 @@ from inspect import signature
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import osqp
 import pytest
 from jax.test_util import check_grads
+from laws import assert_transforms
 from scipy import sparse
 from scipy.optimize import brentq
+from tables import assert_each, assert_refused
 
 from jaxcon.projections import box_section, second_order_cone, spectral_ball
 
@@ -32,6 +33,18 @@ def compiled(project):
 
     every = tuple(range(len(signature(project).parameters)))
     return jax.jit(flat), jax.jit(jax.jacobian(flat, every))
+
+
+def in_a_section(y, *others):
+    """The projection of y (3,) or shorter, by the one program of twelve float32 outputs.
+
+    The others are zero, in bounds of zero and of weight zero.
+    """
+    y, lower, upper, w = np.broadcast_arrays(
+        np.float32(y), *map(np.float32, others[:3])
+    )
+    padded = [np.pad(each, (0, 12 - y.size)) for each in (y, lower, upper, w)]
+    return np.asarray(SECTION(*padded, np.float32(others[3])))[: y.size]
 
 
 def against_differences(project, arguments):
@@ -78,10 +91,10 @@ def by_root(y, lower, upper, w, total):
 def test_box_section_by_hand():
     # Two entries share what the third, on its bound, leaves; two bounds are infinite.
     upper = np.array([1.0, np.inf, np.inf])
-    z = SECTION(jnp.array([3.0, 1.0, 0.5]), 0.0, upper, 1.0, 2.0)
+    z = SECTION(np.float32([3.0, 1.0, 0.5]), 0.0, upper, 1.0, 2.0)
     np.testing.assert_array_equal(z, [1.0, 0.75, 0.25])
     # Without bounds it is the hyperplane: moved by (1 - 7) / 5 of the weights.
-    z = SECTION(jnp.array([3.0, 2.0]), -np.inf, np.inf, np.array([1.0, 2.0]), 1.0)
+    z = in_a_section([3.0, 2.0], -np.inf, np.inf, [1.0, 2.0], 1.0)
     np.testing.assert_allclose(z, [3 - 6 / 5, 2 - 12 / 5], rtol=1e-6)  # float32
 
 
@@ -112,10 +125,13 @@ def test_box_section_solves_the_quadratic_programme(x64):
     np.testing.assert_allclose(z, solver.solve(raise_error=True).x, atol=1e-8)
 
 
-def test_box_section_of_the_unit_box_is_the_simplex(key):
-    for y in 3 * jax.random.normal(key, (5, 7)):
-        simplex = optax.projections.projection_simplex(y)
-        z = SECTION(y, 0.0, 1.0, 1.0, 1.0)
+def test_box_section_of_the_unit_box_is_the_simplex():
+    for y in 3 * np.random.default_rng(0).normal(size=(5, 7)).astype("float32"):
+        # Sorted: the shift is that of the entries which stay positive.
+        falling = np.sort(y)[::-1].astype(float)
+        shifts = (np.cumsum(falling) - 1) / np.arange(1, 8)
+        simplex = np.maximum(y - shifts[falling > shifts][-1], 0)
+        z = in_a_section(y, 0.0, 1.0, 1.0, 1.0)
         np.testing.assert_allclose(z, simplex, atol=1e-6)  # float32
 
 
@@ -134,18 +150,20 @@ def test_box_section_derivatives(x64):
     against_differences(box_section, (*arguments, w, jnp.array(0.5)))
 
 
-def test_box_section_at_a_corner_has_no_derivative_left():
-    given = compiled(box_section)[1](jnp.array([5.0, 0.0]), 0.0, 1.0, 1.0, 1.0)
-    np.testing.assert_array_equal(given[0], np.zeros((2, 2)))
+def test_box_section_at_a_corner_has_no_derivative_left(x64):
+    # The program of the derivatives above; three entries are pinned.
+    padded = map(np.float64, ([5, 0, 0, 0, 0], [0] * 5, [1, 1, 0, 0, 0], [1] * 5, 1))
+    given = compiled(box_section)[1](*padded)
+    np.testing.assert_array_equal(given[0][:2, :2], np.zeros((2, 2)))
 
 
 def test_box_section_resolves_what_far_outputs_leave():
     # float32: y's own spacing is 8 here, that of the box a millionth.
-    z = SECTION(jnp.array([1e8, 1e8 + 8, 0.0]), 0.0, 1.0, 1.0, 0.5)
+    z = in_a_section([1e8, 1e8 + 8, 0.0], 0.0, 1.0, 1.0, 0.5)
     np.testing.assert_array_equal(z, [0.0, 0.5, 0.0])
-    z = SECTION(jnp.array([3e6, 1e6, -4e6]), 0.0, np.inf, 1.0, 1.0)
+    z = in_a_section([3e6, 1e6, -4e6], 0.0, np.inf, 1.0, 1.0)
     np.testing.assert_array_equal(z, [1.0, 0.0, 0.0])
-    tiny = SECTION(jnp.array([1.0, 2.0]), 0.0, 5.0, 1e-30, 1e-30)
+    tiny = in_a_section([1.0, 2.0], 0.0, 5.0, 1e-30, 1e-30)
     np.testing.assert_allclose(tiny, [0.0, 1.0], atol=1e-6)  # float32
 
 
@@ -157,18 +175,22 @@ INFEASIBLE = {
 }
 
 
-@pytest.mark.parametrize("case", INFEASIBLE)
-def test_box_section_refuses_what_is_empty(case):
-    terms, message = INFEASIBLE[case]
-    with pytest.raises(ValueError, match=message):
-        box_section(jnp.ones(3), *terms)
-    assert np.isnan(SECTION(jnp.ones(3), *terms)).all()
+def test_box_section_refuses_what_is_empty():
+    ones = np.ones(3, "float32")
+    assert_refused(
+        [
+            (lambda terms=terms: box_section(ones, *terms), ValueError, words)
+            for terms, words in INFEASIBLE.values()
+        ]
+    )
+    for terms, _ in INFEASIBLE.values():
+        assert np.isnan(in_a_section(ones, *terms)).all()
 
 
-@pytest.mark.parametrize("total", [0.0, 3.0])
-def test_box_section_takes_the_edge_of_what_is_not_empty(total):
-    z = SECTION(jnp.array([3.0, 0.5, -1.0]), 0.0, 1.0, 1.0, total)
-    np.testing.assert_array_equal(z, [total / 3] * 3)
+def test_box_section_takes_the_edge_of_what_is_not_empty():
+    for total in (0.0, 3.0):
+        z = in_a_section([3.0, 0.5, -1.0], 0.0, 1.0, 1.0, total)
+        np.testing.assert_array_equal(z, [total / 3] * 3)
 
 
 def test_second_order_cone_by_hand(dtype):
@@ -198,26 +220,25 @@ def test_second_order_cone_is_nearest_and_splits_orthogonally(x64):
 
 
 def test_second_order_cone_near_its_polar_in_float32():
-    y = jnp.array([3.0, 4.0])
-    axes, top = CONE(y, -5 * (1 - 1e-6))
+    axes, top = CONE(np.float32([3.0, 4.0]), np.float32(-5 * (1 - 1e-6)))
     # Half of what is left of the length, which rounds by a few of its 1.2e-7.
     np.testing.assert_allclose(top, 2.5e-6, atol=5e-7)
     np.testing.assert_allclose(np.linalg.norm(axes), 2.5e-6, atol=5e-7)
 
 
 def test_second_order_cone_derivatives(x64):
-    y = jnp.array([3.0, -4.0])
+    y = np.array([3.0, -4.0])
     for t in (1.0, -1.0, 6.0, -6.0):
-        against_differences(second_order_cone, (y, jnp.array(t)))
-    for at in ((jnp.zeros(2), 0.0), (y, 5.0), (y, -5.0), (jnp.zeros(2), -1.0)):
-        for slope in compiled(second_order_cone)[1](*at):
+        against_differences(second_order_cone, (y, np.array(t)))
+    for axes, t in ((np.zeros(2), 0.0), (y, 5.0), (y, -5.0), (np.zeros(2), -1.0)):
+        for slope in compiled(second_order_cone)[1](axes, np.array(t)):
             assert np.isfinite(slope).all()
 
 
 def test_second_order_cone_takes_huge_and_tiny_vectors():
     for size in (1e-30, 1e30):
-        axes, top = CONE(size * jnp.array([3.0, 4.0]), 0.0)
-        np.testing.assert_allclose(axes, size * jnp.array([1.5, 2.0]), rtol=1e-6)
+        axes, top = CONE(np.float32([3.0 * size, 4.0 * size]), np.float32(0.0))
+        np.testing.assert_allclose(axes, size * np.array([1.5, 2.0]), rtol=1e-6)
         np.testing.assert_allclose(top, 2.5 * size, rtol=1e-6)
 
 
@@ -230,31 +251,28 @@ def rotated(values, m, n, seed=0):
 
 
 MATRICES = {
-    "distinct": ([3.0, 1.5, 0.5], 3, 3),
+    "distinct": ([3.0, 1.5, 0.7, 0.5], 4, 4),
     "repeated, inside and outside": ([3.0, 3.0, 0.5, 0.5], 4, 4),
-    "zeros": ([3.0, 0.0, 0.0], 3, 3),
+    "zeros": ([3.0, 0.0, 0.0, 0.0], 4, 4),
     "tall": ([3.0, 3.0, 0.0], 5, 3),
     "wide": ([3.0, 0.5], 2, 4),
-    "inside": ([0.5, 0.5], 2, 3),
+    "inside": ([0.5, 0.5], 2, 4),
     "a column": ([2.0], 3, 1),
 }
 
 
-@pytest.mark.parametrize("case", MATRICES)
-def test_spectral_ball_clips_singular_values(case, x64):
-    values, m, n = MATRICES[case]
-    W = rotated(values, m, n)
-    expected = rotated(np.minimum(values, 1.0), m, n)
-    np.testing.assert_allclose(BALL(W, 1.0), expected, atol=1e-14)  # float64
-
-
-@pytest.mark.parametrize("case", MATRICES)
-def test_spectral_ball_derivatives(case, x64):
+def test_spectral_ball_clips_singular_values_and_has_its_derivatives(x64):
     # No singular value is on the radius, so that the function is smooth here, repeated
     # singular values or not.
-    values, m, n = MATRICES[case]
-    W, radius = jnp.asarray(rotated(values, m, n)), jnp.array(1.0)
-    against_differences(spectral_ball, (W, radius))
+    def check(case):
+        values, m, n = MATRICES[case]
+        W, radius = rotated(values, m, n), np.array(1.0)
+        expected = rotated(np.minimum(values, 1.0), m, n)
+        found = compiled(spectral_ball)[0](W, radius).reshape(m, n)
+        np.testing.assert_allclose(found, expected, atol=1e-14)  # float64
+        against_differences(spectral_ball, (W, radius))
+
+    assert_each(MATRICES, check)
 
 
 @pytest.mark.slow
@@ -264,7 +282,7 @@ def test_spectral_ball_second_derivatives(x64):
 
 
 def test_spectral_ball_far_from_it_still_holds():
-    W = jnp.asarray(1e6 * rotated([3.0, 2.0, 1.0], 3, 3), jnp.float32)
+    W = np.float32(1e6 * rotated([3.0, 2.0, 1.0], 3, 3))
     # The rounding is that of the radius, not that of W.
     assert np.linalg.norm(np.asarray(BALL(W, 1.0), float), 2) <= 1 + 1e-6
     assert (BALL(W, np.inf) == W).all()
@@ -278,46 +296,45 @@ def arguments(name, seed):
     return tuple(np.asarray(rng.normal(size=shape) ** 2, "float32") for shape in shapes)
 
 
-@pytest.mark.parametrize("one", [SECTION, CONE, BALL], ids=lambda f: f.__name__)
-def test_batches_are_loops_and_twice_is_once(one):
-    drawn = [arguments(one.__name__, seed) for seed in range(6)]
-    together = jax.jit(jax.vmap(one))(*map(jnp.stack, zip(*drawn)))
-    alone = [one(*each) for each in drawn]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+@pytest.mark.parametrize("name", ["box_section", "second_order_cone", "spectral_ball"])
+def test_projection_transforms_and_twice_is_once(name):
+    one = {f.__name__: f for f in (SECTION, CONE, BALL)}[name]
+    cases = tuple(map(np.stack, zip(*[arguments(name, seed) for seed in range(6)])))
     close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)  # float32
-    jax.tree.map(close, together, stacked)
-    for nearest, given in zip(alone, drawn):
-        again = (
-            one(*nearest) if isinstance(nearest, tuple) else one(nearest, *given[1:])
-        )
-        jax.tree.map(close, again, nearest)
+    once = assert_transforms(
+        lambda given: one(*given), cases, lambda *both: jax.tree.map(close, *both)
+    )
+    given = once if isinstance(once, tuple) else (once, *cases[1:])
+    for i in range(6):
+        again = one(*(np.asarray(each)[i] for each in given))
+        jax.tree.map(close, again, jax.tree.map(lambda rows, i=i: rows[i], once))
 
 
-REFUSED = {
-    "box: many y": (box_section, ((5, 3), (), (), (), ()), "use jax.vmap for many y"),
-    "box: bounds": (box_section, ((3,), (2,), (), (), ()), r"lower \(2,\)"),
-    "box: total": (box_section, ((3,), (), (), (), (1,)), r"total \(1,\)"),
-    "cone: many": (second_order_cone, ((5, 3), (5,)), "use jax.vmap"),
-    "cone: nothing": (second_order_cone, ((0,), ()), r"got \(0,\)"),
-    "ball: vector": (spectral_ball, ((3,), ()), r"got \(3,\) and \(\)"),
-    "ball: radii": (spectral_ball, ((3, 2), (2,)), r"got \(3, 2\) and \(2,\)"),
-}
+def test_projections_refuse_shapes():
+    def refused(words, project, *shapes):
+        return lambda: project(*map(np.ones, shapes)), ValueError, words
+
+    assert_refused(
+        [
+            refused("use jax.vmap for many y", box_section, (5, 3), (), (), (), ()),
+            refused(r"lower \(2,\)", box_section, (3,), (2,), (), (), ()),
+            refused(r"total \(1,\)", box_section, (3,), (), (), (), (1,)),
+            refused("use jax.vmap", second_order_cone, (5, 3), (5,)),
+            refused(r"got \(0,\)", second_order_cone, (0,), ()),
+            refused(r"got \(3,\) and \(\)", spectral_ball, (3,), ()),
+            refused(r"got \(3, 2\) and \(2,\)", spectral_ball, (3, 2), (2,)),
+        ]
+    )
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_shapes_are_refused(case):
-    project, shapes, message = REFUSED[case]
-    with pytest.raises(ValueError, match=message):
-        project(*map(jnp.ones, shapes))
-
-
-def test_negative_radius_is_refused():
+def test_spectral_ball_refuses_a_negative_radius():
+    W = np.ones((3, 3), "float32")
     with pytest.raises(ValueError, match="radius must be >= 0, got -1"):
-        spectral_ball(jnp.ones((2, 2)), -1.0)
-    assert np.isnan(BALL(jnp.ones((2, 2)), -1.0)).all()
+        spectral_ball(W, -1.0)
+    assert np.isnan(BALL(W, -1.0)).all()
 
 
-def test_whole_numbers_and_halves_are_taken():
+def test_projections_take_whole_numbers_and_halves():
     halves = jnp.ones((2, 2), jnp.bfloat16)
     assert jax.eval_shape(box_section, np.array([1, 2]), 0, 1, 1, 1).dtype == "float32"
     assert jax.eval_shape(second_order_cone, halves[0], 1)[0].dtype == "float32"

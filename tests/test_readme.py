@@ -3,33 +3,40 @@
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
-def test_its_code_runs_and_does_what_it_says(capsys):
+def test_readme_code_runs_and_does_what_it_says(capsys):
     names = {}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
-    printed = capsys.readouterr().out.splitlines()
+    out = capsys.readouterr().out
+    printed = out.splitlines()
     loss, fall = re.match(r"loss (\S+), steepest fall (\S+)", printed[0]).groups()
     assert float(loss) < 0.06  # the noise's variance is 0.04
     assert float(fall) == 0.0
+    # `check` found nothing that breaks a layer, and `identify` what no data can tell.
+    assert printed.count("True") == 1
+    assert re.search("^not determined by these data.*only λ μ.2 and λ σ.2", out, re.M)
     # One slope for each of the 40 inputs, from three network libraries.
     assert printed[-3:] == ["(40,)"] * 3
     # By central differences the fitted function rises too.
+
     x = np.linspace(-1, 1, 101, dtype=np.float32)[:, None]
     net, params = names["net"], names["result"].state.params
-    assert np.all(np.diff([net(params, row) for row in x]) > 0)
+    values = jax.vmap(net, (None, 0))(params, x)
+    assert np.all(np.diff(values) > 0)
 
 
-def test_the_example_is_thirty_lines():
+def test_readme_example_is_thirty_lines():
     code = [line for line in BLOCKS[0].splitlines() if line.strip()]
     assert len(code) <= 30
 
 
-def test_its_two_commands_are_there():
+def test_readme_two_commands_are_there():
     assert 'pip install -e ".[cli]" && jaxcon fit\n' in README
     assert 'pip install -e ".[test]" && pytest\n' in README

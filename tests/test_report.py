@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import optax
 import pytest
+from tables import assert_each
 
 from jaxcon import report, ways
 from jaxcon.comparison import Outcome, Sensitivity
@@ -106,7 +107,7 @@ def test_markdown_parses_back_to_the_numbers():
                 assert float(number) == pytest.approx(row[column], rel=5e-4)
 
 
-def test_csv_is_in_full(tmp_path):
+def test_write_csv_holds_all_digits(tmp_path):
     rows = [{"method": f"way, {i}", "x": x} for i, x in enumerate(NUMBERS)]
     report.write_csv(rows, tmp_path / "table.csv")
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
@@ -120,43 +121,47 @@ def written(path):
     return content
 
 
-@pytest.mark.parametrize(
-    "names", [["augmented"], ["unconstrained", "augmented", "own"]]
-)
-@pytest.mark.parametrize("extra", [False, True], ids=["bare", "data and truth"])
-def test_curves_are_drawn(names, extra, tmp_path):
-    x = np.linspace(0, 1, 9)
-    curves = {
-        name: report.Curve(i * x, np.full(9, float(i)), np.zeros(9))
-        for i, name in enumerate(names)
-    }
+def test_plot_curves_draws_what_it_is_given(tmp_path):
+    x, path = np.linspace(0, 1, 9), tmp_path / "curve.png"
     more = {"data": (x, x**2), "truth": report.Curve(x**2, 2 * x, 2 + 0 * x)}
-    path = tmp_path / "curve.png"
-    report.plot_curves(x, curves, ("in", "out"), path, **(more if extra else {}))
-    drawn = written(path)
-    wild = {
-        name: curve._replace(value=curve.value + 1) for name, curve in curves.items()
-    }
-    wild[names[0]] = wild[names[0]]._replace(value=-3 * x)
-    report.plot_curves(x, wild, ("in", "out"), path, **(more if extra else {}))
-    assert written(path) != drawn
+
+    def check(row):
+        names, extra = row
+        curves = {
+            name: report.Curve(i * x, np.full(9, float(i)), np.zeros(9))
+            for i, name in enumerate(names)
+        }
+        report.plot_curves(x, curves, ("in", "out"), path, **extra)
+        drawn = written(path)
+        wild = {
+            name: curve._replace(value=curve.value + 1)
+            for name, curve in curves.items()
+        }
+        wild[names[0]] = wild[names[0]]._replace(value=-3 * x)
+        report.plot_curves(x, wild, ("in", "out"), path, **extra)
+        assert written(path) != drawn
+
+    three = ["unconstrained", "augmented", "own"]
+    assert_each([(["augmented"], {}), (three, more)], check)
 
 
-@pytest.mark.parametrize(
-    "seen",
-    [
-        history([2.0, 1e-3, 0.0], [0.0, 1.0, 2.0]),
-        history([0.0, 0.0], [0.0, 0.0]),
-        history([0.0, 0.0], [0.0, 0.0], constrained=False),
-        history([math.nan, math.inf, 1.0], [0.0, 1.0, 2.0]),
-        history([], []),
-    ],
-    ids=["usual", "never violated", "no constraints", "not finite", "no steps"],
-)
-def test_history_is_drawn(seen, tmp_path):
+def test_plot_history_draws_any_run(tmp_path):
     path = tmp_path / "history.png"
-    report.plot_history([outcome(seen=seen), outcome("unconstrained", seen)], path)
-    written(path)
+    runs = {
+        "usual": history([2.0, 1e-3, 0.0], [0.0, 1.0, 2.0]),
+        "never violated": history([0.0, 0.0], [0.0, 0.0]),
+        "no constraints": history([0.0, 0.0], [0.0, 0.0], constrained=False),
+        "not finite": history([math.nan, math.inf, 1.0], [0.0, 1.0, 2.0]),
+        "no steps": history([], []),
+    }
+
+    def check(name):
+        seen = runs[name]
+        report.plot_history([outcome(seen=seen), outcome("free", seen)], path)
+        written(path)
+        path.unlink()
+
+    assert_each(runs, check)
 
 
 SWEPT = Sensitivity(
@@ -179,7 +184,7 @@ def test_summary_holds_the_worst_violation_and_the_range_of_the_sweep():
     assert swept["ms/step"] == 1000 * 1.25 / 2
 
 
-def test_what_is_not_a_number_is_not_hidden():
+def test_summary_and_rows_do_not_hide_what_is_not_a_number():
     broken = outcome(searched={"a": 0.5, "b": math.nan}, random={"a": math.nan})
     assert math.isnan(report.summary([broken])[0]["violation"])
     (row,) = report.rows([broken])
@@ -194,8 +199,9 @@ def test_what_is_not_a_number_is_not_hidden():
     assert row["swept violation"] == "all failed"
 
 
-@pytest.mark.parametrize("swept", [[None], [SWEPT, None], [SWEPT, SWEPT]])
-def test_the_trade_off_is_drawn(swept, tmp_path):
+def test_plot_trade_off_draws_with_and_without_a_sweep(tmp_path):
     path = tmp_path / "trade-off.png"
-    report.plot_trade_off([outcome(sensitivity=seen) for seen in swept], path)
-    written(path)
+    for swept in ([None], [SWEPT, None], [SWEPT, SWEPT]):
+        report.plot_trade_off([outcome(sensitivity=seen) for seen in swept], path)
+        written(path)
+        path.unlink()

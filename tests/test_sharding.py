@@ -75,16 +75,16 @@ def seen():
     return json.loads(done.stdout)
 
 
-def test_a_split_batch_gives_the_run_of_one_device(seen):
+def test_step_on_a_batch_split_over_devices_is_that_on_one(seen):
     assert seen["devices"] == 4
     assert seen["moved"] > 0.1
     # Twenty steps of means summed in another order, of numbers near one.
     assert seen["gap"] < 2e-5
 
 
-def test_every_device_holds_the_same_multiplier(seen):
+def test_multiplier_is_the_same_on_every_device(seen):
     assert seen["copies"] == 1
 
 
-def test_a_table_stays_split(seen):
+def test_indexed_multipliers_stay_split(seen):
     assert seen["table"] == 4

@@ -13,18 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tables import assert_refused
 
 import jaxcon as jc
 from benchmarks import exploding, faults
 from jaxcon.training import DivergedError, Interrupted, NonFiniteError
-
-PROTECTED = [
-    "clip_by_global_norm(0.3)",
-    "clip_by_percentile()",
-    "clip_by_z_score()",
-    "clip_each_example(1)",
-    "huber(0.3)",
-]
 
 
 @cache
@@ -37,45 +30,47 @@ def clean_error(name):
     return faults.train(method_of(name), faults.clean())[1]
 
 
+# One clip of the gradient and one of each example's; the others repeat the first.
 @pytest.mark.parametrize(
-    ("name", "fault"),
+    "name",
     [
-        (name, "all")
-        if name in ("clip_by_percentile()", "clip_each_example(1)")
-        else pytest.param(name, "all", marks=pytest.mark.slow)
-        for name in PROTECTED
-    ]
-    + [("clip_by_z_score()", fault) for fault in ("NaN", "infinite", "outliers")],
+        "clip_by_percentile()",
+        "clip_each_example(1)",
+        pytest.param("clip_by_z_score()", marks=pytest.mark.slow),
+        pytest.param("clip_by_global_norm(0.3)", marks=pytest.mark.slow),
+        pytest.param("huber(0.3)", marks=pytest.mark.slow),
+    ],
 )
-def test_faults_are_counted_to_the_batch_and_cost_little(name, fault):
-    batches = faults.FAULTS[fault](faults.clean())
-    result, error = faults.train(method_of(name), batches)
-    bad = faults.not_finite(batches)
-    np.testing.assert_array_equal(result.history.finite, ~bad)
-    assert int(result.state.skipped) == bad.sum()
-    for leaf in jax.tree.leaves(result.state.multipliers):
-        assert np.isfinite(leaf).all()
-    assert error < 1.05 * clean_error(name)
+def test_fit_counts_faults_to_the_batch_and_a_clip_makes_them_cost_little(name):
+    for fault, break_some in faults.FAULTS.items():
+        batches = break_some(faults.clean())
+        result, error = faults.train(method_of(name), batches)
+        bad = faults.not_finite(batches)
+        np.testing.assert_array_equal(result.history.finite, ~bad, err_msg=fault)
+        assert int(result.state.skipped) == bad.sum(), fault
+        for leaf in jax.tree.leaves(result.state.multipliers):
+            assert np.isfinite(leaf).all(), fault
+        assert error < 1.05 * clean_error(name), fault
 
 
-def test_without_protection_outliers_ruin_the_run():
+@pytest.mark.slow
+def test_fit_without_a_clip_is_ruined_by_outliers():
     batches = faults.FAULTS["outliers"](faults.clean())
     assert faults.train(method_of("none"), batches)[1] > 10 * clean_error("none")
 
 
 @pytest.mark.slow
-def test_the_exploding_network_explodes_without_a_clip():
+def test_fit_of_the_exploding_network_explodes_without_a_clip():
     runs = exploding.measure(exploding.CLIPS["none"], 1.5e-3)
     assert runs.blown_up >= 8
     assert np.sort(runs.step)[7] < 3 * exploding.TIMES  # the first epochs
 
 
-# At the paper's z-score of 2.5, which is in the benchmark, it is 8 of 10.
+# The others are optax's, and in the benchmark; there is the paper's z-score of 2.5 as well,
+# with which it is 8 of 10.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", sorted(exploding.CLIPS.keys() - {"none", "clip_by_z_score()"})
-)
-def test_with_each_clip_it_converges(name):
+@pytest.mark.parametrize("name", ["clip_by_percentile()", "clip_by_z_score(1.5)"])
+def test_fit_of_the_exploding_network_converges_with_each_clip(name):
     assert exploding.measure(exploding.CLIPS[name], 1.5e-3).converged == 10
 
 
@@ -122,6 +117,7 @@ def fit(batches, steps=60, **options):
     )
 
 
+@cache
 def diverging():
     """One batch for all steps, and a rate at which the loss doubles in each."""
     method = jc.alternating(
@@ -137,7 +133,7 @@ NAN = {"to": np.nan}
 
 
 @pytest.mark.filterwarnings("ignore:step 3")
-def test_as_many_steps_as_allowed_are_skipped_and_no_more():
+def test_max_skipped_is_how_many_steps_are_skipped_and_no_more():
     at = {f"at_{i}": NAN for i in (3, 14, 15, 27, 41)}
     assert int(fit(stream(60, **at), max_skipped=5).state.skipped) == 5
     with pytest.raises(NonFiniteError, match=r"max_skipped") as caught:
@@ -153,22 +149,21 @@ def test_as_many_steps_as_allowed_are_skipped_and_no_more():
 
 
 @pytest.mark.filterwarnings("ignore:step")
-@pytest.mark.parametrize("chunk", [1, 2, 10])
-def test_a_whole_chunk_of_skipped_steps_is_allowed_too(chunk):
+def test_max_skipped_allows_a_whole_chunk_of_skipped_steps_too():
     at = {f"at_{i}": NAN for i in (14, 15, 27)}
-    result = fit(stream(60, **at), max_skipped=3, chunk=chunk)
+    result = fit(stream(60, **at), max_skipped=3, chunk=1)
     assert int(result.state.skipped) == 3
 
 
 @pytest.mark.filterwarnings("ignore:step 3")
-def test_a_resumed_run_counts_what_it_skipped_before(tmp_path):
+def test_max_skipped_counts_what_a_resumed_run_skipped_before(tmp_path):
     at = {f"at_{i}": NAN for i in (3, 14, 41)}
     fit(stream(60, **at), steps=20, checkpoint=tmp_path)
     with pytest.raises(NonFiniteError, match="step 41: the loss was nan, and more"):
         fit(stream(60, **at), checkpoint=tmp_path, max_skipped=2)
 
 
-def test_a_gradient_that_is_not_finite_is_named_by_its_term():
+def test_fit_names_the_term_of_a_gradient_that_is_not_finite():
     # sqrt at zero: the value is finite, the slope is not.
     broken = {"flat": 1.0, "pull": 1.0}
     with pytest.warns(
@@ -179,7 +174,7 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_term():
 
 
 @pytest.mark.filterwarnings("ignore:step")
-def test_a_run_that_overflows_says_whose_gradient_was_largest():
+def test_fit_that_overflows_says_whose_gradient_was_largest():
     method, state = diverging()
     with pytest.raises(NonFiniteError, match="the loss was inf") as caught:
         jc.fit(method, state, steps=500, chunk=10, progress=False)
@@ -200,35 +195,37 @@ def answered(name):
     }[name]
 
 
-@pytest.mark.filterwarnings("ignore:step 0")
+def root_of_zero(params, _):
+    """A loss of finite value whose gradient by x is not: sqrt at zero."""
+    root = jnp.sqrt(params["x"] - jax.lax.stop_gradient(params["x"]))
+    return (params["y"] - 3.0) ** 2 + 0 * jnp.where(root > 0, 0, root)
+
+
 @pytest.mark.parametrize(
     "name", ["none", "zero_nans", "apply_if_finite", "skip_not_finite"]
 )
-def test_an_answer_of_optax_to_nan_is_let_have_its_way(name):
+def test_step_lets_an_answer_of_optax_to_nan_have_its_way(name):
     primal, moves = answered(name)
-
-    def f(params, _):
-        root = jnp.sqrt(params["x"] - jax.lax.stop_gradient(params["x"]))
-        return (params["y"] - 3.0) ** 2 + 0 * jnp.where(root > 0, 0, root)
-
     cap = jc.Constraints(inequality={"cap": lambda p, _: p["y"] - 1.0})
-    method = jc.alternating(f, cap, primal, jc.dual_ascent(optax.sgd(0.1)))
-    state, info = jax.jit(method.step)(method.init({"x": 1.0, "y": 2.0}))
-    assert np.isnan(method.gradients(method.init({"x": 1.0, "y": 2.0})).loss["x"])
+    method = jc.alternating(root_of_zero, cap, primal, jc.dual_ascent(optax.sgd(0.1)))
+    (state, info), gradients = jax.jit(
+        lambda state: (method.step(state), method.gradients(state))
+    )(method.init({"x": 1.0, "y": 2.0}))
+    assert np.isnan(gradients.loss["x"])
     assert bool(info.finite) == (moves is not None)
     assert (float(state.params["y"]) != 2.0) == bool(moves)
     assert (float(state.multipliers.inequality["cap"]) != 0) == (moves is not None)
     assert float(state.params["x"]) == 1.0
 
 
-def test_an_infinite_gradient_is_skipped_even_by_a_clip():
+def test_step_of_an_infinite_gradient_is_skipped_even_by_a_clip():
     method = jc.alternating(
         lambda p, batch: jnp.sqrt(p) * batch,
         jc.Constraints(),
         optax.clip(1.0),
         optax.set_to_zero(),
     )
-    state, info = method.step(method.init(0.0, 1.0), 1.0)
+    state, info = jax.jit(method.step)(method.init(0.0, 1.0), 1.0)
     assert not info.finite
     assert float(state.params) == 0.0
 
@@ -237,7 +234,7 @@ SPIKE = {"at_25": {"to": 2000.0}}
 
 
 @pytest.mark.parametrize("bad", [20, 25, 29])
-def test_wherever_in_a_chunk_it_is_the_state_before_it_is_kept(bad):
+def test_spike_anywhere_in_a_chunk_leaves_the_state_before_it(bad):
     """A move that its own batch does not show: a steep constraint, met, then left."""
     batch = {f"at_{bad}": {"steep": 1e3}}
     with pytest.warns(RuntimeWarning, match="the run went back to step 20") as caught:
@@ -247,7 +244,7 @@ def test_wherever_in_a_chunk_it_is_the_state_before_it_is_kept(bad):
     assert abs(float(result.state.params["x"]) - 1) < 0.1
 
 
-def test_a_skipped_step_is_no_spike():
+def test_spike_is_no_skipped_step():
     at = {f"at_{i}": {"to": np.inf} for i in (15, 25, 35)}
     with pytest.warns(RuntimeWarning, match="step 15: the loss was inf; the step was"):
         result = fit(stream(60, **at), spike=100.0)
@@ -255,7 +252,7 @@ def test_a_skipped_step_is_no_spike():
     assert int(result.state.skipped) == 3
 
 
-def test_a_loss_that_came_down_to_zero_has_the_scale_it_came_from():
+def test_spike_of_a_loss_come_down_to_zero_is_measured_from_its_first_scale():
     method = jc.alternating(
         lambda p, batch: jnp.maximum(p["x"] - batch, 0.0),
         jc.Constraints(),
@@ -271,7 +268,7 @@ def test_a_loss_that_came_down_to_zero_has_the_scale_it_came_from():
     assert result.rollbacks == ()
 
 
-def test_a_spike_is_gone_back_from():
+def test_spike_makes_fit_go_back_to_where_the_chunk_began():
     with pytest.warns(RuntimeWarning) as caught:
         result = fit(stream(60, **SPIKE), spike=100.0)
     assert len(caught) == 1
@@ -295,7 +292,7 @@ def test_a_spike_is_gone_back_from():
     assert float(taken.history.loss[26]) > 1000
 
 
-def test_a_constraint_s_spike_is_named():
+def test_spike_of_a_constraint_is_named():
     with pytest.warns(
         RuntimeWarning, match="step 25: the violation of 'level' rose to"
     ):
@@ -303,7 +300,7 @@ def test_a_constraint_s_spike_is_named():
     assert result.rollbacks == (25,)
 
 
-def test_a_resumed_run_knows_the_scale_it_was_on(tmp_path):
+def test_spike_is_measured_from_the_scale_that_a_resumed_run_had(tmp_path):
     fit(stream(60, **SPIKE), steps=20, spike=100.0, checkpoint=tmp_path)
     with pytest.warns(RuntimeWarning, match="step 25: the loss rose"):
         result = fit(stream(60, **SPIKE), spike=100.0, checkpoint=tmp_path)
@@ -315,7 +312,7 @@ def test_a_resumed_run_knows_the_scale_it_was_on(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_spike_that_going_back_would_meet_again_ends_the_run():
+def test_spike_that_going_back_would_meet_again_ends_the_run():
     method, state = diverging()
     with pytest.raises(DivergedError, match="all steps have the same batch") as caught:
         jc.fit(method, state, steps=100, chunk=10, spike=10.0, progress=False)
@@ -326,7 +323,7 @@ def test_a_spike_that_going_back_would_meet_again_ends_the_run():
 
 
 @pytest.mark.filterwarnings("ignore:step")
-def test_spikes_in_a_row_end_the_run():
+def test_spike_in_each_of_three_chunks_ends_the_run():
     at = {f"at_{i}": {"to": 2000.0} for i in (25, 35, 45)}
     with pytest.raises(DivergedError, match="in each of the 3 last chunks") as caught:
         fit(stream(60, **at), spike=100.0)
@@ -335,13 +332,17 @@ def test_spikes_in_a_row_end_the_run():
     assert float(result.state.params["x"]) < 2.0
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [({"max_skipped": -1}, "max_skipped must be"), ({"spike": 1.0}, "spike must be")],
-)
-def test_bounds_out_of_range_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        fit(stream(60), **options)
+def test_fit_refuses_bounds_out_of_range():
+    assert_refused(
+        [
+            (
+                lambda: fit(stream(60), max_skipped=-1),
+                ValueError,
+                "max_skipped must be",
+            ),
+            (lambda: fit(stream(60), spike=1.0), ValueError, "spike must be"),
+        ]
+    )
 
 
 def run_until_told(folder, ready):
@@ -356,7 +357,7 @@ def run_until_told(folder, ready):
         (folder / "said").write_text(f"{stop.signal} {stop.result.state.step} {stop}")
 
 
-def test_sigterm_saves_and_says_so(tmp_path):
+def test_fit_saves_at_sigterm_and_says_so(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     process = context.Process(target=run_until_told, args=(tmp_path, ready))
@@ -375,7 +376,7 @@ def test_sigterm_saves_and_says_so(tmp_path):
     assert len(resumed.history.loss) == 10
 
 
-def test_a_signal_that_is_swallowed_is_not_lost():
+def test_fit_does_not_lose_a_signal_that_is_swallowed():
     """As one is that arrives while a destructor runs."""
 
     def swallow(state, _):
@@ -389,7 +390,7 @@ def test_a_signal_that_is_swallowed_is_not_lost():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_handler_set_during_the_run_stays():
+def test_fit_leaves_a_signal_handler_set_during_the_run():
     def theirs(*_):
         pass
 
@@ -403,7 +404,7 @@ def test_a_handler_set_during_the_run_stays():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def test_an_answer_to_sigterm_of_the_program_s_own_is_kept():
+def test_fit_leaves_a_program_s_own_signal_handler():
     def theirs(*_):
         pass
 
@@ -421,7 +422,7 @@ def test_an_answer_to_sigterm_of_the_program_s_own_is_kept():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_run_in_another_thread_leaves_signals_alone():
+def test_fit_in_another_thread_leaves_signals_alone():
     found = []
     thread = threading.Thread(target=lambda: found.append(fit(stream(60))))
     thread.start()

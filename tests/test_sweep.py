@@ -1,26 +1,32 @@
 """A sweep is a loop of runs: the same ends, the same histories, compiled once."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tables import assert_refused
 
 import jaxcon as jc
 
 SUMS = jc.Constraints(equality={"sum": lambda p, batch: jnp.sum(p) - batch})
 
 
-def run(start, penalty, total=1.0):
-    method = jc.alternating(
+def method_of(penalty):
+    return jc.alternating(
         lambda p, _: jnp.sum(p**2),
         SUMS,
         optax.sgd(0.05),
         jc.dual_ascent(optax.sgd(penalty)),
         penalty=penalty,
     )
-    return method, start * jnp.ones(2), jnp.asarray(total)
+
+
+def run(start, penalty, total=1.0):
+    return method_of(penalty), start * jnp.ones(2), jnp.asarray(total)
 
 
 GRID = {"start": [0.0, 1.0, 2.0], "penalty": [0.1, 1.0]}
@@ -29,28 +35,38 @@ STEPS = 23
 
 @pytest.fixture(scope="module")
 def fits():
-    """Each run of the grid by itself."""
+    """Each run of the grid by itself, in the grid's order; one program a penalty."""
+    methods = {penalty: method_of(penalty) for penalty in GRID["penalty"]}
     results = []
     for start in GRID["start"]:
-        for penalty in GRID["penalty"]:
-            method, params, batch = run(start, penalty)
-            state = method.init(params, batch)
-            results.append(jc.fit(method, state, batch, steps=STEPS, progress=False))
+        for method in methods.values():
+            state = method.init(np.full(2, start, np.float32), jnp.asarray(1.0))
+            results.append(
+                jc.fit(method, state, jnp.asarray(1.0), steps=STEPS, progress=False)
+            )
     return results
 
 
+# One by one; in batches, the last one smaller and so of its own shape; all at once.
 @pytest.mark.parametrize(
-    ("together", "keep"), [(None, 5), (1, 1), (4, 100), (100, STEPS)]
+    ("together", "keep", "shapes"), [(None, 1, 1), (4, 5, 2), (100, 100, 1)]
 )
-def test_a_sweep_is_a_loop_of_fits(together, keep, fits):
-    result = jc.sweep(run, GRID, steps=STEPS, keep=keep, together=together)
+def test_sweep_is_a_loop_of_fits_and_traced_once(together, keep, shapes, fits):
+    traced = []
+
+    def counted(start, penalty):
+        traced.append(start)
+        return run(start, penalty)
+
+    result = jc.sweep(counted, GRID, steps=STEPS, keep=keep, together=together)
+    assert len(traced) == shapes
     np.testing.assert_array_equal(result.values["start"], [0, 0, 1, 1, 2, 2])
     np.testing.assert_allclose(result.values["penalty"], [0.1, 1] * 3, rtol=1e-6)
     assert len(result.steps) == min(keep, STEPS)
     assert result.steps[0] == 0
     for i, alone in enumerate(fits):
         one = result.run(i)
-        kept = jax.tree.map(lambda rows: rows[result.steps], alone.history)
+        kept = jax.tree.map(lambda rows: np.asarray(rows)[result.steps], alone.history)
         # float32; batched and single products may round differently.
         chex.assert_trees_all_close(
             (one.state, one.best, one.history),
@@ -60,50 +76,36 @@ def test_a_sweep_is_a_loop_of_fits(together, keep, fits):
         )
 
 
-def test_data_may_differ_between_runs():
-    result = jc.sweep(
-        lambda total: run(0.0, 1.0, total), {"total": np.arange(4.0)}, steps=300
-    )
-    np.testing.assert_allclose(result.state.params.sum(axis=1), np.arange(4), atol=1e-4)
-
-
-def test_it_is_traced_once():
-    traced = []
-
-    def counted(start, penalty):
-        traced.append(start)
-        return run(start, penalty)
-
-    jc.sweep(counted, GRID, steps=3)
-    assert len(traced) == 1
-
-
-def test_whole_numbers_stay_whole():
-    def seeded(seed):
+def test_sweep_keeps_whole_numbers_whole_and_hands_over_data():
+    def seeded(seed, total):
         assert jnp.issubdtype(seed.dtype, jnp.integer)
-        start = jax.random.normal(jax.random.key(seed))
-        return run(start, 1.0)
+        return run(jax.random.normal(jax.random.key(seed)), 1.0, total)
 
-    found = jc.sweep(seeded, {"seed": np.arange(3)}, steps=1, keep=1)
-    starts = [
-        2 * float(jax.random.normal(jax.random.key(seed))) - 1 for seed in range(3)
-    ]
+    seeds, totals = np.arange(3), np.float32([0.0, 3.0])
+    grid = {"seed": seeds, "total": totals}
+    found = jc.sweep(seeded, grid, steps=300, keep=1)
+    draws = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed)))(seeds)
+    misses = np.abs(np.subtract.outer(2 * np.array(draws), totals)).ravel()
     np.testing.assert_allclose(
-        found.history.violation.equality["sum"][:, 0], np.abs(starts), rtol=1e-6
+        found.history.violation.equality["sum"][:, 0], misses, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        found.state.params.sum(axis=1), np.tile(totals, 3), atol=1e-4
     )
 
 
-@pytest.mark.parametrize(
-    ("grid", "options", "words"),
-    [
+def test_sweep_refuses_bad_use():
+    rows = [
         ({}, {}, "at least one name"),
         ({"start": []}, {}, "'start', got \\(0,\\)"),
         ({"start": 1.0}, {}, "'start', got \\(\\)"),
         (GRID, {"steps": 0}, "got 0, 100 and"),
         (GRID, {"keep": 0}, "got 3, 0 and"),
         (GRID, {"together": 0}, "and 0"),
-    ],
-)
-def test_bad_use_is_refused(grid, options, words):
-    with pytest.raises(ValueError, match=words):
-        jc.sweep(run, grid, **{"steps": 3, **options})
+    ]
+    assert_refused(
+        [
+            (partial(jc.sweep, run, grid, **{"steps": 3, **options}), ValueError, words)
+            for grid, options, words in rows
+        ]
+    )

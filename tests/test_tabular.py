@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from tables import assert_each, assert_refused
 
 import jaxcon as jc
 from jaxcon import tabular
@@ -95,85 +96,93 @@ def file(tmp_path):
 
 
 def refused(words, call):
-    with pytest.raises(TableError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
+    """A row of `assert_refused` for a table that is refused."""
+    return call, TableError, words
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),
-        b"\xef\xbb\xbf" + text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),
-        text("", "a,b c,y", "", "1,2,3", "  ", ",,", "-4.5,5e-1,6", "", ""),
-        b'"a","b c","y"\r\n1,2,3\r\n"-4.5",5e-1,6\r\n',
-        text(" a ,  b c, y ", " 1 , 2 ,3", "-4.5 ,5e-1, 6"),
-    ],
-    ids=["plain", "byte-order mark", "blank lines", "quoted", "spaces"],
-)
-def test_read(content, file):
-    names, values = tabular.read_csv(file(content))
-    assert names == ("a", "b c", "y")
-    np.testing.assert_array_equal(values, [[1, 2, 3], [-4.5, 0.5, 6]])
-    assert values.dtype == np.float64
+def test_read_csv_reads_all_usual_ways_to_write_a_table(file):
+    contents = {
+        "plain": text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),
+        "byte-order mark": b"\xef\xbb\xbf" + text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),
+        "blank lines": text("", "a,b c,y", "", "1,2,3", "  ", ",,", "-4.5,5e-1,6", ""),
+        "quoted": b'"a","b c","y"\r\n1,2,3\r\n"-4.5",5e-1,6\r\n',
+        "spaces": text(" a ,  b c, y ", " 1 , 2 ,3", "-4.5 ,5e-1, 6"),
+    }
+
+    def check(name):
+        names, values = tabular.read_csv(file(contents[name]))
+        assert names == ("a", "b c", "y")
+        np.testing.assert_array_equal(values, [[1, 2, 3], [-4.5, 0.5, 6]])
+        assert values.dtype == np.float64
+
+    assert_each(contents, check)
 
 
-def test_read_names_with_commas_and_accents(file):
+def test_read_csv_keeps_commas_and_accents_of_names(file):
     content = '"rent, cold",größe\n1,2\n'.encode()
     assert tabular.read_csv(file(content)).names == ("rent, cold", "größe")
 
 
-def test_read_chosen_columns_in_their_order_whatever_the_others_hold(file):
+def test_read_csv_reads_chosen_columns_whatever_the_others_hold(file):
     path = file(text("a,who,y,b", "1,Ann,3,2", "4,,6,nope"))
     table = tabular.read_csv(path, ["y", "a"])
     assert table.names == ("y", "a")
     np.testing.assert_array_equal(table.values, [[3, 1], [6, 4]])
     np.testing.assert_array_equal(table.column("a"), [1, 4])
-    refused(["no column 'c'", "'who'"], lambda: tabular.read_csv(path, ["c"]))
-    refused(["'a'", "twice"], lambda: tabular.read_csv(path, ["a", "a"]))
+    assert_refused(
+        [
+            refused(["no column 'c'", "'who'"], lambda: tabular.read_csv(path, ["c"])),
+            refused(["'a'", "twice"], lambda: tabular.read_csv(path, ["a", "a"])),
+        ]
+    )
 
 
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_bad_files_are_refused(name, file):
-    content, words = BAD_FILES[name]
-    path = file(content)
-    refused([str(path), *words], lambda: tabular.read_csv(path))
+def test_read_csv_refuses_bad_files(tmp_path):
+    rows = []
+    for number, (content, words) in enumerate(BAD_FILES.values()):
+        path = tmp_path / f"table-{number}.csv"
+        path.write_bytes(content)
+        rows.append(refused([str(path), *words], partial(tabular.read_csv, path)))
+    assert_refused(rows)
 
 
-def test_places_without_a_file_are_refused(tmp_path, file):
+def test_read_csv_refuses_places_without_a_file(tmp_path, file):
     inside = file(GOOD) / "table.csv"  # a file is no folder
-    for path, words in [
+    rows = [
         (tmp_path / "none.csv", ["no such file"]),
         (tmp_path, ["folder"]),
         (inside, ["cannot be read"]),
         (tmp_path / ("x" * 300), ["cannot be read"]),
-    ]:
-        refused([str(path), *words], lambda path=path: tabular.read_csv(path))
-
-
-@pytest.mark.parametrize("name", BAD_WISHES)
-def test_bad_wishes_are_refused(name, file):
-    content, wishes, words = BAD_WISHES[name]
-    table = tabular.read_csv(file(content))
-    target = wishes.get("target", "y")
-    rules = Rules(**{key: wishes[key] for key in wishes if hasattr(Rules, key)})
-    settings = Settings(
-        **{key: wishes[key] for key in wishes if hasattr(Settings, key)}
+    ]
+    assert_refused(
+        refused([str(path), *words], partial(tabular.read_csv, path))
+        for path, words in rows
     )
-    refused(words, lambda: tabular.check(table, target, rules, settings))
-    refused(words, lambda: tabular.problem(table, target, rules, settings))
 
 
-def test_a_target_that_varies_only_where_it_is_held_out_is_refused():
+def test_check_and_problem_refuse_bad_wishes(tmp_path):
+    rows = []
+    for number, (content, wishes, words) in enumerate(BAD_WISHES.values()):
+        path = tmp_path / f"table-{number}.csv"
+        path.write_bytes(content)
+        given = (
+            tabular.read_csv(path),
+            wishes.get("target", "y"),
+            Rules(**{key: wishes[key] for key in wishes if hasattr(Rules, key)}),
+            Settings(**{key: wishes[key] for key in wishes if hasattr(Settings, key)}),
+        )
+        rows.append(refused(words, partial(tabular.check, *given)))
+        rows.append(refused(words, partial(tabular.problem, *given)))
+    assert_refused(rows)
+
+
+def test_problem_refuses_a_target_that_varies_only_where_it_is_held_out():
     values = np.stack([np.arange(12.0), np.zeros(12)], axis=1)
     held_out = np.random.default_rng(0).permutation(12)[0]
     values[held_out, 1] = 1.0
-    refused(
-        ["'y'", "constant", "rows to fit"],
-        lambda: tabular.problem(Table(("x", "y"), values), "y", Rules(), Settings()),
-    )
+    given = Table(("x", "y"), values), "y", Rules(), Settings()
+    words = ["'y'", "constant", "rows to fit"]
+    assert_refused([refused(words, partial(tabular.problem, *given))])
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +228,7 @@ def test_scaling_is_of_the_table(fitted):
     np.testing.assert_allclose(batch["y"], y[place], atol=1e-6)
 
 
-def test_scores_are_of_the_rows_held_out(fitted):
+def test_score_is_of_the_rows_held_out(fitted):
     table, problem, scaling, params = fitted
     x = np.stack([table.column("a"), table.column("b")], axis=1)
     seen = np.asarray(problem.batch["x"])
@@ -272,9 +281,23 @@ def differences(f, x, step):
     return (high - low) / (2 * length), (high - 2 * middle + low) / length**2
 
 
-def test_constraints_are_those_of_the_tables_units(fitted):
-    _, problem, scaling, params = fitted
+@pytest.fixture(scope="module")
+def residuals(fitted):
+    """Twenty points, and there the inequalities as they are and with their margins."""
+    _, problem, _, params = fitted
     z = np.random.default_rng(5).uniform(size=(20, 2))
+
+    @jax.jit
+    def evaluated(params, batch):
+        which = problem.held(), problem.trained_on()
+        return [jc.evaluate(one, params, batch).inequality for one in which]
+
+    return z, *evaluated(params, {"points": z})
+
+
+def test_constraints_are_those_of_the_tables_units(fitted, residuals):
+    _, _, scaling, params = fitted
+    z, found, _ = residuals
     width = scaling.upper - scaling.lower
     x = scaling.lower + z * width
     f = partial(by_hand, params, scaling)
@@ -290,44 +313,43 @@ def test_constraints_are_those_of_the_tables_units(fitted):
         # Relative to the constant 5, in the table's units.
         "lipschitz": np.hypot(*slopes) / 5 - 1,
     }
-    residuals = jc.evaluate(problem.held(), params, {"points": z}).inequality
-    assert residuals.keys() == expected.keys()
-    for name, residual in residuals.items():
+    assert found.keys() == expected.keys()
+    for name, residual in found.items():
         # Differences over a thousandth of the box err by about 1e-5 of the scale.
         np.testing.assert_allclose(
             residual, expected[name], rtol=1e-4, atol=1e-4, err_msg=name
         )
 
 
-def test_margins_are_room_within_the_rules(fitted):
-    _, problem, _, params = fitted
-    exact, tight = (
-        jc.evaluate(which, params, problem.batch).inequality
-        for which in (problem.held(), problem.trained_on())
-    )
+def test_margins_are_room_within_the_rules(residuals):
+    _, exact, tight = residuals
     room = {"increasing in b": 0.2, "convex in a": 0.2, "bounded": 0.02}
     for name, margin in (room | {"lipschitz": 0.02}).items():
         np.testing.assert_allclose(tight[name] - exact[name], margin, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["a", "b"])
-def test_curve_agrees_with_finite_differences(name, fitted):
+def test_curve_agrees_with_finite_differences(fitted):
     _, _, scaling, params = fitted
-    index = scaling.inputs.index(name)
-    curve = tabular.curve(scaling, params, name, num=11)
-    places = tabular.places(scaling, name, 11)
-    x = np.tile((scaling.lower + scaling.upper) / 2, (11, 1))
-    x[:, index] = np.linspace(scaling.lower[index], scaling.upper[index], 11)
-    np.testing.assert_allclose(places, x[:, index], rtol=1e-6)
-    step = np.zeros(2)
-    step[index] = 1e-3 * (scaling.upper - scaling.lower)[index]
+    middle = np.tile((scaling.lower + scaling.upper) / 2, (11, 1))
     f = partial(by_hand, params, scaling)
-    slope, curvature = differences(f, x, step)
-    np.testing.assert_allclose(curve.value, f(x), rtol=1e-5)
-    for ours, expected in ((curve.slope, slope), (curve.curvature, curvature)):
-        scale = np.abs(expected).max()
-        assert scale > 0
-        np.testing.assert_allclose(ours, expected, atol=1e-4 * scale)
+
+    def check(name):
+        index = scaling.inputs.index(name)
+        curve = tabular.curve(scaling, params, name, num=11)
+        places = tabular.places(scaling, name, 11)
+        x = middle.copy()
+        x[:, index] = np.linspace(scaling.lower[index], scaling.upper[index], 11)
+        np.testing.assert_allclose(places, x[:, index], rtol=1e-6)
+        step = np.zeros(2)
+        step[index] = 1e-3 * (scaling.upper - scaling.lower)[index]
+        slope, curvature = differences(f, x, step)
+        np.testing.assert_allclose(curve.value, f(x), rtol=1e-5)
+        for ours, expected in ((curve.slope, slope), (curve.curvature, curvature)):
+            scale = np.abs(expected).max()
+            assert scale > 0
+            np.testing.assert_allclose(ours, expected, atol=1e-4 * scale)
+
+    assert_each(["a", "b"], check)
 
 
 def test_true_curve_is_the_truth_and_its_derivatives(fitted):
@@ -349,16 +371,18 @@ def test_true_curve_is_the_truth_and_its_derivatives(fitted):
     np.testing.assert_allclose(curve.curvature[inner], 6e-4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("d", [1, 2, 9])
-def test_constraint_points_reach_the_edge_of_the_box(d):
-    points = np.asarray(tabular.constraint_points(d))
-    assert points.shape[1:] == (d,)
-    assert points.min() == 0
-    assert points.max() == 1
-    for face in (points == 0, points == 1):
-        assert (face.sum(axis=0) >= (1 if d == 1 else 64)).all()
-    inside = ((points > 0) & (points < 1)).all(axis=1)
-    assert inside.sum() > 200
-    if d <= 8:
-        corners = np.unique(points[np.isin(points, (0, 1)).all(axis=1)], axis=0)
-        assert len(corners) == 2**d
+def test_constraint_points_reach_the_edge_of_the_box():
+    def check(d):
+        points = np.asarray(tabular.constraint_points(d))
+        assert points.shape[1:] == (d,)
+        assert points.min() == 0
+        assert points.max() == 1
+        for face in (points == 0, points == 1):
+            assert (face.sum(axis=0) >= (1 if d == 1 else 64)).all()
+        inside = ((points > 0) & (points < 1)).all(axis=1)
+        assert inside.sum() > 200
+        if d <= 8:
+            corners = np.unique(points[np.isin(points, (0, 1)).all(axis=1)], axis=0)
+            assert len(corners) == 2**d
+
+    assert_each([1, 2, 9], check)

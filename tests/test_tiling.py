@@ -1,5 +1,6 @@
 """Tiles against the whole batch: equal results, less memory, one compilation."""
 
+import re
 from functools import partial
 
 import chex
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tables import assert_each, assert_refused
 
 from jaxcon.derivatives import _tiling, laplacian
 from jaxcon.derivatives._tiling import (
@@ -18,7 +20,12 @@ from jaxcon.derivatives._tiling import (
 
 N = 10
 TILES = [1, 3, np.int64(8), N, 3 * N, None, "auto"]
-tiles = pytest.mark.parametrize("tile", TILES)
+# Half of what these tests take is machine code whose speed does not matter.
+COMPILER = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+compiled = partial(jax.jit, compiler_options=COMPILER)
 
 
 def network(params, x):
@@ -33,17 +40,13 @@ def loss(params, example):
 @pytest.fixture
 def params(x64):
     hidden = np.sin(np.arange(8.0)).reshape(4, 2)
-    return {
-        "hidden": jnp.array(hidden),
-        "bias": jnp.linspace(-1, 1, 4),
-        "out": jnp.ones(4),
-    }
+    return {"hidden": hidden, "bias": np.linspace(-1, 1, 4), "out": np.ones(4)}
 
 
 @pytest.fixture
 def batch(x64):
     x = np.cos(np.arange(2.0 * N)).reshape(N, 2)
-    return {"x": jnp.array(x), "y": jnp.linspace(0.0, 1.0, N)}
+    return {"x": x, "y": np.linspace(0.0, 1.0, N)}
 
 
 @pytest.fixture
@@ -54,10 +57,8 @@ def small_budget(monkeypatch):
 
 def whole(loss, reduction=jnp.mean):
     """The same by jax alone, with nothing tiled."""
-    return jax.jit(
-        jax.value_and_grad(
-            lambda params, batch: reduction(jax.vmap(partial(loss, params))(batch))
-        )
+    return jax.value_and_grad(
+        lambda params, batch: reduction(jax.vmap(partial(loss, params))(batch))
     )
 
 
@@ -67,38 +68,64 @@ def assert_close(a, b):
     chex.assert_trees_all_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@tiles
-def test_value_and_grad(params, batch, tile, small_budget):
-    given = jax.jit(value_and_grad(loss, tile=tile))(params, batch)
-    assert_close(given, whole(loss)(params, batch))
+def assert_all_close(found, expected):
+    """Asserts that the results of all tiles, a dict, are those of the whole batch."""
+    assert_each(found, lambda tile: assert_close(found[tile], expected))
 
 
-def test_the_sum(params, batch):
-    # And not under jit.
-    given = value_and_grad(loss, tile=4, reduction="sum")(params, batch)
-    assert_close(given, whole(loss, jnp.sum)(params, batch))
+def test_value_and_grad_in_tiles_is_that_of_the_whole_batch(
+    params, batch, small_budget
+):
+    @compiled
+    def every(params, batch):
+        found = {
+            str(tile): value_and_grad(loss, tile=tile)(params, batch) for tile in TILES
+        }
+        return found, whole(loss)(params, batch)
+
+    assert_all_close(*every(params, batch))
 
 
-@pytest.mark.parametrize("tile", [4, "auto"])
-def test_under_vmap_over_params(params, batch, tile, small_budget):
-    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p, -p]), params)
-    step = jax.jit(jax.vmap(value_and_grad(loss, tile=tile), (0, None)))
-    plain = jax.jit(jax.vmap(whole(loss), (0, None)))
-    assert_close(step(many, batch), plain(many, batch))
+def test_value_and_grad_of_a_sum_without_jit(params, batch):
+    def cubic(params, example):
+        return network(params, example["x"]) ** 3 * example["y"]
+
+    given = value_and_grad(cubic, tile=4, reduction="sum")(params, batch)
+    assert_close(given, compiled(whole(cubic, jnp.sum))(params, batch))
 
 
-@pytest.mark.parametrize("tile", [4, "auto"])
-def test_a_batch_of_keys_in_a_tuple(params, key, tile, small_budget):
+def test_value_and_grad_under_vmap_over_params(params, batch, small_budget):
+    def squared(params, example):
+        return (network(params, example["x"]) - example["y"]) ** 2
+
+    @compiled
+    def every(many, batch):
+        def mapped(step):
+            return jax.vmap(step, (0, None))(many, batch)
+
+        tiles = (4, "auto")
+        found = {str(n): mapped(value_and_grad(squared, tile=n)) for n in tiles}
+        return found, mapped(whole(squared))
+
+    many = jax.tree.map(lambda p: np.stack([p, 2 * p, -p]), params)
+    assert_all_close(*every(many, batch))
+
+
+def test_value_and_grad_of_a_batch_of_keys_in_a_tuple(params, key):
     def noisy(params, example):
         key, (x, label) = example
         return network(params, x + jax.random.normal(key, x.shape)) * label
 
-    batch = (jax.random.split(key, N), (jnp.ones((N, 2)), np.arange(N)))
-    given = jax.jit(value_and_grad(noisy, tile=tile))(params, batch)
-    assert_close(given, whole(noisy)(params, batch))
+    @compiled
+    def both(params, batch):
+        steps = value_and_grad(noisy, tile=4), whole(noisy)
+        return [step(params, batch) for step in steps]
+
+    batch = (jax.random.split(key, N), (np.ones((N, 2)), np.arange(N)))
+    assert_close(*both(params, batch))
 
 
-def test_it_can_be_differentiated_again(params, batch):
+def test_value_and_grad_can_be_differentiated_again(params, batch):
     def square(step):
         return lambda params: sum(
             jnp.sum(g**2) for g in jax.tree.leaves(step(params, batch)[1])
@@ -107,69 +134,84 @@ def test_it_can_be_differentiated_again(params, batch):
     def cubic(params, example):
         return network(params, example["x"]) ** 3
 
-    given = jax.jit(jax.grad(square(value_and_grad(cubic, tile=4))))(params)
-    assert_close(given, jax.jit(jax.grad(square(whole(cubic))))(params))
+    @compiled
+    def both(params):
+        steps = value_and_grad(cubic, tile=4), whole(cubic)
+        return [jax.grad(square(step))(params) for step in steps]
+
+    assert_close(*both(params))
 
 
-@pytest.mark.parametrize("tile", [8, 5, None])
-def test_half_precision_adds_up_in_single(tile):
+def test_value_and_grad_in_half_precision_adds_up_in_single():
     # In bfloat16, 256 + 1 is 256: added up there, the sum would stop growing.
-    params, batch = jnp.ones((), jnp.bfloat16), jnp.ones(2048, jnp.bfloat16)
-    step = value_and_grad(lambda w, x: w * x, tile=tile, reduction="sum")
-    value, gradient = step(params, batch)
-    assert (value, gradient) == (2048, 2048)
-    assert value.dtype == gradient.dtype == jnp.bfloat16
+    @compiled
+    def every(params, batch):
+        return {
+            str(tile): value_and_grad(lambda w, x: w * x, tile=tile, reduction="sum")(
+                params, batch
+            )
+            for tile in (8, 5, None)
+        }
+
+    found = every(np.ones((), jnp.bfloat16), np.ones(2048, jnp.bfloat16))
+    for value, gradient in found.values():
+        assert (value, gradient) == (2048, 2048)
+        assert value.dtype == gradient.dtype == jnp.bfloat16
 
 
-def test_a_python_float_is_a_parameter():
+def test_value_and_grad_takes_a_python_float_as_a_parameter():
     value, gradient = value_and_grad(lambda w, x: w * x, tile=2)(3.0, np.ones(5))
     assert (value, gradient) == (3, 1)
     assert gradient.shape == ()
 
 
-@tiles
-def test_tiled_vmap(params, batch, tile, small_budget):
+def test_tiled_vmap_is_vmap(params, batch, small_budget):
     def f(params, x, other):
         return {"a": network(params, x) * other["y"], "b": (jnp.outer(x, x), x[:0])}
 
-    def mapped(vmap, params, batch):
-        return vmap(partial(f, params))(batch["x"], {"y": batch["y"]})
-
-    ours, plain = (
-        partial(mapped, partial(tiled_vmap, tile=tile)),
-        partial(mapped, jax.vmap),
-    )
-    assert_close(jax.jit(ours)(params, batch), jax.jit(plain)(params, batch))
-
     # One weight per point, known only when all values are: an augmented Lagrangian.
-    def weighed(mapped, params, batch):
-        values = mapped(params, batch)
-        return values["a"] @ jax.lax.stop_gradient(values["a"] - 1.0) + sum(
+    def weighed(vmap, params, batch):
+        values = vmap(partial(f, params))(batch["x"], {"y": batch["y"]})
+        total = values["a"] @ jax.lax.stop_gradient(values["a"] - 1.0) + sum(
             jnp.sum(b**2) for b in values["b"]
         )
+        return total, values
 
-    gradients = [
-        jax.jit(jax.grad(partial(weighed, m), (0, 1)))(params, batch)
-        for m in (ours, plain)
-    ]
-    assert_close(*gradients)
+    @compiled
+    def every(params, batch):
+        def step(vmap):
+            slope = jax.grad(partial(weighed, vmap), (0, 1), has_aux=True)
+            return slope(params, batch)
+
+        found = {str(tile): step(partial(tiled_vmap, tile=tile)) for tile in TILES}
+        return found, step(jax.vmap)
+
+    assert_all_close(*every(params, batch))
 
 
 def test_tiled_vmap_of_keys_and_forward_derivatives(key, x64):
+    def draw(key):
+        return jax.random.normal(key), key
+
+    @compiled
+    def every(keys, x):
+        _, tangent = jax.jvp(tiled_vmap(jnp.sin, tile=4), (x,), (jnp.ones(N),))
+        return tiled_vmap(draw, tile=4)(keys), jax.vmap(draw)(keys), tangent
+
+    x = np.linspace(0.0, 1.0, N)
     keys = jax.random.split(key, N)
-    noise, same = tiled_vmap(lambda key: (jax.random.normal(key), key), tile=4)(keys)
-    assert jnp.array_equal(noise, jax.vmap(jax.random.normal)(keys))
+    (noise, same), (plain, _), tangent = every(keys, x)
+    np.testing.assert_array_equal(noise, plain)
     assert jnp.array_equal(jax.random.key_data(same), jax.random.key_data(keys))
-    x = jnp.linspace(0.0, 1.0, N)
-    _, tangent = jax.jvp(tiled_vmap(jnp.sin, tile=4), (x,), (jnp.ones(N),))
-    assert_close(tangent, jnp.cos(x))
+    assert_close(tangent, jnp.asarray(np.cos(x)))
 
 
 def temporary(f, *args):
-    return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
+    program = compiled(f).lower(*args).compile()
+    return program.memory_analysis().temp_size_in_bytes
 
 
-def test_memory_is_that_of_a_tile():
+def test_tiled_vmap_and_value_and_grad_need_the_memory_of_a_tile():
     width, layers = 64, 6
     shape = jax.ShapeDtypeStruct
 
@@ -202,28 +244,32 @@ def test_memory_is_that_of_a_tile():
 
 
 @pytest.mark.parametrize("tile", [4, "auto"])
-def test_one_compilation(params, batch, tile, small_budget):
+def test_value_and_grad_is_compiled_once(params, batch, tile, small_budget):
+    def linear(params, example):
+        return network(params, example["x"])
+
     chex.clear_trace_counter()
-    step = jax.jit(chex.assert_max_traces(value_and_grad(loss, tile=tile), n=1))
+    params = jax.tree.map(jnp.asarray, params)
+    step = compiled(chex.assert_max_traces(value_and_grad(linear, tile=tile), n=1))
     for _ in range(3):
         params = step(params, batch)[1]
     assert step._cache_size() == 1
 
 
-def test_the_loss_is_traced_once_per_shape_of_tile(params, batch):
+def test_value_and_grad_traces_the_loss_once_per_shape_of_tile(params, batch):
     traces = []
 
     def counted(params, example):
         traces.append(None)
         return network(params, example["x"])
 
-    jax.jit(value_and_grad(counted, tile=5))(params, batch)
+    jax.eval_shape(value_and_grad(counted, tile=5), params, batch)
     assert len(traces) == 1
-    jax.jit(value_and_grad(counted, tile=4))(params, batch)
+    jax.eval_shape(value_and_grad(counted, tile=4), params, batch)
     assert len(traces) == 3  # the tile's and the remainder's
 
 
-X, FLOATS = jnp.ones((4, 3)), jnp.ones(4)
+X, FLOATS = np.ones((4, 3), "float32"), np.ones(4, "float32")
 
 
 def product(w, x):
@@ -328,11 +374,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("call", "kind", "sentence"), REFUSED.values(), ids=REFUSED)
-def test_refusals(call, kind, sentence):
-    with pytest.raises(kind) as refusal:
-        call()
-    assert str(refusal.value) == sentence
+def test_value_and_grad_and_tiled_vmap_refuse_in_one_sentence():
+    whole_sentence = r"\A{}\Z"
+    assert_refused(
+        (call, error, whole_sentence.format(re.escape(sentence)))
+        for call, error, sentence in REFUSED.values()
+    )
 
 
 def looped(x):
@@ -344,7 +391,7 @@ def looped(x):
     return jax.lax.scan(turn, x, None, length=3)
 
 
-W = jnp.ones((4, 4))
+W = np.ones((4, 4), "float32")
 COUNTED = {
     # Bytes of float32 vectors of four, the argument itself left out.
     "one result": (lambda x: jnp.sin(x), 16),
@@ -374,12 +421,15 @@ COUNTED = {
 }
 
 
-@pytest.mark.parametrize(("f", "size"), COUNTED.values(), ids=COUNTED)
-def test_the_working_set(f, size):
-    assert working_set(f, jax.ShapeDtypeStruct((4,), jnp.float32)) == size
+def test_working_set_counts_what_is_alive_at_once():
+    def check(name):
+        f, size = COUNTED[name]
+        assert working_set(f, jax.ShapeDtypeStruct((4,), jnp.float32)) == size
+
+    assert_each(COUNTED, check)
 
 
-def test_the_working_set_of_one_argument(dtype):
+def test_working_set_of_one_argument(dtype):
     def f(w, x):
         return jnp.tanh(jax.jit(jnp.sin)(w) @ x)
 
@@ -389,14 +439,12 @@ def test_the_working_set_of_one_argument(dtype):
     assert working_set(f, w, x) == 20 * item  # and sin(w), until it was multiplied
 
 
-@pytest.mark.parametrize(
-    ("fitting", "tile"), [(64, 64), (90, 64), (91, 128), (128, 128)]
-)
-def test_the_tile_is_the_nearest_power_of_two_to_what_fits(fitting, tile):
-    assert auto_tile(10**6, _tiling.BUDGET // fitting) == tile
+def test_auto_tile_is_the_nearest_power_of_two_to_what_fits():
+    for fitting, tile in [(64, 64), (90, 64), (91, 128), (128, 128)]:
+        assert auto_tile(10**6, _tiling.BUDGET // fitting) == tile
 
 
-def test_the_tile_where_nothing_fits_or_everything_does():
+def test_auto_tile_where_nothing_fits_or_everything_does():
     budget, smallest = _tiling.BUDGET, _tiling.SMALLEST
     assert auto_tile(10**6, budget) == auto_tile(10**6, 9 * budget) == smallest
     assert auto_tile(smallest, budget) is None
@@ -407,6 +455,6 @@ def test_the_tile_where_nothing_fits_or_everything_does():
     assert auto_tile(whole + 1, budget // (2 * smallest)) == 2 * smallest
 
 
-def test_accelerators_are_not_tiled(monkeypatch):
+def test_auto_tile_leaves_accelerators_whole(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert auto_tile(10**6, 10**6) is None
