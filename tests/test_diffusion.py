@@ -109,6 +109,7 @@ def test_least_squares_has_its_errors_of_lambda_in_simulations(estimate, error, 
     assert float(jnp.std(estimates)) == pytest.approx(error, rel=0.05)
 
 
+@pytest.mark.slow
 def test_constant_is_found_by_every_way_that_converges():
     rows = by_method(example.constant())
     exploded = rows.pop("descent, raw data")

@@ -975,6 +975,14 @@ CLOSED_FORMS = {
         [2, 5],
     ),
     "sin": (jnp.sin, lambda x, k: np.sin(x + k * np.pi / 2), [5, 6]),
+    "cos": (jnp.cos, lambda x, k: np.cos(x + k * np.pi / 2), [5, 6]),
+    "logistic": (
+        jax.nn.sigmoid,  # (1 + tanh(x/2)) / 2
+        lambda x, k: (
+            next(itertools.islice(tanh_derivatives(x / 2), k - 1, None)) / 2 ** (k + 1)
+        ),
+        [4, 5],
+    ),
     "exp": (lambda x: jnp.exp(-2 * x), lambda x, k: (-2) ** k * np.exp(-2 * x), [5, 6]),
     "reciprocal": (
         lambda x: 1 / (1 + x),

@@ -34,7 +34,6 @@ def test_shares_solve_their_rate_equations(x64):
 def test_conservation_truth_obeys_and_scores_nothing(system):
     problem = example.conservation_problem(system)
 
-    @jax.jit
     def truth(params, x):
         return system.truth(x)
 

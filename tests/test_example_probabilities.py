@@ -41,7 +41,6 @@ def test_labelled_follows_the_posterior():
 def test_posterior_obeys_and_scores_nothing():
     problem = example.probabilities_problem()
 
-    @jax.jit
     def truth(params, x):
         return example.posterior(x)
 

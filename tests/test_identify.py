@@ -485,6 +485,7 @@ def test_identify_under_a_constraint_of_what_is_known_determines_no_more(x64):
     assert found.rank == 1
 
 
+@pytest.mark.slow
 def test_cramer_rao_bounds_of_lambda_from_raw_moments_and_from_the_law(x64):
     # k is that of the true law; lambda is what least squares makes of other paths'
     # moments: raw ones, or those of the law with mu and sigma² fitted to the paths.

@@ -28,6 +28,7 @@ def test_check_finds_a_fault_only_where_there_is_one():
         return lambda: layers.Gap(np.float32(excess), np.float32(1.0))
 
     falling = certificates.slope(1, upper=0.0, roundings=4, domain=corners)
+    falling = replace(falling, tests={"difference": falling.tests["difference"]})
     inside = certificates.within(-2.0, 4.0, roundings=8, domain=corners)
     anywhere = certificates.within(-np.inf, np.inf)
     promised = layers.Certificate(
@@ -48,8 +49,6 @@ def test_check_finds_a_fault_only_where_there_is_one():
     found = look(apply, jnp.ones(()), lambda params: promised)
     holds = [(one.guarantee.kind, one.test, one.holds) for one in found.attempts]
     assert holds == [
-        ("slope", "derivative", True),
-        ("slope", "derivative, searched", True),
         ("slope", "difference", True),
         ("slope", "difference, searched", True),
         ("slope", "parameters", True),

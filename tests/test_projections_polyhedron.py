@@ -1,6 +1,6 @@
 """Polyhedra: against a QP solver, by hand, at corners and where there is no point."""
 
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -171,7 +171,7 @@ def test_polyhedron_with_degenerate_rows_is_optimal_with_finite_slopes(dtype):
         bounds.append(np.append(np.broadcast_to(upper, len(C)), np.full(missing, INF)))
     C, upper = np.stack(rows).astype(dtype), np.stack(bounds).astype(dtype)
     none = np.zeros((0, 3), dtype), np.zeros(0, dtype)
-    y = 5 * np.random.default_rng(1).normal(size=(100, 3)).astype(dtype)
+    y = 5 * np.random.default_rng(1).normal(size=(40, 3)).astype(dtype)
 
     @jax.jit
     @partial(jax.vmap, in_axes=(None, 0, 0))
@@ -209,17 +209,8 @@ def test_polyhedron_takes_a_row_that_equations_fix():
     np.testing.assert_allclose(residuals[1], 0.5, atol=1e-6)
 
 
-@cache
-def slopes(shape):
-    """A program of the derivatives in all six terms, backwards, and forwards in one way."""
-    del shape  # a jitted function of its own for each, so that all may be forgotten
-
-    def both(terms, ways):
-        backwards = jax.jacrev(lambda *terms: nearest(*terms).point, tuple(range(6)))
-        forwards = jax.jvp(lambda *terms: nearest(*terms).point, terms, ways)[1]
-        return backwards(*terms), forwards
-
-    return jax.jit(both)
+# The derivatives of the point in all six terms.
+SLOPES = jax.jit(jax.jacrev(lambda *terms: nearest(*terms).point, tuple(range(6))))
 
 
 def test_polyhedron_tells_an_empty_set(x64):
@@ -236,19 +227,13 @@ def test_polyhedron_tells_an_empty_set(x64):
             found.point[:, :3].sum(1), 10.0, rtol=1e-5
         )  # float32
     for problem in problems:
-        pulls, _ = slopes(SHAPES[0])(problem, problem)
-        assert all(np.isfinite(pull).all() for pull in pulls)
+        assert all(np.isfinite(pull).all() for pull in SLOPES(*problem))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_polyhedron_derivatives(x64, shape):
     problem = drawn(*shape)
-    rng = np.random.default_rng(2)
-    ways = tuple(
-        np.where(np.isfinite(term), rng.normal(size=term.shape), 0.0)
-        for term in problem
-    )
-    found, forwards = slopes(shape)(problem, ways)
+    found = SLOPES(*problem)
     # In y: the projection onto what the active rows leave free.
     y, A, _, C, lower, upper = problem
     z = solved([problem]).point[0]
@@ -272,8 +257,6 @@ def test_polyhedron_derivatives(x64, shape):
     backwards = np.stack([np.asarray(found[i])[(..., *at)] for i, at in entries])
     differences = (up - down) / 2e-6
     np.testing.assert_allclose(backwards, differences, atol=1e-5, rtol=1e-5)
-    weights = [ways[which][at] for which, at in entries]
-    np.testing.assert_allclose(forwards, weights @ backwards, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -365,16 +348,15 @@ def test_half_spaces_by_hand():
     def projected(y, upper):
         both = half_spaces(C, lambda x: x)
         one = half_spaces(C[:1], lambda x: x[:1])
-        return both(y, upper), one(y, upper), one.residual(y, upper)
+        return both(y, upper), one(y, upper)
 
-    both, one, residual = projected(y, np.array([[1.0, 2.0], [INF, INF]]))
+    both, one = projected(y, np.array([[1.0, 2.0], [INF, INF]]))
     # Both rows hold: z0 + 2 z1 = 1 and 3 z0 - z1 = 2. Then neither does.
     np.testing.assert_allclose(both[0], [5 / 7, 1 / 7], atol=1e-5)  # float32
     np.testing.assert_array_equal(both[1], y)
     # The foot of the perpendicular from 13 to 1, in float32.
     np.testing.assert_allclose(one[0], y - 12 / 5 * C[0], atol=1e-5)
     np.testing.assert_array_equal(one[1], y)
-    assert residual.max() < 1e-5
 
 
 ROWS = np.random.default_rng(0).normal(size=(6, 3))

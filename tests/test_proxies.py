@@ -16,6 +16,7 @@ PROXIES = {
     name: jc.proxy(surrogate, proxies.strict)
     for name, surrogate in proxies.SURROGATES.items()
 }
+BY_DEFAULT = {("simultaneous", "sigmoid", None), ("simultaneous", "hinge", 10.0)}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,13 +32,17 @@ def _samples_once():
         yield
 
 
-@pytest.mark.parametrize("penalty", [None, 10.0])
-@pytest.mark.parametrize("surrogate", PROXIES)
 @pytest.mark.parametrize(
-    "order",
+    ("order", "surrogate", "penalty"),
     [
-        pytest.param(order, marks=() if i == 0 else pytest.mark.slow)
-        for i, order in enumerate(proxies.ORDERS)
+        pytest.param(
+            *(order, surrogate, penalty),
+            # By default one run of each surrogate, with a penalty and without.
+            marks=[pytest.mark.slow] * ((order, surrogate, penalty) not in BY_DEFAULT),
+        )
+        for order in proxies.ORDERS
+        for surrogate in PROXIES
+        for penalty in (None, 10.0)
     ],
 )
 def test_proxy_holds_the_strict_rate_at_the_fewest_misses(order, surrogate, penalty):
@@ -154,15 +159,12 @@ def test_proxy_step_reads_strict_values_and_the_surrogates_gradients(x64):
     assert_each(rows, check)
 
 
+@pytest.mark.slow
 def test_proxy_makes_a_line_search_stand_still():
     # The values it compares are flat or jump, whatever the surrogate's slope promises.
     on_proxy = by_line_search(PROXIES["sigmoid"])
     assert on_proxy.moves < 0.2
     assert on_proxy.rate > proxies.LIMIT + 0.03
-
-
-@pytest.mark.slow
-def test_surrogate_alone_lets_a_line_search_move():
     assert by_line_search(proxies.SURROGATES["sigmoid"]).moves > 0.8
 
 
