@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import os
 import platform
+import resource
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A compiled program that no run has written anew for so long is deleted.
 CACHE_DAYS = 14
+MEMORY = 10**9  # bytes of a process from which on it keeps one file's programs only
 
 
 def pytest_addoption(parser):
@@ -101,9 +104,11 @@ def fresh_compilation():
 
 @pytest.fixture(autouse=True, scope="module")
 def _bounded_memory():
-    """Forgets the programs of a file once it is done: thousands of them are gigabytes."""
+    """Forgets compiled programs after a file, once the process has grown large."""
     yield
-    jax.clear_caches()
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if used * (1 if sys.platform == "darwin" else 1024) > MEMORY:
+        jax.clear_caches()
 
 
 @pytest.fixture
