@@ -1284,7 +1284,7 @@ def test_laplacian_of_a_narrow_layer_loses_nothing_in_float32(x64):
     u = random.normal(size=(width, width)) / width**0.5
     x = random.normal(size=d)
 
-    @compiled
+    @jax.jit
     @jax.value_and_grad
     def loss(w, u, x):
         return dv.laplacian(lambda x: jnp.sum(jnp.tanh(u @ jnp.tanh(w @ x))))(x)

@@ -1,7 +1,6 @@
 """The piecewise fit of HardNet's paper: its data, its bounds, and layers on them."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,15 +10,14 @@ from papers import min2024_hardnet as hardnet
 
 @pytest.fixture(scope="module")
 def params():
-    """Parameters of three random networks that are far from the target."""
+    """Parameters of three random networks, twice, that are far from the target."""
+    rng, draw = np.random.default_rng(0), next(iter(hardnet.INITS.values()))
 
-    @jax.jit
-    def draw(key):
-        keys = jax.random.split(key, 3)
-        drawn = [jax.vmap(init)(keys) for init in hardnet.INITS.values()]
-        return jax.tree.map(lambda *leaves: 3 * jnp.stack(leaves), *drawn)
+    def random(leaf):
+        values = 3 * rng.normal(size=(len(hardnet.INITS), 3, *leaf.shape))
+        return np.asarray(values / np.sqrt(leaf.shape[0]), leaf.dtype)
 
-    return draw(jax.random.key(0))
+    return jax.tree.map(random, jax.eval_shape(draw, jax.random.key(0)))
 
 
 def test_hardnet_target_obeys_its_own_bounds_and_touches_them():
