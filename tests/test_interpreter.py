@@ -191,9 +191,10 @@ def complex_number(x):
     return (x[0] + 1j * x[1]) * jnp.exp(1j * x)
 
 
-def size_and_angle(x):
+def size_sign_and_angle(x):
     number = complex_number(x)
-    return jnp.abs(number) + jnp.imag(number / jnp.conj(number))
+    sign = jnp.real(jnp.sign(number))
+    return jnp.abs(number) + sign + jnp.imag(number / jnp.conj(number))
 
 
 def called_back(x):
@@ -250,6 +251,9 @@ PROGRAMS = {
     "own rule, part unused": lambda x: two(x)[1] * two(jnp.ones(3))[0],
     "own rule, argument twice": lambda x: jnp.logaddexp(x * x, x * x),
     "own rule, two arguments": lambda x: jnp.logaddexp(x * x, jnp.sin(x)),
+    "slopes written out": lambda x: (
+        jnp.cos(x * x) * lax.logistic(x * x) + lax.square(x) * jnp.exp(x)
+    ),
     "relu": lambda x: jax.nn.relu(x**3) * x,
     "sort": lambda x: jnp.sort(x**3) * jnp.arange(3.0),
     "sort of several": lambda x: flat(lax.sort((x * x, x**3, jnp.arange(3)))),
@@ -268,7 +272,7 @@ PROGRAMS = {
     "scalar over vector": lambda x: lax.div(jnp.exp(x[0]), x),
     "named square": of_four(square),
     "named tanh": of_four(tanh),
-    "size and angle of a complex number": size_and_angle,
+    "size, sign and angle of a complex number": size_sign_and_angle,
     "size of a complex number": lambda x: jnp.abs(complex_number(x)),
     "sign of a complex number": lambda x: jnp.real(jnp.sign(complex_number(x))),
     "power of a spectrum": lambda x: jnp.abs(jnp.fft.fft(x)) ** 3,
