@@ -1,6 +1,5 @@
 """Transforms of multipliers: by hand, and one against another; restarts of parameters."""
 
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
