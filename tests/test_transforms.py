@@ -243,6 +243,13 @@ def test_nupi_from_the_first_error_contains_optimistic_ascent():
     )
 
 
+def test_nupi_follows_the_average_of_a_changing_residual_by_hand():
+    # xi = 1, 2, 1/2, 5/4, so that e + 2 (xi - xi') = 1, 3 + 2, -1 - 3, 2 + 3/2.
+    dual = jc.nupi(1.0, kp=2.0, nu=0.5)
+    for path in climbed(dual, [1.0, 3.0, -1.0, 2.0]):
+        np.testing.assert_array_equal(path, [1, 6, 2, 5.5])
+
+
 def test_nupi_s_rate_may_follow_a_schedule():
     rate = optax.piecewise_constant_schedule(1.0, {2: 0.25})
     path, _ = climbed(jc.nupi(rate, kp=0.0, ki=2.0), np.ones(4))
