@@ -1,6 +1,6 @@
 """How others take the derivatives that `benchmarks.derivatives` measures.
 
-In JAX a way is a function of f that returns a function of one example x, as jaxcon's
+In JAX a method is a function of f that returns a function of one example x, as jaxcon's
 operators are. In PyTorch it is a function of a network that takes batches and of the
 batch, as DeepXDE, PINA and PhysicsNeMo have it ("torch autograd"), or of torch.func.
 """
@@ -121,7 +121,7 @@ def fourth_jet(f: Function) -> Function:
 
 # PyTorch.
 def torch_step(
-    way: TorchWay, params: Any, x: jax.Array
+    method: TorchWay, params: Any, x: jax.Array
 ) -> Callable[[], tuple[float, list[np.ndarray]]]:
     """A training step of the same network: mean squared derivative, its gradient."""
     torch = peer("torch")
@@ -139,7 +139,7 @@ def torch_step(
         return x @ weights[-1]["w"] + weights[-1]["b"]
 
     def step() -> tuple[float, list[np.ndarray]]:
-        results = way(network, inputs)
+        results = method(network, inputs)
         results = results if isinstance(results, tuple) else (results,)
         loss = torch.stack([result.square().mean() for result in results]).sum()
         gradient = torch.autograd.grad(

@@ -110,23 +110,23 @@ def together(count: int) -> jc.Constraints:
 def program(
     constraints: jc.Constraints,
     primal: optax.GradientTransformation,
-    terms: optax.GradientTransformation | None,
+    per_term: optax.GradientTransformation | None,
     params: Any,
     batch: Any,
 ) -> Callable[[], Any]:
     """Some steps in one call, compiled."""
     dual = jc.dual_ascent(optax.sgd(1e-3))
-    method = jc.alternating(loss, constraints, primal, dual, terms=terms)
+    solver = jc.alternating(loss, constraints, primal, dual, per_term=per_term)
 
     def steps(state: Any) -> Any:
         def body(state: Any, _: None) -> Any:
-            state, info = method.step(state, batch)
+            state, info = solver.step(state, batch)
             return state, (info.loss, info.clipped)
 
         return jax.lax.scan(body, state, length=STEPS)
 
     compiled = jax.jit(steps)
-    state = method.init(params, batch)
+    state = solver.init(params, batch)
     jax.block_until_ready(compiled(state))
     return lambda: compiled(state)
 
@@ -160,13 +160,13 @@ def measure(
     params, batch = problem(width, points)
     make = partial(program, constraints, params=params, batch=batch)
     programs = {
-        "plain": make(primal=ADAM, terms=None),
-        "noise": make(primal=ADAM, terms=None),
+        "plain": make(primal=ADAM, per_term=None),
+        "noise": make(primal=ADAM, per_term=None),
     }
     for name, clip in clips.items():
-        programs[name] = make(primal=optax.chain(clip, ADAM), terms=None)
+        programs[name] = make(primal=optax.chain(clip, ADAM), per_term=None)
     for name, transform in terms.items():
-        programs[name] = make(primal=ADAM, terms=transform)
+        programs[name] = make(primal=ADAM, per_term=transform)
     return ratios(programs, rounds)
 
 

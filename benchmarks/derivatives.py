@@ -211,7 +211,7 @@ def compile_group(
         name: (tiled_step if name == TILED else plain_step)(operator, group.view)
         for name, operator in operators.items()
     }
-    ways = {TORCH_VALUE: peers.torch_value, **group.torch} if group.torch else {}
+    methods = {TORCH_VALUE: peers.torch_value, **group.torch} if group.torch else {}
 
     def left_out(name: str) -> bool:
         unwanted = wanted is not None and name not in wanted
@@ -222,9 +222,9 @@ def compile_group(
         for name, step in steps.items()
         if not left_out(name)
     }
-    for name, way in ways.items():
+    for name, method in methods.items():
         if not left_out(name):
-            programs[name] = Program(peers.torch_step(way, params, x))
+            programs[name] = Program(peers.torch_step(method, params, x))
     return programs
 
 

@@ -106,7 +106,7 @@ def run(seed: jax.Array, clip: optax.GradientTransformation, rate: float) -> Any
         "v": jax.random.normal(outer, (WIDTH,)) / WIDTH**0.5,
         "c": jnp.zeros(()),
     }
-    method = jc.simultaneous(
+    solver = jc.simultaneous(
         squared_error,
         jc.Constraints(),
         optax.chain(jc.counted("clip", clip), optax.sgd(rate)),
@@ -114,12 +114,12 @@ def run(seed: jax.Array, clip: optax.GradientTransformation, rate: float) -> Any
     )
 
     def step(state: Any, j: jax.Array) -> Any:
-        state, info = method.step(state, jax.tree.map(lambda rows: rows[j], data))
+        state, info = solver.step(state, jax.tree.map(lambda rows: rows[j], data))
         return state, (info.clipped["clip"], ~(info.loss < 1e8))
 
     keys = jax.random.split(for_order, EPOCHS)
     order = jax.vmap(lambda key: jax.random.permutation(key, TIMES))(keys)
-    start = method.init(params, jax.tree.map(lambda rows: rows[0], data))
+    start = solver.init(params, jax.tree.map(lambda rows: rows[0], data))
     state, (fired, huge) = jax.lax.scan(step, start, order.ravel())
     found = jax.vmap(partial(network, state.params))(x)
     error = jnp.mean(jnp.abs(found / LAMBDA - 1))

@@ -140,7 +140,7 @@ def not_finite(batches: Batches) -> np.ndarray:
     return ~np.isfinite(np.concatenate(flat, axis=1)).all(axis=1)
 
 
-def method(protection: Protection) -> jc.Method:
+def solver(protection: Protection) -> jc.Solver:
     points = jc.points.grid(LOWER, UPPER, 12)
     constraints = jc.Constraints(
         {
@@ -161,7 +161,7 @@ def method(protection: Protection) -> jc.Method:
     )
 
 
-def train(how: jc.Method, batches: Batches) -> tuple[jc.FitResult, float]:
+def train(how: jc.Solver, batches: Batches) -> tuple[jc.FitResult, float]:
     """The run, and its root mean square error to the truth."""
     first, second = jax.random.split(jax.random.key(0))
     params = {
@@ -185,7 +185,7 @@ def train(how: jc.Method, batches: Batches) -> tuple[jc.FitResult, float]:
 def main() -> None:
     print(f"{'protection':26s}clean error" + "".join(f"{name:>10s}" for name in FAULTS))
     for name, protection in PROTECTIONS.items():
-        how = method(protection)
+        how = solver(protection)
         _, usual = train(how, clean())
         lost, counts = [], []  # of every fault
         for fault in FAULTS.values():

@@ -4,7 +4,7 @@ Question     Time of a step against the number of samples that have a multiplier
              ratio to that with 1,000 of them; and whether 10,000,000 fit in 24 GB.
 Conditions   A tanh network 8-64-64-1, batches of 256 of the samples, the constraint
              (f(x) - y)^2 <= 1/10 on each of them, Adam for the network, float32. Two
-             ways to run it: a step jitted with donate_argnums=0, called from Python, and
+             methods to run it: a step jitted with donate_argnums=0, called from Python, and
              `fit`, which draws its batches inside the compiled chunk of 100 steps.
              All sizes are compiled first and then run in random turns in one process;
              median over the rounds of each round's ratio. "noise" is the ratio of 1,000
@@ -95,7 +95,7 @@ def error(params: Any, batch: Any) -> jax.Array:
     return jax.vmap(partial(network, params))(batch["x"]) - batch["y"]
 
 
-def method_of(dual: str, size: int) -> jc.Method:
+def method_of(dual: str, size: int) -> jc.Solver:
     return jc.alternating(
         lambda params, batch: jnp.mean(error(params, batch) ** 2),
         jc.Constraints(
@@ -109,11 +109,11 @@ def method_of(dual: str, size: int) -> jc.Method:
 
 def prepare(dual: str, size: int) -> Case:
     """Compiles both programs of one table."""
-    method, source = method_of(dual, size), partial(draw, size=size)
+    solver, source = method_of(dual, size), partial(draw, size=size)
     keys = jax.random.split(jax.random.key(1), STEPS)
     batches = [jax.jit(source)(key) for key in keys]
-    step = jax.jit(method.step, donate_argnums=0)
-    state = method.init(start(jax.random.key(0)), batches[0])
+    step = jax.jit(solver.step, donate_argnums=0)
+    state = solver.init(start(jax.random.key(0)), batches[0])
 
     # Both go on from where they were: a donated state is gone, and one that is kept
     # would be a second table.
@@ -128,7 +128,7 @@ def prepare(dual: str, size: int) -> Case:
     def fitted() -> float:
         nonlocal state
         result = jc.fit(
-            method,
+            solver,
             state,
             source,
             key=jax.random.key(2),
@@ -150,21 +150,21 @@ def measure(
     """A row for each size, then the first size's once more: the noise."""
     cases = [prepare(dual, size) for size in (*sizes, sizes[0])]
     turns = random.Random(0)
-    times: dict[str, list[list[float]]] = {way: [] for way in Case._fields}
+    times: dict[str, list[list[float]]] = {method: [] for method in Case._fields}
     for _ in range(rounds):
-        for way, seen in times.items():
+        for method, seen in times.items():
             now = [0.0] * len(cases)
             for i in turns.sample(range(len(cases)), len(cases)):
-                now[i] = getattr(cases[i], way)()
+                now[i] = getattr(cases[i], method)()
             seen.append(now)
     return [
         {"size": size}
         | {
-            way: (
+            method: (
                 statistics.median(now[i] / now[0] for now in seen),
                 statistics.median(now[i] for now in seen),
             )
-            for way, seen in times.items()
+            for method, seen in times.items()
         }
         for i, size in enumerate((*sizes, sizes[0]))
     ]
@@ -175,11 +175,11 @@ def main() -> None:
     for dual in DUALS:
         for i, row in enumerate(measure(dual)):
             size = f"{row['size']:10,d}" if i < len(SIZES) else "     noise"
-            ways = "   ".join(
-                f"{way} {row[way][0]:5.2f} of {1e6 * row[way][1]:6.0f} us"
-                for way in Case._fields
+            methods = "   ".join(
+                f"{method} {row[method][0]:5.2f} of {1e6 * row[method][1]:6.0f} us"
+                for method in Case._fields
             )
-            print(f"{dual:4s} {size}   {ways}", flush=True)
+            print(f"{dual:4s} {size}   {methods}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"largest memory of the process, all sizes at once: {peak:.1f} GB")
 

@@ -79,7 +79,7 @@ class Timed(NamedTuple):
 
 def networks() -> dict[str, Any]:
     """Every layer, on a plain network or a network itself, by its name."""
-    fields = layers.free(INPUTS, INPUTS * (INPUTS - 1) // 2, **SIZE)
+    fields = layers.mlp(INPUTS, INPUTS * (INPUTS - 1) // 2, **SIZE)
     chosen: dict[str, Any] = {
         "lipschitz, sandwich": layers.lipschitz(INPUTS, **SIZE),
         "lipschitz, cayley": layers.lipschitz(INPUTS, by="cayley", **SIZE),
@@ -91,8 +91,8 @@ def networks() -> dict[str, Any]:
         "smooth_monotone": layers.smooth_monotone(INPUTS, increasing=(0, 1)),
         "convex": layers.convex(INPUTS, **SIZE),
         "convex in two": layers.convex(INPUTS, convex=(0, 1), **SIZE),
-        "gradient_field": layers.free(INPUTS, **SIZE).then(layers.gradient_field()),
-        "hamiltonian_field": layers.free(INPUTS, **SIZE).then(
+        "gradient_field": layers.mlp(INPUTS, **SIZE).then(layers.gradient_field()),
+        "hamiltonian_field": layers.mlp(INPUTS, **SIZE).then(
             layers.hamiltonian_field()
         ),
         "divergence_free": fields.then(layers.divergence_free(INPUTS)),
@@ -115,7 +115,7 @@ def networks() -> dict[str, Any]:
             MATRIX[:1], np.ones(1), MATRIX[1:], -np.ones(2), np.ones(2)
         ),
     }
-    plain = layers.free(INPUTS, OUTPUTS, **SIZE)
+    plain = layers.mlp(INPUTS, OUTPUTS, **SIZE)
     return chosen | {name: plain.then(layer) for name, layer in ends.items()}
 
 
@@ -240,7 +240,7 @@ def projection_group() -> list[tuple[Timed, float]]:
         each = jax.vmap(lambda y, b: polyhedron(y, A, b, C, lower, upper).point)
         return each(y, b)
 
-    ways: dict[str, Callable[[jax.Array], jax.Array]] = {"jaxcon": ours}
+    methods: dict[str, Callable[[jax.Array], jax.Array]] = {"jaxcon": ours}
     if importlib.util.find_spec("pinet"):
         pinet = peer("pinet")
         project = pinet.Project(
@@ -265,13 +265,13 @@ def projection_group() -> list[tuple[Timed, float]]:
             return projected
 
         for iterations in (50, 200):
-            ways[f"pinet-hcnn, {iterations} steps"] = theirs(iterations)
+            methods[f"pinet-hcnn, {iterations} steps"] = theirs(iterations)
 
     group = []
-    for name, way in ways.items():
+    for name, method in methods.items():
         start = time.perf_counter()
-        forward = jax.jit(way).lower(y).compile()
-        loss = jax.grad(lambda y, way=way: jnp.sum(jnp.square(way(y))))
+        forward = jax.jit(method).lower(y).compile()
+        loss = jax.grad(lambda y, method=method: jnp.sum(jnp.square(method(y))))
         step = jax.jit(loss).lower(y).compile()
         z = forward(y)
         excess = jnp.maximum(jnp.abs(z @ A.T - b).max(), (z @ C.T - upper).max())
@@ -294,14 +294,14 @@ def main() -> None:
     for name, network in networks().items():
         one = jax.eval_shape(network.apply, network.init(jax.random.key(0)), x[0])
         (vector if one.shape == (OUTPUTS,) else scalar).append((name, network))
-    plain = layers.free(INPUTS, **SIZE)
+    plain = layers.mlp(INPUTS, **SIZE)
     show(
         [
             timed("plain, one output", plain, x),
             *(timed(name, network, x) for name, network in scalar),
         ]
     )
-    plain = layers.free(INPUTS, OUTPUTS, **SIZE)
+    plain = layers.mlp(INPUTS, OUTPUTS, **SIZE)
     show(
         [
             timed("plain, eight outputs", plain, x),

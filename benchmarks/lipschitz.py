@@ -1,7 +1,7 @@
 """How close does a Lipschitz network come to the constant that it may not exceed?
 
 Question     The square wave, 1 on x <= -1 and on 0 < x <= 1, else 0, has slopes that no
-             constant allows. Of L = 1, 5 and 10, how much is used by each of the ways to
+             constant allows. Of L = 1, 5 and 10, how much is used by each of the methods to
              bound a network?
 Conditions   300 training points, uniform on [-2, 2], 200 epochs; Adam, 3e-2 decaying by a
              cosine to 0, batches of 30; three hidden layers of 32 units; float32. Used:
@@ -9,12 +9,12 @@ Conditions   300 training points, uniform on [-2, 2], 200 epochs; Adam, 3e-2 dec
              program: median, and the least and the greatest. Error: on a grid of 200.
              "Claimed": for their own networks, by Wang and Manchester, Direct
              Parameterization of Lipschitz-Bounded Deep Networks (2023), whose layers are
-             the first way and whose orthogonal ones are nearest to the second.
+             the first method and whose orthogonal ones are nearest to the second.
 Run          python -m benchmarks.lipschitz              (a few minutes)
 Last         2026-11-25 (sandwich), 2026-11-21, jax 0.12.0, CPU. Rounding, and so the
              machine, moves a row by a point or two.
 
-             way         L  claimed  measured, %              test MSE
+             method         L  claimed  measured, %              test MSE
              sandwich    1     99.9      99.3 ( 99.3 to  99.3)   0.0665
              sandwich    5     99.3      93.0 ( 92.2 to  95.2)   0.0147
              sandwich   10     94.0      89.7 ( 87.5 to  91.5)   0.0079
@@ -45,7 +45,7 @@ from jaxcon.layers._lipschitz import lipschitz
 
 WAYS = ("sandwich", "cayley", "norms")
 CONSTANTS = (1.0, 5.0, 10.0)
-# Percent, as reported for the 2-norm's two ways.
+# Percent, as reported for the 2-norm's two methods.
 CLAIMED = {
     "sandwich": {1.0: 99.9, 5.0: 99.3, 10.0: 94.0},
     "cayley": {1.0: 74.1, 5.0: 72.8, 10.0: 64.5},
@@ -55,7 +55,7 @@ WIDTH, DEPTH, SEEDS = 32, 4, 3
 
 
 class Fit(NamedTuple):
-    """What became of one way and constant, by seed.
+    """What became of one method and constant, by seed.
 
     Attributes:
         tightness: the largest difference quotient over the constant, in percent.
@@ -71,15 +71,15 @@ def wave(x: jax.Array) -> jax.Array:
 
 
 def fit(
-    way: str,
+    method: str,
     constant: float,
     *,
     width: int = WIDTH,
     seeds: int = SEEDS,
     epochs: int = EPOCHS,
 ) -> Fit:
-    """Networks of one way, trained on the square wave, all seeds in one program."""
-    network = lipschitz(1, constant=constant, by=way, width=width, depth=DEPTH)
+    """Networks of one method, trained on the square wave, all seeds in one program."""
+    network = lipschitz(1, constant=constant, by=method, width=width, depth=DEPTH)
     steps = epochs * (TRAINED // BATCH)
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
@@ -113,22 +113,22 @@ def fit(
     return Fit(*(value.tolist() for value in found))
 
 
-def line(way: str, constant: float, found: Fit) -> str:
-    claimed = CLAIMED.get(way, {}).get(constant)
+def line(method: str, constant: float, found: Fit) -> str:
+    claimed = CLAIMED.get(method, {}).get(constant)
     low, middle, high = (
         pick(found.tightness) for pick in (min, statistics.median, max)
     )
     return (
-        f"{way:9s}{constant:4.0f}  {'-' if claimed is None else claimed:>7}"
+        f"{method:9s}{constant:4.0f}  {'-' if claimed is None else claimed:>7}"
         f"{middle:10.1f} ({low:5.1f} to {high:5.1f}){statistics.median(found.error):9.4f}"
     )
 
 
 def main() -> None:
-    print("way         L  claimed  measured, %              test MSE")
-    for way in WAYS:
+    print("method         L  claimed  measured, %              test MSE")
+    for method in WAYS:
         for constant in CONSTANTS:
-            print(line(way, constant, fit(way, constant)), flush=True)
+            print(line(method, constant, fit(method, constant)), flush=True)
 
 
 if __name__ == "__main__":

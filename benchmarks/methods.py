@@ -1,11 +1,12 @@
-"""Which way reaches which optimum, primal and dual, and in how many steps?
+"""Which method reaches which optimum, primal and dual, and in how many steps?
 
-Question     For every way to train and every problem with a known solution: how many steps
+Question     For every method to train and every problem with a known solution: how many
+steps
              until parameters *and* multipliers stay within the tolerance of it; and where
              they do not get there, does theory say so?
 Conditions   The problems of benchmarks/problems.py, one learning rate for each (its own),
              the same for parameters and multipliers; rho = 1 where there is a penalty;
-             ways that search along a line (L-BFGS) move the multipliers every 30 steps.
+             methods that search along a line (L-BFGS) move the multipliers every 30 steps.
              Tolerance 1e-4 in float32, 1e-7 in float64, held for 20 steps.
              "x1.0050" is no number of steps but the spectral radius of the step's
              Jacobian at the solution: the factor by which errors grow at each step; 1
@@ -15,7 +16,7 @@ Run          python -m benchmarks.methods              (about eight minutes)
 Last         2026-11-29, jax 0.12.0. Of 34 problems in float64 (the table itself, with
              float32, is in benchmarks/methods.txt):
 
-             way    reached  median steps  most     way    reached  median steps  most
+             method    reached  median steps  most     method    reached  median steps  most
              sim         28           581  5,810    sched       33           323  6,260
              alt         28           418  4,683    mom         32           554  4,739
              pri         28           418  4,682    grow        33           269    419
@@ -62,8 +63,8 @@ INNER = 30
 AT_ONE = 1e-6  # precision of a float64 eigenvalue, possibly a multiple one
 
 
-class Way(NamedTuple):
-    """A way to train.
+class Method(NamedTuple):
+    """A method to train.
 
     Attributes:
         make: problem -> method.
@@ -72,7 +73,7 @@ class Way(NamedTuple):
             eigenvalues say if it gets there.
     """
 
-    make: Callable[[Problem], jc.Method]
+    make: Callable[[Problem], jc.Solver]
     most: int = 100_000
     smooth: bool = True
 
@@ -103,26 +104,26 @@ def by_gradient(
     scale: float = 1.0,
     smooth: bool = True,
     **more: Any,
-) -> Way:
+) -> Method:
     """Gradient steps at `scale` times the problem's rate."""
 
-    def make(problem: Problem) -> jc.Method:
+    def make(problem: Problem) -> jc.Solver:
         rate = scale * problem.learning_rate
         return order(
             problem.loss, problem.constraints, primal(rate), dual(rate), **more
         )
 
-    return Way(make, smooth=smooth)
+    return Method(make, smooth=smooth)
 
 
 def by_search(
     dual: Callable[[], Any] = lambda: jc.every(jc.method_of_multipliers(), INNER),
     inner: int = INNER,
     **more: Any,
-) -> Way:
+) -> Method:
     """Minimisation by L-BFGS, and a step of the method of multipliers now and then."""
 
-    def make(problem: Problem) -> jc.Method:
+    def make(problem: Problem) -> jc.Solver:
         return jc.alternating(
             problem.loss,
             problem.constraints,
@@ -131,7 +132,7 @@ def by_search(
             **more,
         )
 
-    return Way(make, most=20_000, smooth=False)
+    return Method(make, most=20_000, smooth=False)
 
 
 def optimistic_ascent(rate: float) -> Any:
@@ -212,14 +213,14 @@ def tight_without_force(problem: Problem) -> bool:
     )
 
 
-def failure(way: str, name: str) -> str | None:
-    """Why a way without a smooth step does not get there, or may not; or None."""
+def failure(method: str, name: str) -> str | None:
+    """Why a method without a smooth step does not get there, or may not; or None."""
     problem = PROBLEMS[name]()
-    if way == "fixed" and np.abs(multipliers_of(problem)).max() > 0:
+    if method == "fixed" and np.abs(multipliers_of(problem)).max() > 0:
         return "a fixed penalty stops a multiplier over rho short of the constraint"
-    if way in ("log", "exp") and tight_without_force(problem):
+    if method in ("log", "exp") and tight_without_force(problem):
         return "a multiplier that falls to zero with its g falls as 1 over the steps"
-    return FAILURES.get((way, name)) or RISKS.get((way, name))
+    return FAILURES.get((method, name)) or RISKS.get((method, name))
 
 
 TOO_SMALL = "rho = 1 is too small: an exact step of the multipliers maps mu to 1 - mu"
@@ -262,19 +263,19 @@ RISKS = {
 }
 
 
-def contraction(way: Way, problem: Problem) -> float | None:
+def contraction(method: Method, problem: Problem) -> float | None:
     """The spectral radius of the step's Jacobian at the solution; None if it has none.
 
     The step is a map of parameters, multipliers and both transforms' states. Where other
     multipliers fit as well, errors along them stay, and do not count.
     """
-    if not way.smooth or tight_without_force(problem):
+    if not method.smooth or tight_without_force(problem):
         return None
-    method = way.make(problem)
-    state = method.init(jax.tree.map(jnp.asarray, problem.params))
+    solver = method.make(problem)
+    state = solver.init(jax.tree.map(jnp.asarray, problem.params))
     state = state._replace(multipliers=jax.tree.map(jnp.asarray, problem.multipliers))
     for _ in range(3):  # until the transforms' memories are those of standing still
-        state, _ = jax.jit(method.step)(state)
+        state, _ = jax.jit(solver.step)(state)
     moving = (state.params, state.multipliers, state.primal, state.dual)
     leaves, tree = jax.tree.flatten(moving)
     floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
@@ -296,7 +297,7 @@ def contraction(way: Way, problem: Problem) -> float | None:
         before = state._replace(
             params=params, multipliers=multipliers, primal=primal, dual=dual
         )
-        after, _ = method.step(before)
+        after, _ = solver.step(before)
         return pack((after.params, after.multipliers, after.primal, after.dual))
 
     eigenvalues = np.linalg.eigvals(jax.jit(jax.jacfwd(step))(pack(moving)))
@@ -305,9 +306,9 @@ def contraction(way: Way, problem: Problem) -> float | None:
     return float(np.abs(eigenvalues).max())
 
 
-def reach(way: Way, problem: Problem, dtype: str) -> Reached:
+def reach(method: Method, problem: Problem, dtype: str) -> Reached:
     """Runs until the answer is held, or cannot be any more."""
-    tolerance, method = TOLERANCE[dtype], way.make(problem)
+    tolerance, solver = TOLERANCE[dtype], method.make(problem)
 
     def cast(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
@@ -329,10 +330,10 @@ def reach(way: Way, problem: Problem, dtype: str) -> Reached:
     def go_on(carry: tuple[jc.PrimalDualState, jax.Array]) -> jax.Array:
         state, held = carry
         lost = (state.skipped > 9) | (apart(state.params, answer) > 1e6)
-        return (state.step < way.most) & (held < HELD) & ~lost
+        return (state.step < method.most) & (held < HELD) & ~lost
 
     def move(carry: tuple[jc.PrimalDualState, jax.Array]) -> Any:
-        state, _ = method.step(carry[0])
+        state, _ = solver.step(carry[0])
         primal, dual = errors(state)
         near = (primal <= tolerance) & (dual <= tolerance)
         return state, jnp.where(near, carry[1] + 1, 0)
@@ -342,44 +343,44 @@ def reach(way: Way, problem: Problem, dtype: str) -> Reached:
         state, held = jax.lax.while_loop(go_on, move, (state, jnp.array(0)))
         return state.step, held, *errors(state)
 
-    steps, held, primal, dual = run(method.init(cast(problem.start)))
+    steps, held, primal, dual = run(solver.init(cast(problem.start)))
     reached = int(steps) - HELD if held >= HELD else None
     return Reached(reached, float(primal), float(dual))
 
 
-def contradicts(way: str, name: str, dtype: str, reached: Reached) -> bool:
+def contradicts(method: str, name: str, dtype: str, reached: Reached) -> bool:
     """Compares how a run ended with what the eigenvalues or the known failures say."""
     problem, arrived = PROBLEMS[name](), reached.steps is not None
-    if arrived and (way, name) in FAILURES:
+    if arrived and (method, name) in FAILURES:
         return True
     if dtype == "float64":
-        radius = contraction(WAYS[way], problem)
+        radius = contraction(WAYS[method], problem)
         if radius is not None:
             return arrived != (radius < 1 - AT_ONE)
     # In float32 a radius of one is not told from one just below it.
-    known = failure(way, name) or (way in PLAIN and not problem.convex)
+    known = failure(method, name) or (method in PLAIN and not problem.convex)
     return not (arrived or known)
 
 
-def cell(way: str, name: str, dtype: str) -> str:
+def cell(method: str, name: str, dtype: str) -> str:
     problem = PROBLEMS[name]()
-    reached = reach(WAYS[way], problem, dtype)
-    mark = "!" if contradicts(way, name, dtype, reached) else ""
+    reached = reach(WAYS[method], problem, dtype)
+    mark = "!" if contradicts(method, name, dtype, reached) else ""
     if reached.steps is not None:
         return f"{reached.steps}{mark}"
-    radius = contraction(WAYS[way], problem)
+    radius = contraction(WAYS[method], problem)
     return ("-" if radius is None else f"x{radius:.4f}") + mark
 
 
 def reasons() -> dict[str, list[str]]:
-    """Where ways without a smooth step do not get there, or may not, by reason."""
+    """Where methods without a smooth step do not get there, or may not, by reason."""
     found: dict[str, dict[str, list[str]]] = {}
-    for way in WAYS:
+    for method in WAYS:
         for name in PROBLEMS:
-            if why := failure(way, name):
-                found.setdefault(why, {}).setdefault(way, []).append(name)
+            if why := failure(method, name):
+                found.setdefault(why, {}).setdefault(method, []).append(name)
     return {
-        why: [f"{way} on {', '.join(names)}" for way, names in where.items()]
+        why: [f"{method} on {', '.join(names)}" for method, names in where.items()]
         for why, where in found.items()
     }
 
@@ -389,10 +390,10 @@ def main() -> None:
     for dtype in TOLERANCE:
         jax.config.update("jax_enable_x64", dtype == "float64")
         print(f"{dtype}, within {TOLERANCE[dtype]:.0e}", LEGEND, sep="\n")
-        print(f"{'':22s}" + "".join(f"{way:>8s}" for way in WAYS))
+        print(f"{'':22s}" + "".join(f"{method:>8s}" for method in WAYS))
         rows = []
         for name in PROBLEMS:
-            rows.append([cell(way, name, dtype) for way in WAYS])
+            rows.append([cell(method, name, dtype) for method in WAYS])
             print(f"{name:22s}" + "".join(f"{e:>8s}" for e in rows[-1]), flush=True)
             wrong += sum(e.endswith("!") for e in rows[-1])
         steps = [[int(e) for e in column if e.isdigit()] for column in zip(*rows)]

@@ -1,4 +1,4 @@
-"""What does each way of training make of a rate constraint, and what of a penalty on it?
+"""What does each method of training make of a rate constraint, and what of a penalty on it?
 
 Question     Do constraints on the surrogate alone, `jc.proxy`, and proxies with a penalty
              reach the best classifier that a strict rate allows? Does the quadratic term
@@ -159,7 +159,7 @@ def fewest_misses(rate: float) -> float:
     return float(norm.cdf(norm.isf(rate) - SEPARATION))
 
 
-# The ways.
+# The methods.
 
 
 class Reached(NamedTuple):
@@ -191,7 +191,7 @@ def train(
     dual: optax.GradientTransformation,
     penalty: float | None = None,
     *,
-    order: Callable[..., jc.Method] = jc.alternating,
+    order: Callable[..., jc.Solver] = jc.alternating,
     primal: optax.GradientTransformation | None = None,
     objective: Any = loss,
     num: int = 2000,
@@ -214,10 +214,10 @@ def train(
     """
     primal = primal or optax.adam(optax.cosine_decay_schedule(0.03, steps))
     constraints = jc.Constraints(inequality={"false alarms": constraint})
-    method = order(objective, constraints, primal, dual, penalty=penalty)
+    solver = order(objective, constraints, primal, dual, penalty=penalty)
     batch = samples(num)
-    state = method.init(start(), batch)
-    result = jc.fit(method, state, batch, steps=steps, progress=False)
+    state = solver.init(start(), batch)
+    result = jc.fit(solver, state, batch, steps=steps, progress=False)
     params, seen = result.state.params, result.history.aux
     late = seen["rate"][-steps // 4 :]
     changes = [np.diff(row, axis=0) != 0 for row in seen["params"].values()]
@@ -244,7 +244,7 @@ def with_quadratic(surrogate: Constraint, rho: float) -> Any:
     return objective
 
 
-def primal_first(*args: Any, **kwargs: Any) -> jc.Method:
+def primal_first(*args: Any, **kwargs: Any) -> jc.Solver:
     return jc.alternating(*args, first="primal", **kwargs)
 
 

@@ -103,19 +103,19 @@ def measure(width: int, num: int, order: str, penalty: float | None) -> dict[str
     constraints = jc.Constraints(
         inequality={"increasing": jc.shapes.increasing(network, 0, on="points")}
     )
-    method = getattr(jc, order)(
+    solver = getattr(jc, order)(
         loss, constraints, PRIMAL, jc.dual_ascent(optax.sgd(RATE)), penalty=penalty
     )
-    ours = method.init(params, batch)
+    ours = solver.init(params, batch)
     theirs = (params, PRIMAL.init(params), jnp.zeros(num))
     hand = partial(by_hand, order=order, penalty=penalty)
     flops = [
         count_flops(step, state, batch)
-        for step, state in ((method.step, ours), (hand, theirs))
+        for step, state in ((solver.step, ours), (hand, theirs))
     ]
     # The hand-written program runs twice a round: its ratio to itself is the noise.
     programs = [
-        (loop(method.step, batch), ours),
+        (loop(solver.step, batch), ours),
         (loop(hand, batch), theirs),
         (loop(hand, batch), theirs),
     ]

@@ -107,7 +107,7 @@ def clamped_mean(rate: float, margin: float, noise: float) -> float:
     References:
         Spitzer, A Combinatorial Lemma and Its Application to Probability Theory (1956).
     """
-    # Terms fall off as exp(-k (m / sigma)^2 / 2): the rest is below 1e-20.
+    # GradientTerms fall off as exp(-k (m / sigma)^2 / 2): the rest is below 1e-20.
     k = np.arange(1.0, 100.0 * (noise / margin) ** 2 + 100.0)
     return float(rate * np.sum(rectified_mean(-k * margin, np.sqrt(k) * noise) / k))
 
@@ -222,7 +222,7 @@ class Rest(NamedTuple):
 
 
 def rest(
-    method: jc.Method,
+    solver: jc.Solver,
     draw: Draw,
     key: jax.Array,
     steps: int = 40_000,
@@ -231,7 +231,7 @@ def rest(
     """Where a method rests whose loss returns x beside its value.
 
     Args:
-        method: of one parameter and one inequality called "cap".
+        solver: of one parameter and one inequality called "cap".
         draw: key -> batch.
         key: a key.
         steps: in each run, the first quarter of which is not counted.
@@ -242,11 +242,11 @@ def rest(
     """
 
     def step(state: Any, key: jax.Array) -> Any:
-        state, info = method.step(state, draw(key))
+        state, info = solver.step(state, draw(key))
         return state, (info.aux, info.multiplier.inequality["cap"])
 
     def run(key: jax.Array) -> Any:
-        start = method.init(jnp.zeros(()), draw(key))
+        start = solver.init(jnp.zeros(()), draw(key))
         return jax.lax.scan(step, start, jax.random.split(key, steps))[1]
 
     x, multiplier = jax.jit(jax.vmap(run))(jax.random.split(key, runs))
@@ -303,25 +303,25 @@ def multipliers_table(key: jax.Array) -> None:
 
 
 def solutions_table(key: jax.Array) -> None:
-    """Both answers of each way: x of the slack problem, x and lambda of the active one."""
+    """Both answers of each method: x of the slack problem, x and lambda of the active."""
     penalties = (None, 1.0, 10.0)
     print(
         f"\n(ii) min (x - a)² s.t. x <= c, noise {NOISE}, at penalties none, 1 and 10"
     )
     print(f"{'':34s}{'a 0, c 0.2: x = 0':>28s}{'a 2, c 1: x = 1, λ = 2':>40s}")
-    ways = {name: (dual, False) for name, dual in duals().items()}
-    ways["sgd, own batch"] = (jc.dual_ascent(optax.sgd(RATE)), True)
-    ways["no multiplier"] = (optax.set_to_zero(), False)
-    for name, (dual, own) in ways.items():
+    methods = {name: (dual, False) for name, dual in duals().items()}
+    methods["sgd, own batch"] = (jc.dual_ascent(optax.sgd(RATE)), True)
+    methods["no multiplier"] = (optax.set_to_zero(), False)
+    for name, (dual, own) in methods.items():
         cells = []
         for aim, cap in ((0.0, 0.2), (2.0, 1.0)):
             residual, draw = shifted(cap, NOISE)
             loss, constraints = parabola(aim, residual)
             for penalty in penalties:
-                method = jc.alternating(
+                solver = jc.alternating(
                     loss, constraints, PRIMAL, dual, penalty=penalty, dual_batch=own
                 )
-                found = rest(method, paired(draw) if own else draw, key)
+                found = rest(solver, paired(draw) if own else draw, key)
                 cells.append(
                     f"{found.x.value:10.4f}"
                     if aim < cap
@@ -365,7 +365,7 @@ def correlated(
     rate, noise = 0.2, 0.5
     residual, draw = scaled(noise)
     loss, constraints = parabola(2.0, residual)
-    method = getattr(jc, order)(
+    solver = getattr(jc, order)(
         loss,
         constraints,
         optax.sgd(0.05),
@@ -373,7 +373,7 @@ def correlated(
         penalty=penalty,
         dual_batch=own,
     )
-    found = rest(method, paired(draw) if own else draw, key, **more)
+    found = rest(solver, paired(draw) if own else draw, key, **more)
     at_once = rate if order == "alternating" and not own else 0.0
     x = found.x.value
     bend = (at_once + (penalty or 0.0)) * ((1.0 + noise**2) * x - 1.0)

@@ -9,7 +9,7 @@ Conditions   Iris, setosa against versicolor, all 100 rows, z-scores; one constr
              SGD of rate 1e-3 and momentum 0.9, as in the script of the experiment in
              Sohrabi et al., On PI Controllers for Updating Lagrange Multipliers in
              Constrained Optimization (2024); "primal too" frees both. Truth by SLSQP
-             and a linear system. Gains: of each way's grid (how many were tried stands
+             and a linear system. Gains: of each method's grid (how many were tried stands
              beside it) those whose step, differentiated at the solution, has the least
              spectral radius; Adam and the method of multipliers have no such map, and
              show the fastest of the grid's runs, or the nearest if none arrives. A step
@@ -19,7 +19,7 @@ Run          python -m benchmarks.support_vectors         (about a minute)
 Last         2026-11-21, jax 0.12.0, two CPU cores. |lambda - lambda*| after so many steps,
              and the steps after which it stays within 1e-6:
 
-             way                       radius      100   1,000  10,000 100,000 to 1e-6
+             method                       radius      100   1,000  10,000 100,000 to 1e-6
              PI control               0.99037  1.1e-01 4.2e-05 1.2e-15 1.2e-15   1,412
                best of 833: eta 0.75  kp 100
              plain ascent             0.99967  6.4e-01 1.3e-01 5.6e-03 7.1e-14  35,812
@@ -132,18 +132,18 @@ def margin(params: Any, batch: Any) -> jax.Array:
 CONSTRAINTS = jc.Constraints(inequality={"margin": margin})
 
 
-def method(
+def solver(
     dual: Any,
     rate: Any = RATE,
     momentum: Any = MOMENTUM,
     penalty: Any = None,
-) -> jc.Method:
+) -> jc.Solver:
     """Multipliers first, then SGD on the parameters."""
     primal = optax.sgd(rate, momentum)
     return jc.alternating(loss, CONSTRAINTS, primal, dual, penalty=penalty)
 
 
-def minimised(penalty: float, k: int) -> jc.Method:
+def minimised(penalty: float, k: int) -> jc.Solver:
     """The method of multipliers with k steps of L-BFGS between its moves."""
     return jc.alternating(
         loss,
@@ -154,7 +154,7 @@ def minimised(penalty: float, k: int) -> jc.Method:
     )
 
 
-class Way(NamedTuple):
+class Method(NamedTuple):
     """A method up to its gains.
 
     Attributes:
@@ -163,7 +163,7 @@ class Way(NamedTuple):
         steps: to run.
     """
 
-    make: Callable[..., jc.Method]
+    make: Callable[..., jc.Solver]
     grids: dict[str, np.ndarray]
     steps: int = MARKS[-1]
 
@@ -181,27 +181,29 @@ FREE = {"alpha": powers(-3, 0, 4), "beta": np.array([0.0, 0.3, 0.5, 0.7, 0.9])}
 
 # Their step is a smooth map at the solution: eigenvalues say how fast they converge.
 SMOOTH = {
-    "PI control": Way(lambda eta, kp: method(jc.nupi(eta, kp)), {"eta": ETA, "kp": KP}),
-    "plain ascent": Way(
-        lambda eta: method(jc.dual_ascent(optax.sgd(eta))), {"eta": ETA}
+    "PI control": Method(
+        lambda eta, kp: solver(jc.nupi(eta, kp)), {"eta": ETA, "kp": KP}
     ),
-    "momentum 0.9": Way(
-        lambda eta: method(jc.dual_ascent(optax.sgd(eta, 0.9))), {"eta": ETA}
+    "plain ascent": Method(
+        lambda eta: solver(jc.dual_ascent(optax.sgd(eta))), {"eta": ETA}
     ),
-    "optimistic": Way(
-        lambda eta: method(jc.dual_ascent(optax.optimistic_gradient_descent(eta))),
+    "momentum 0.9": Method(
+        lambda eta: solver(jc.dual_ascent(optax.sgd(eta, 0.9))), {"eta": ETA}
+    ),
+    "optimistic": Method(
+        lambda eta: solver(jc.dual_ascent(optax.optimistic_gradient_descent(eta))),
         {"eta": ETA},
     ),
-    "augmented Lagrangian": Way(
-        lambda eta, rho: method(jc.dual_ascent(optax.sgd(eta)), penalty=rho),
+    "augmented Lagrangian": Method(
+        lambda eta, rho: solver(jc.dual_ascent(optax.sgd(eta)), penalty=rho),
         {"eta": ETA, "rho": powers(-2, 3, 8)},
     ),
-    "PI control, primal too": Way(
-        lambda eta, kp, alpha, beta: method(jc.nupi(eta, kp), alpha, beta),
+    "PI control, primal too": Method(
+        lambda eta, kp, alpha, beta: solver(jc.nupi(eta, kp), alpha, beta),
         {"eta": powers(-2, 1, 4), "kp": powers(-1, 2, 4)} | FREE,
     ),
-    "plain ascent, primal too": Way(
-        lambda eta, alpha, beta: method(jc.dual_ascent(optax.sgd(eta)), alpha, beta),
+    "plain ascent, primal too": Method(
+        lambda eta, alpha, beta: solver(jc.dual_ascent(optax.sgd(eta)), alpha, beta),
         {"eta": ETA} | FREE,
     ),
 }
@@ -209,10 +211,10 @@ SMOOTH = {
 # Adam divides by the residual's own size, which vanishes there, and the method of
 # multipliers moves by the clock: these are tried by running them.
 RUN = {
-    "Adam": Way(
-        lambda eta: method(jc.dual_ascent(optax.adam(eta))), {"eta": powers(-5, -1, 2)}
+    "Adam": Method(
+        lambda eta: solver(jc.dual_ascent(optax.adam(eta))), {"eta": powers(-5, -1, 2)}
     ),
-    "method of multipliers": Way(
+    "method of multipliers": Method(
         lambda rho, k: minimised(float(rho), int(k)),
         {"rho": powers(0, 4, 1), "k": np.array([5, 10, 20])},
         steps=1_000,
@@ -220,10 +222,10 @@ RUN = {
 }
 
 
-def linear_map(method: jc.Method, batch: Any, answer: Answer) -> jax.Array:
+def linear_map(solver: jc.Solver, batch: Any, answer: Answer) -> jax.Array:
     """The derivative of one step at the solution, (s, s), s all numbers that move."""
     # The first step lets the dual transform remember the residuals of the solution.
-    state, _ = method.step(at(method, batch, answer), batch)
+    state, _ = solver.step(at(solver, batch, answer), batch)
     fields = ("params", "multipliers", "primal", "dual")
 
     def moving(state: jc.PrimalDualState) -> Any:
@@ -239,7 +241,7 @@ def linear_map(method: jc.Method, batch: Any, answer: Answer) -> jax.Array:
         moved = jax.tree.map(
             lambda leaf: next(new) if is_real(leaf) else leaf, moving(state)
         )
-        after, _ = method.step(state._replace(**dict(zip(fields, moved))), batch)
+        after, _ = solver.step(state._replace(**dict(zip(fields, moved))), batch)
         return ravel_pytree(real(after))[0]
 
     return jax.jacfwd(step)(numbers)
@@ -249,11 +251,11 @@ def is_real(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def at(method: jc.Method, batch: Any, answer: Answer) -> jc.PrimalDualState:
+def at(solver: jc.Solver, batch: Any, answer: Answer) -> jc.PrimalDualState:
     """A method's state at the solution."""
     params = jax.tree.map(jnp.asarray, answer.params)
     lam = jnp.asarray(answer.multipliers)
-    state = method.init(params, batch)
+    state = solver.init(params, batch)
     return state._replace(multipliers=jc.Constraints(inequality={"margin": lam}))
 
 
@@ -266,7 +268,7 @@ def slowest(linear: Any) -> np.ndarray:
 
 
 def search(
-    way: Way, batch: Any, answer: Answer
+    method: Method, batch: Any, answer: Answer
 ) -> tuple[tuple[float, ...], np.ndarray]:
     """The gains of least spectral radius, and the slowest eigenvalue of all gains.
 
@@ -276,10 +278,10 @@ def search(
     rows = answer.support
     batch = {name: column[rows] for name, column in batch.items()}
     answer = answer._replace(multipliers=answer.multipliers[rows])
-    gains = way.combinations()
-    maps = jax.jit(jax.vmap(lambda gains: linear_map(way.make(*gains), batch, answer)))(
-        jnp.asarray(gains)
-    )
+    gains = method.combinations()
+    maps = jax.jit(
+        jax.vmap(lambda gains: linear_map(method.make(*gains), batch, answer))
+    )(jnp.asarray(gains))
     found = slowest(maps)
     best = np.argmin(np.abs(found))
     return tuple(gains[best].tolist()), found
@@ -323,7 +325,7 @@ class Course(NamedTuple):
 
 
 def run(
-    method: jc.Method,
+    solver: jc.Solver,
     batch: Any,
     answer: Answer,
     steps: int,
@@ -335,70 +337,74 @@ def run(
     truth, first = jnp.asarray(answer.multipliers), answer.support[0]
 
     def step(state: jc.PrimalDualState, _: None) -> Any:
-        state, _info = method.step(state, batch)
+        state, _info = solver.step(state, batch)
         error = state.multipliers.inequality["margin"] - truth
         return state, (jnp.linalg.norm(error), error[first])
 
     end, (distance, error) = jax.jit(partial(jax.lax.scan, step, length=steps))(
-        method.init(start, batch) if state is None else state, None
+        solver.init(start, batch) if state is None else state, None
     )
     return Course(end, np.asarray(distance), np.asarray(error))
 
 
-def nudged(method: jc.Method, batch: Any, answer: Answer) -> jc.PrimalDualState:
+def nudged(solver: jc.Solver, batch: Any, answer: Answer) -> jc.PrimalDualState:
     """A method's state beside the solution, so near that its step is linear there."""
     aside = answer.params | {"b": answer.params["b"] + 1e-9}
-    return at(method, batch, answer._replace(params=aside))
+    return at(solver, batch, answer._replace(params=aside))
 
 
 def line(
-    name: str, way: Way, gains: tuple[float, ...], radius: float | None, course: Course
+    name: str,
+    method: Method,
+    gains: tuple[float, ...],
+    radius: float | None,
+    course: Course,
 ) -> str:
-    settings = "  ".join(f"{key} {gain:.3g}" for key, gain in zip(way.grids, gains))
+    settings = "  ".join(f"{key} {gain:.3g}" for key, gain in zip(method.grids, gains))
     marks = " ".join(
-        f"{course.distance[mark - 1]:7.1e}" if mark <= way.steps else f"{'-':>7s}"
+        f"{course.distance[mark - 1]:7.1e}" if mark <= method.steps else f"{'-':>7s}"
         for mark in MARKS
     )
     reached = "never" if math.isinf(course.reached) else f"{course.reached:,}"
     return (
         f"{name:24s} {'-' if radius is None else f'{radius:.5f}':>7s}  {marks} "
-        f"{reached:>7s}\n  best of {len(way.combinations()):,}: {settings}"
+        f"{reached:>7s}\n  best of {len(method.combinations()):,}: {settings}"
     )
 
 
 def report_smooth(batch: Any, answer: Answer) -> dict[str, tuple[float, ...]]:
     """Finds gains by eigenvalues and runs them; returns them."""
     chosen = {}
-    for name, way in SMOOTH.items():
-        chosen[name], found = search(way, batch, answer)
-        course = run(way.make(*chosen[name]), batch, answer, way.steps)
+    for name, method in SMOOTH.items():
+        chosen[name], found = search(method, batch, answer)
+        course = run(method.make(*chosen[name]), batch, answer, method.steps)
         radius = float(np.abs(found).min())
-        print(line(name, way, chosen[name], radius, course), flush=True)
+        print(line(name, method, chosen[name], radius, course), flush=True)
     return chosen
 
 
 def report_run(batch: Any, answer: Answer) -> None:
     """Runs all gains and shows the fastest, or, where none arrives, the nearest."""
-    for name, way in RUN.items():
+    for name, method in RUN.items():
         courses = [
-            (run(way.make(*gains), batch, answer, way.steps), gains)
-            for gains in way.combinations().tolist()
+            (run(method.make(*gains), batch, answer, method.steps), gains)
+            for gains in method.combinations().tolist()
         ]
         course, gains = min(
             courses, key=lambda pair: (pair[0].reached, pair[0].distance[-1])
         )
-        print(line(name, way, gains, None, course), flush=True)
+        print(line(name, method, gains, None, course), flush=True)
 
 
 def report_orbit(eta: float, batch: Any, answer: Answer) -> None:
     """Plain ascent at a rate: what the eigenvalues say and what it does."""
-    way = SMOOTH["plain ascent"]
-    plain = way.make(eta)
+    method = SMOOTH["plain ascent"]
+    plain = method.make(eta)
     value = slowest(linear_map(plain, batch, answer))
     print(f"plain ascent at PI's rate, eta {eta:.3g}:")
     near = run(plain, batch, answer, 250, nudged(plain, batch, answer))
     # The same step in the long run, without the lag.
-    prompt = method(jc.dual_ascent(optax.sgd(eta)), RATE / (1 - MOMENTUM), 0.0)
+    prompt = solver(jc.dual_ascent(optax.sgd(eta)), RATE / (1 - MOMENTUM), 0.0)
     for how, found in (
         ("eigenvalues", value),
         ("measured", near.eigenvalue(1e-6, 1e-3)),
@@ -408,16 +414,16 @@ def report_orbit(eta: float, batch: Any, answer: Answer) -> None:
             f"  near the solution, {how:24s} distance x {abs(found):.6f} a step, "
             f"period {2 * np.pi / np.angle(found):.3f} steps"
         )
-    course = run(plain, batch, answer, way.steps)
-    late = way.steps // 2
+    course = run(plain, batch, answer, method.steps)
+    late = method.steps // 2
     print(
-        f"  from zero, the last {way.steps - late:,} of {way.steps:,} steps: distance "
-        f"{course.distance[late:].min():.2f} to {course.distance[late:].max():.2f}, the "
-        f"first support multiplier passes its true value "
+        f"  from zero, the last {method.steps - late:,} of {method.steps:,} steps: "
+        f"distance {course.distance[late:].min():.2f} to {course.distance[late:].max():.2f}, "
+        f"the first support multiplier passes its true value "
         f"{np.sum(course.turns >= late):,} times"
     )
-    _, found = search(way, batch, answer)
-    stable = way.combinations()[np.abs(found) < 1, 0].max()
+    _, found = search(method, batch, answer)
+    stable = method.combinations()[np.abs(found) < 1, 0].max()
     print(f"  largest rate tried at which it contracts: {stable:.3g}")
 
 
@@ -430,7 +436,7 @@ def main() -> None:
     for row in answer.support:
         print(f"multiplier of row {row}: {answer.multipliers[row]:.8f}")
     marks = " ".join(f"{mark:>7,d}" for mark in MARKS)
-    print(f"{'way':24s} {'radius':>7s}  {marks} {'to 1e-6':>7s}")
+    print(f"{'method':24s} {'radius':>7s}  {marks} {'to 1e-6':>7s}")
     chosen = report_smooth(batch, answer)
     report_run(batch, answer)
 

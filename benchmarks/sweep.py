@@ -47,15 +47,15 @@ def setting(width: int, points: int) -> tuple[Any, Any]:
         fitted = jax.vmap(partial(tabular.network, params))(batch["points"])
         return jnp.mean(jnp.square(fitted - batch["y"]))
 
-    def run(penalty: Any) -> tuple[jc.Method, Any, Any]:
-        method = jc.alternating(
+    def run(penalty: Any) -> tuple[jc.Solver, Any, Any]:
+        solver = jc.alternating(
             loss,
             jc.Constraints(inequality={"rises": rises}),
             optax.adam(1e-3),
             jc.dual_ascent(optax.sgd(penalty)),
             penalty=penalty,
         )
-        return method, params, batch
+        return solver, params, batch
 
     return run, np.logspace(-4, 0, RUNS).astype(np.float32)
 
@@ -65,10 +65,10 @@ def one_by_one(run: Any, penalties: np.ndarray, steps: int) -> Any:
 
     @jax.jit
     def trained(penalty: jax.Array) -> Any:
-        method, params, batch = run(penalty)
-        start = method.init(params, batch)
+        solver, params, batch = run(penalty)
+        start = solver.init(params, batch)
         return jax.lax.fori_loop(
-            0, steps, lambda _, state: method.step(state, batch)[0], start
+            0, steps, lambda _, state: solver.step(state, batch)[0], start
         )
 
     jax.block_until_ready(trained(penalties[0]))

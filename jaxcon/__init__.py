@@ -8,13 +8,13 @@ from importlib.metadata import version as _version
 
 from jaxcon import derivatives as derivatives
 from jaxcon import layers as layers
+from jaxcon import methods as methods
 from jaxcon import multipliers as multipliers
 from jaxcon import penalties as penalties
 from jaxcon import points as points
 from jaxcon import projections as projections
 from jaxcon import report as report
 from jaxcon import shapes as shapes
-from jaxcon import ways as ways
 from jaxcon.comparison import compare as compare
 from jaxcon.constraints import Constraints as Constraints
 from jaxcon.constraints import evaluate as evaluate
@@ -25,25 +25,27 @@ from jaxcon.constraints import tighten as tighten
 from jaxcon.constraints import violation as violation
 from jaxcon.diagnosis import Diagnosis as Diagnosis
 from jaxcon.diagnosis import diagnose as diagnose
-from jaxcon.identify import Confounded as Confounded
-from jaxcon.identify import Identification as Identification
-from jaxcon.identify import cramer_rao_bound as cramer_rao_bound
-from jaxcon.identify import fisher_information as fisher_information
-from jaxcon.identify import identify as identify
-from jaxcon.kkt import KKT as KKT
-from jaxcon.kkt import active as active
-from jaxcon.kkt import conflict as conflict
-from jaxcon.kkt import kkt as kkt
-from jaxcon.kkt import least_squares_multipliers as least_squares_multipliers
-from jaxcon.kkt import sensitivity as sensitivity
-from jaxcon.lagrangian import augmented_lagrangian as augmented_lagrangian
-from jaxcon.lagrangian import lagrangian as lagrangian
-from jaxcon.lagrangian import multiplier_estimates as multiplier_estimates
-from jaxcon.lagrangian import zero_multipliers as zero_multipliers
-from jaxcon.layers import functional as functional
+from jaxcon.identifiability import Identification as Identification
+from jaxcon.identifiability import NonIdentifiable as NonIdentifiable
+from jaxcon.identifiability import cramer_rao_bound as cramer_rao_bound
+from jaxcon.identifiability import fisher_information as fisher_information
+from jaxcon.identifiability import identify as identify
+from jaxcon.lagrangians import augmented_lagrangian as augmented_lagrangian
+from jaxcon.lagrangians import lagrangian as lagrangian
+from jaxcon.lagrangians import multiplier_estimates as multiplier_estimates
+from jaxcon.lagrangians import zero_multipliers as zero_multipliers
+from jaxcon.layers import from_module as from_module
+from jaxcon.methods import Method as Method
+from jaxcon.methods import Problem as Problem
+from jaxcon.optimality import KKT as KKT
+from jaxcon.optimality import active as active
+from jaxcon.optimality import conflict as conflict
+from jaxcon.optimality import kkt as kkt
+from jaxcon.optimality import least_squares_multipliers as least_squares_multipliers
+from jaxcon.optimality import sensitivity as sensitivity
 from jaxcon.primal_dual import Info as Info
-from jaxcon.primal_dual import Method as Method
 from jaxcon.primal_dual import PrimalDualState as PrimalDualState
+from jaxcon.primal_dual import Solver as Solver
 from jaxcon.primal_dual import alternating as alternating
 from jaxcon.primal_dual import extragradient as extragradient
 from jaxcon.primal_dual import simultaneous as simultaneous
@@ -53,8 +55,8 @@ from jaxcon.training import FitResult as FitResult
 from jaxcon.training import SweepResult as SweepResult
 from jaxcon.training import fit as fit
 from jaxcon.training import sweep as sweep
+from jaxcon.transforms import GradientTerms as GradientTerms
 from jaxcon.transforms import MeanSquares as MeanSquares
-from jaxcon.transforms import Terms as Terms
 from jaxcon.transforms import adaptive_penalty as adaptive_penalty
 from jaxcon.transforms import balance_by_gradient_norm as balance_by_gradient_norm
 from jaxcon.transforms import balance_by_relative_loss as balance_by_relative_loss
@@ -70,7 +72,7 @@ from jaxcon.transforms import counted as counted
 from jaxcon.transforms import dual_ascent as dual_ascent
 from jaxcon.transforms import each_term as each_term
 from jaxcon.transforms import every as every
-from jaxcon.transforms import fixed_price as fixed_price
+from jaxcon.transforms import fixed_penalty as fixed_penalty
 from jaxcon.transforms import gauss_newton as gauss_newton
 from jaxcon.transforms import growing_penalty as growing_penalty
 from jaxcon.transforms import method_of_multipliers as method_of_multipliers
@@ -82,7 +84,5 @@ from jaxcon.transforms import restart_every as restart_every
 from jaxcon.transforms import restart_when_feasible as restart_when_feasible
 from jaxcon.transforms import scale_by_pi as scale_by_pi
 from jaxcon.transforms import when_stalled as when_stalled
-from jaxcon.ways import Problem as Problem
-from jaxcon.ways import Way as Way
 
 __version__ = _version("jaxcon")

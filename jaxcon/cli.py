@@ -19,7 +19,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from jaxcon import report, runs, tabular
-from jaxcon.comparison import Judge, train
+from jaxcon.comparison import Evaluator, train
 from jaxcon.examples import STUDIES, TABLES, TableExample
 from jaxcon.tabular import Rules, Settings, TableError
 from jaxcon.training import Interrupted, NonFiniteError
@@ -83,17 +83,17 @@ def fit(
 
     Args:
         data: CSV of numbers whose first line holds the columns' names. Without it, Engel's
-            food expenditure data, increasing and concave in income, in every way.
+            food expenditure data, increasing and concave in income, in every method.
         target: column to fit.
         inputs: columns to fit it from; all others unless given.
         rules: what must hold.
-        method: the way to train; the augmented Lagrangian unless given.
-        compare: train in every way and compare.
+        method: the method to train; the augmented Lagrangian unless given.
+        compare: train in every method and compare.
         settings: how to fit.
         out: new folder for what comes of it.
     """
     if compare and method:
-        raise TableError("--compare trains in every way; leave out --method")
+        raise TableError("--compare trains in every method; leave out --method")
     if data is None:
         example = _engel(target, inputs, rules)
     elif target is None:
@@ -156,7 +156,7 @@ def example(
     settings: Settings = Settings(),
     out: Path | None = None,
 ) -> None:
-    """Run a packaged example and compare every way to train it.
+    """Run a packaged example and compare every method to train it.
 
     Args:
         name: which: engel, call-surface (tables), smoothing, probabilities, bounded,
@@ -227,13 +227,13 @@ def _run(
     name: str,
     data: Path | None,
 ) -> None:
-    """Trains one way or all, and writes the run's folder as it goes."""
+    """Trains one method or all, and writes the run's folder as it goes."""
     table, target, rules, truth = example
     problem, scaling = tabular.problem(table, target, rules, settings, truth)
-    ways = tabular.ways(settings)
-    ways = ways if only is None else {only: ways[only]}
+    methods = tabular.methods(settings)
+    methods = methods if only is None else {only: methods[only]}
     folder = runs.new_folder(out, name)
-    judge, outcomes, parameters = Judge(problem), [], {}
+    judge, outcomes, parameters = Evaluator(problem), [], {}
     entries: dict[str, Any] = {
         "command": _command(example, settings, only, name, data),
         "data": None
@@ -258,17 +258,19 @@ def _run(
 
     record()
     try:
-        for way_name, way in ways.items():
-            _say(f"{name}: {way_name}")
+        for method_name, method in methods.items():
+            _say(f"{name}: {method_name}")
             try:
-                result = train(problem, way, steps=settings.steps, seed=settings.seed)
+                result = train(
+                    problem, method, steps=settings.steps, seed=settings.seed
+                )
             except (Interrupted, NonFiniteError) as stop:
                 # What was reached counts as trained: it can be predicted with.
-                parameters[way_name] = stop.result.state.params
-                entries["stopped"] = f"{way_name}: {stop}"
+                parameters[method_name] = stop.result.state.params
+                entries["stopped"] = f"{method_name}: {stop}"
                 raise
-            parameters[way_name] = result.state.params
-            outcomes.append(judge(way_name, way, result))
+            parameters[method_name] = result.state.params
+            outcomes.append(judge(method_name, method, result))
             record()
     except (KeyboardInterrupt, NonFiniteError) as stop:
         reason = str(stop) or "stopped by Ctrl-C"
@@ -299,8 +301,8 @@ def _plot_curves(
     # Bounds and Lipschitz constants hold along every input.
     for column in scaling.inputs if everywhere else dict.fromkeys(shaped):
         curves = {
-            way_name: tabular.curve(scaling, params, column)
-            for way_name, params in parameters.items()
+            method_name: tabular.curve(scaling, params, column)
+            for method_name, params in parameters.items()
         }
         table, truth = example.table, example.truth
         data = (table.column(column), table.column(scaling.target))

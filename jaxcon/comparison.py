@@ -1,7 +1,7 @@
-r"""Sets ways side by side: one problem definition, several ways, one verdict each.
+r"""Sets methods side by side: one problem definition, several methods, one verdict each.
 
-`Judge` measures what came of a way at points that none was trained on: the constraints'
-worst case over the whole box, by search and at random.
+`Evaluator` measures what came of a method at points that none was trained on: the
+constraints' worst case over the whole box, by search and at random.
 """
 
 import warnings
@@ -15,17 +15,17 @@ import numpy as np
 
 from jaxcon import points
 from jaxcon.constraints import Constraint, Constraints, evaluate, named
-from jaxcon.kkt import KKT, kkt
-from jaxcon.lagrangian import multiplier_estimates
+from jaxcon.lagrangians import multiplier_estimates
+from jaxcon.methods import Method, Problem
+from jaxcon.optimality import KKT, kkt
 from jaxcon.training import FitResult, SweepResult, fit, sweep
-from jaxcon.ways import Problem, Way
 
 
 class Sensitivity(NamedTuple):
-    """What becomes of a way as its hyperparameter changes.
+    """What becomes of a method as its hyperparameter changes.
 
     Attributes:
-        values: of the hyperparameter, the way's own among them, (k,).
+        values: of the hyperparameter, the method's own among them, (k,).
         scores: `Problem.score` of each run, {name: (k,)}.
         violation: of each run the worst over all constraints, by search or at random
             points, whichever is worse, (k,).
@@ -36,12 +36,12 @@ class Sensitivity(NamedTuple):
     violation: np.ndarray
 
 
-class Outcome(NamedTuple):
-    """What one way came to.
+class MethodEvaluation(NamedTuple):
+    """What one method came to.
 
     Attributes:
-        name: the way's name.
-        way: the way.
+        name: the method's name.
+        method: the method.
         result: its run.
         scores: `Problem.score` of the last iterate.
         searched: per constraint, the worst violation that a search over the box found.
@@ -50,12 +50,12 @@ class Outcome(NamedTuple):
         multipliers: per constraint, the sum of its points' multiplier estimates: by how
             much the loss would fall per unit of room given to it everywhere.
         kkt: residuals of the problem that was trained, with those estimates.
-        sensitivity: to the way's hyperparameter; None where it has none, or no sweep was
+        sensitivity: to the method's hyperparameter; None where it has none, or no sweep was
             asked for.
     """
 
     name: str
-    way: Way
+    method: Method
     result: FitResult
     scores: dict[str, float]
     searched: dict[str, float]
@@ -71,11 +71,11 @@ class Outcome(NamedTuple):
         return _worst(self.searched, self.random)
 
 
-class Judge:
+class Evaluator:
     """Measures outcomes of one problem; what it compiles is shared by all of them.
 
     Args:
-        problem: the definition all ways share.
+        problem: the definition all methods share.
         num_random: random points for each constraint.
         seed: of those points.
     """
@@ -86,25 +86,27 @@ class Judge:
         self._changed: dict[Any, tuple[_Measure, Any]] = {}
         self._measures: dict[Any, _Measure] = {}
 
-    def __call__(self, name: str, way: Way, result: FitResult) -> Outcome:
+    def __call__(
+        self, name: str, method: Method, result: FitResult
+    ) -> MethodEvaluation:
         """The verdict on one run.
 
         Args:
-            name: the way's name.
-            way: the way.
+            name: the method's name.
+            method: the method.
             result: what `fit` returned for the problem.
 
         Returns:
-            An `Outcome` of the last iterate.
+            An `MethodEvaluation` of the last iterate.
         """
-        (measure, optimality), state = self._of(way), result.state
+        (measure, optimality), state = self._of(method), result.state
         searched, places, random = measure.violations(state.params)
         verdict, weights = jax.device_get(
             optimality(state.params, state.multipliers, state.penalty)
         )
-        return Outcome(
+        return MethodEvaluation(
             name=name,
-            way=way,
+            method=method,
             result=result,
             scores=measure.scores(state.params),
             searched=searched,
@@ -114,17 +116,17 @@ class Judge:
             kkt=jax.tree.map(float, verdict),
         )
 
-    def sensitivity(self, outcome: Outcome, runs: SweepResult) -> Sensitivity:
-        """The verdict on runs of a way with other values of its hyperparameter.
+    def sensitivity(self, outcome: MethodEvaluation, runs: SweepResult) -> Sensitivity:
+        """The verdict on runs of a method with other values of its hyperparameter.
 
         Args:
-            outcome: of the way, which was the first of the runs.
+            outcome: of the method, which was the first of the runs.
             runs: a sweep over "value".
 
         Returns:
             A `Sensitivity`, its values rising.
         """
-        measure, _ = self._of(outcome.way)
+        measure, _ = self._of(outcome.method)
         scores, violation = [outcome.scores], [outcome.violation]
         for i in range(1, len(runs.values["value"])):
             one = runs.run(i)
@@ -145,18 +147,18 @@ class Judge:
             np.array(violation)[order],
         )
 
-    def _of(self, way: Way) -> tuple["_Measure", Any]:
-        """What measures a way's network, and the KKT residuals of what it trains on."""
-        if way.change not in self._changed:
-            problem = way.change(self._original)
-            # What a way trains on does not matter for what must hold in the end.
+    def _of(self, method: Method) -> tuple["_Measure", Any]:
+        """What measures a method's network, and the KKT residuals of what it trains on."""
+        if method.change not in self._changed:
+            problem = method.change(self._original)
+            # What a method trains on does not matter for what must hold in the end.
             # By identity, for a network need not have a hash; the measure keeps it alive.
             same = id(problem.apply), id(problem.constraints), id(problem.score)
             if same not in self._measures:
                 self._measures[same] = _Measure(problem, *self._options)
             optimality = jax.jit(partial(_optimality, problem))
-            self._changed[way.change] = self._measures[same], optimality
-        return self._changed[way.change]
+            self._changed[method.change] = self._measures[same], optimality
+        return self._changed[method.change]
 
 
 class _Measure:
@@ -246,30 +248,30 @@ def _optimality(
 
 def compare(
     problem: Problem,
-    ways: dict[str, Way],
+    methods: dict[str, Method],
     *,
     steps: int,
     factors: Sequence[float] = (0.01, 0.1, 10.0, 100.0),
     seed: int = 0,
     num_random: int = 100_000,
-) -> list[Outcome]:
-    """Trains one problem in several ways from the same start and judges each.
+) -> list[MethodEvaluation]:
+    """Trains one problem in several methods from the same start and judges each.
 
-    A way and its other hyperparameters are one program. One that blows up is judged by
+    A method and its other hyperparameters are one program. One that blows up is judged by
     what it reached, with a warning; what came of such a hyperparameter is NaN.
     `jaxcon.report` makes a table and a figure of what comes back.
 
     Args:
-        problem: the definition all ways share.
-        ways: by name, e.g. those of `jaxcon.ways.standard`.
+        problem: the definition all methods share.
+        methods: by name, e.g. those of `jaxcon.methods.standard`.
         steps: of each run.
-        factors: what each way's hyperparameter is multiplied by to see what hangs on it,
+        factors: what each method's hyperparameter is multiplied by to see what hangs on it,
             every factor one more run; () for none.
         seed: of the initial parameters.
         num_random: random points at which each constraint is judged, beside the search.
 
     Returns:
-        One `Outcome` for each way, in order.
+        One `MethodEvaluation` for each method, in order.
 
     Example:
         >>> import optax, jaxcon as jc
@@ -286,28 +288,28 @@ def compare(
         ...     upper=[1.0],
         ... )
         >>> primal = optax.sgd(0.1)
-        >>> ways = {
-        ...     "penalty": jc.ways.penalty(primal, 1.0),
-        ...     "augmented": jc.ways.augmented(primal, 1.0),
+        >>> methods = {
+        ...     "penalty": jc.methods.penalty(primal, 1.0),
+        ...     "augmented": jc.methods.augmented(primal, 1.0),
         ... }
-        >>> for outcome in jc.compare(problem, ways, steps=1000):
+        >>> for outcome in jc.compare(problem, methods, steps=1000):
         ...     print(f"{outcome.name}: {outcome.violation:.3f}")
         penalty: 0.881
         augmented: 0.000
     """
-    judge = Judge(problem, num_random)
+    judge = Evaluator(problem, num_random)
     outcomes = []
-    for name, way in ways.items():
-        changed = way.change(problem)
+    for name, method in methods.items():
+        changed = method.change(problem)
         params = changed.init(jax.random.key(seed))
-        swept = bool(way.hyperparameter) and len(factors) > 0
+        swept = bool(method.hyperparameter) and len(factors) > 0
         runs = sweep(
-            lambda value, way=way, changed=changed, params=params: (
-                way.method(changed, value),
+            lambda value, method=method, changed=changed, params=params: (
+                method.solver(changed, value),
                 params,
                 changed.batch,
             ),
-            {"value": way.value * np.array([1.0, *(factors if swept else ())])},
+            {"value": method.value * np.array([1.0, *(factors if swept else ())])},
             steps=steps,
             keep=steps,
         )
@@ -319,7 +321,7 @@ def compare(
                 RuntimeWarning,
                 stacklevel=2,
             )
-        outcome = judge(name, way, runs.run(0))
+        outcome = judge(name, method, runs.run(0))
         if swept:
             outcome = outcome._replace(sensitivity=judge.sensitivity(outcome, runs))
         outcomes.append(outcome)
@@ -328,17 +330,17 @@ def compare(
 
 def train(
     problem: Problem,
-    way: Way,
+    method: Method,
     *,
     steps: int,
     seed: int = 0,
     progress: bool | None = None,
 ) -> FitResult:
-    """Trains one problem in one way, its whole batch at every step.
+    """Trains one problem in one method, its whole batch at every step.
 
     Args:
         problem: what is to be fitted and what must hold.
-        way: how.
+        method: how.
         steps: how many.
         seed: of the initial parameters.
         progress: as in `fit`.
@@ -346,10 +348,10 @@ def train(
     Returns:
         What `fit` returned.
     """
-    changed = way.change(problem)
-    method = way.method(changed, way.value)
-    state = method.init(changed.init(jax.random.key(seed)), changed.batch)
-    return fit(method, state, changed.batch, steps=steps, progress=progress)
+    changed = method.change(problem)
+    solver = method.solver(changed, method.value)
+    state = solver.init(changed.init(jax.random.key(seed)), changed.batch)
+    return fit(solver, state, changed.batch, steps=steps, progress=progress)
 
 
 def _worst(searched: dict[str, float], random: dict[str, float]) -> float:

@@ -23,21 +23,23 @@ Constraint = Callable[[Any, Any], jax.Array]
 class Grouped(Protocol):
     """A constraint that costs less when it is evaluated together with others.
 
-    `evaluate` calls ``together`` once for all constraints of equal ``group``, e.g. all
-    that read derivatives of one network at one set of points.
+    `evaluate` calls ``evaluate_jointly`` once for all constraints of equal ``key``, e.g.
+    all that read derivatives of one network at one set of points.
     """
 
-    group: Hashable
+    key: Hashable
 
     def __call__(self, params: Any, batch: Any) -> jax.Array:
         """The residual of this one alone."""
         ...
 
-    def together(self, others: Sequence[Any], params: Any, batch: Any) -> list[Any]:
+    def evaluate_jointly(
+        self, others: Sequence[Any], params: Any, batch: Any
+    ) -> list[Any]:
         """The residuals of all of a group, which this one is a member of, in order."""
         ...
 
-    def then(self, change: Callable[[jax.Array], jax.Array]) -> Constraint:
+    def map(self, change: Callable[[jax.Array], jax.Array]) -> Constraint:
         """A constraint of the same group whose residual is changed, e.g. shifted."""
         ...
 
@@ -169,7 +171,7 @@ def grouped(constraints: Constraints) -> list[Constraints]:
     groups: dict[Any, set[str]] = {}
     for kind, name, function in named(constraints):
         alone = ("alone", kind, name)
-        key = function.group if isinstance(function, Grouped) else alone
+        key = function.key if isinstance(function, Grouped) else alone
         groups.setdefault(key, set()).add(name)
     return [only(constraints, names) for names in groups.values()]
 
@@ -204,7 +206,9 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
         first, *others = functions = [function for _, _, function in named(group)]
         if others:
             try:
-                found.update(zip(keys, first.together(functions, params, batch)))
+                found.update(
+                    zip(keys, first.evaluate_jointly(functions, params, batch))
+                )
             except (TypeError, ValueError) as error:
                 names = ", ".join(repr(name) for _, name in keys)
                 error.add_note(f"in the constraints {names}, evaluated together")
@@ -341,7 +345,7 @@ def tighten(constraint: Constraint, margin: float) -> Constraint:
         0.25
     """
     if isinstance(constraint, Grouped):
-        return constraint.then(lambda residual: residual + margin)
+        return constraint.map(lambda residual: residual + margin)
     return lambda params, batch: constraint(params, batch) + margin
 
 

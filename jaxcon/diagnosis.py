@@ -3,7 +3,7 @@ r"""Says in words what a run's history shows: what went wrong, and what to try.
 Everything is read from the last half of the history, where the start no longer
 counts, through medians of its three thirds :math:`b_0, b_1, b_2`, which a few wild steps
 do not move. A history says nothing of what was never tried, so a verdict is evidence,
-not proof; `jaxcon.kkt` judges the point itself.
+not proof; `jaxcon.optimality` judges the point itself.
 """
 
 from typing import Any, NamedTuple
@@ -83,7 +83,7 @@ def diagnose(history: Info, tolerance: float = 1e-3) -> Diagnosis:
 
     Args:
         history: `Info` of arrays with one row per step: a `FitResult.history`, or what
-            `fit` hands to a callback, for a run under way.
+            `fit` hands to a callback, for a run under method.
         tolerance: largest violation that counts as feasible, in the constraints' units.
 
     Returns:
@@ -96,9 +96,9 @@ def diagnose(history: Info, tolerance: float = 1e-3) -> Diagnosis:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> both = jc.Constraints(inequality={
         ...     "x <= -1": lambda x, _: x + 1.0, "x >= 1": lambda x, _: 1.0 - x})
-        >>> method = jc.alternating(
+        >>> solver = jc.alternating(
         ...     lambda x, _: x**2, both, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
-        >>> result = jc.fit(method, method.init(jnp.array(2.0)), steps=500)
+        >>> result = jc.fit(solver, solver.init(jnp.array(2.0)), steps=500)
         >>> (verdict,) = result.diagnosis.verdicts
         >>> print(verdict.kind, verdict.constraints)
         infeasible ('x <= -1', 'x >= 1')
@@ -198,9 +198,9 @@ def _usually_below(series: np.ndarray) -> float:
 
 
 def _straightness(series: np.ndarray) -> float:
-    """Net change over the way travelled: 1 only rises, -1 only falls, 0 goes nowhere."""
-    way = np.abs(np.diff(series)).sum()
-    return float((series[-1] - series[0]) / way) if way > 0 else 0.0
+    """Net change over the method travelled: 1 only rises, -1 only falls, 0 goes nowhere."""
+    method = np.abs(np.diff(series)).sum()
+    return float((series[-1] - series[0]) / method) if method > 0 else 0.0
 
 
 def _doubt(series: np.ndarray) -> float:

@@ -1,10 +1,10 @@
-r"""How a batch reads its multipliers: dense, indexed or functional.
+r"""How a batch reads its multipliers: dense, indexed or given by a network.
 
 - **Dense**, unless told otherwise: an array shaped like the residual. Multiplier i is
   that of point i, so the points must stay where they are.
 - `indexed`: one for each training sample, in a table; a batch reads and moves the rows
   of its own samples, and a step costs what its batch costs.
-- `functional`: :math:`\lambda(x)`, a network's output at each point; for points that are
+- `network`: :math:`\lambda(x)`, a network's output at each point; for points that are
   drawn anew, or for a constraint with a parameter.
 
 The order of moves takes them by constraint name::
@@ -55,8 +55,8 @@ class Indexed(NamedTuple):
     on: Any
 
 
-class Functional(NamedTuple):
-    """What `functional` returned.
+class Network(NamedTuple):
+    """What `network` returned.
 
     Attributes:
         apply: (psi, x) -> ().
@@ -71,7 +71,7 @@ class Functional(NamedTuple):
     positive: Callable[[jax.Array], jax.Array]
 
 
-Kinds = Mapping[str, Indexed | Functional]
+Kinds = Mapping[str, Indexed | Network]
 
 
 def indexed(size: int, *, on: Any) -> Indexed:
@@ -99,7 +99,7 @@ def indexed(size: int, *, on: Any) -> Indexed:
 
     Example:
         >>> import optax, jaxcon as jc
-        >>> method = jc.alternating(
+        >>> solver = jc.alternating(
         ...     lambda p, batch: p**2,
         ...     jc.Constraints(inequality={"p >= y": lambda p, batch: batch["y"] - p}),
         ...     optax.sgd(0.1),
@@ -107,7 +107,7 @@ def indexed(size: int, *, on: Any) -> Indexed:
         ...     multipliers={"p >= y": indexed(1000, on="index")},
         ... )
         >>> batch = {"y": jnp.array([1.0, 2.0]), "index": jnp.array([7, 900])}
-        >>> state, info = method.step(method.init(0.0, batch), batch)
+        >>> state, info = solver.step(solver.init(0.0, batch), batch)
         >>> print(state.multipliers.inequality["p >= y"].rows[jnp.array([6, 7, 900])])
         [0. 1. 2.]
     """
@@ -116,13 +116,13 @@ def indexed(size: int, *, on: Any) -> Indexed:
     return Indexed(size, on)
 
 
-def functional(
+def network(
     apply: Callable[[Any, Any], jax.Array],
     params: Any,
     *,
     on: Any,
     positive: Callable[[jax.Array], jax.Array] = jax.nn.softplus,
-) -> Functional:
+) -> Network:
     r"""Multipliers that a network gives, as a density over the points.
 
     With n points in the batch, point i has the multiplier
@@ -158,8 +158,8 @@ def functional(
     Example:
         >>> import optax, jaxcon as jc
         >>> slope = lambda psi, x: psi["a"] * x[0] + psi["b"]
-        >>> kind = functional(slope, {"a": jnp.zeros(()), "b": jnp.zeros(())}, on="x")
-        >>> method = jc.alternating(
+        >>> kind = network(slope, {"a": jnp.zeros(()), "b": jnp.zeros(())}, on="x")
+        >>> solver = jc.alternating(
         ...     lambda p, batch: p**2,
         ...     jc.Constraints(equality={"p = x": lambda p, b: p - b["x"][:, 0]}),
         ...     optax.sgd(0.1),
@@ -167,17 +167,17 @@ def functional(
         ...     multipliers={"p = x": kind},
         ... )
         >>> batch = {"x": jnp.array([[1.0], [2.0]])}
-        >>> state, info = method.step(method.init(0.0, batch), batch)
+        >>> state, info = solver.step(solver.init(0.0, batch), batch)
         >>> print(state.multipliers.equality["p = x"].params)
         {'a': Array(-2.5, dtype=float32), 'b': Array(-1.5, dtype=float32)}
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(
-                f"params{jax.tree_util.keystr(path)} of functional multipliers is "
+                f"params{jax.tree_util.keystr(path)} of network multipliers is "
                 f"{jnp.result_type(leaf)}; it must be floating-point"
             )
-    return Functional(apply, params, on, positive)
+    return Network(apply, params, on, positive)
 
 
 def check_kinds(kinds: Kinds, constraints: Constraints) -> Kinds:
@@ -200,10 +200,10 @@ def check_kinds(kinds: Kinds, constraints: Constraints) -> Kinds:
             raise ValueError(
                 f"multipliers of {name!r}: no such constraint; there are {names}"
             )
-        if not isinstance(kind, (Indexed, Functional)):
+        if not isinstance(kind, (Indexed, Network)):
             raise TypeError(
                 f"multipliers of {name!r} must be jaxcon.multipliers.indexed(...) or "
-                f"functional(...), got {type(kind).__name__}"
+                f"network(...), got {type(kind).__name__}"
             )
     return kinds
 
@@ -214,7 +214,7 @@ def start(kinds: Kinds, residuals: Constraints, inequality: float = 0.0) -> Cons
     Args:
         kinds: by constraint name; dense where there is none.
         residuals: h and g, each () or (n,); arrays or `jax.ShapeDtypeStruct`s.
-        inequality: what those of inequalities start at (functional ones start at their
+        inequality: what those of inequalities start at (those of a network start at their
             network's output); those of equalities start at zero.
 
     Returns:
@@ -224,7 +224,7 @@ def start(kinds: Kinds, residuals: Constraints, inequality: float = 0.0) -> Cons
     def entry(kind: str, name: str, residual: Any) -> Any:
         value = inequality if kind == "inequality" else 0.0
         match kinds.get(name):
-            case Functional(params=params):
+            case Network(params=params):
                 # A copy: whoever donates this state must leave the kind its params.
                 # Its dtype is given, since a weakly typed leaf would be traced anew.
                 return Weights(
@@ -311,7 +311,7 @@ def read(
         if how is None:
             return multiplier
         residual = getattr(residuals, kind)[name]
-        if isinstance(how, Functional):
+        if isinstance(how, Network):
             return _density(kind, name, how, multiplier, residual, batch)
         if multiplier.shape != residual.shape:
             raise ValueError(
@@ -345,7 +345,7 @@ def ascent(
         residual = getattr(residuals, kind)[name]
         if isinstance(how, Indexed):
             return _summed(indices(name, how, batch), residual)
-        if not isinstance(how, Functional):
+        if not isinstance(how, Network):
             return residual
         density, pullback = jax.vjp(
             lambda psi: _density(kind, name, how, psi, residual, batch), multiplier
@@ -449,9 +449,9 @@ def _summed(index: jax.Array, residual: jax.Array) -> jax.Array:
 
 
 def _density(
-    kind: str, name: str, how: Functional, weights: Weights, residual: Any, batch: Any
+    kind: str, name: str, how: Network, weights: Weights, residual: Any, batch: Any
 ) -> jax.Array:
-    what = f"functional multipliers of {kind} constraint {name!r}"
+    what = f"network multipliers of {kind} constraint {name!r}"
     points = _part(what, how.on, batch)
     output = jax.vmap(lambda x: how.apply(weights.params, x))(points)
     if output.shape != residual.shape:

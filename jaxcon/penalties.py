@@ -143,7 +143,7 @@ def log_quadratic(t: jax.Array) -> jax.Array:
         \varphi(t) = -\tfrac14 \log(-2t) - \tfrac38 \quad (t < -\tfrac12)
 
     Twice continuously differentiable, finite everywhere, with phi(0) = 0 and
-    phi'(0) = 1: a `barrier` of `jaxcon.lagrangian.penalty_barrier_lagrangian`.
+    phi'(0) = 1: a `barrier` of `jaxcon.lagrangians.penalty_barrier_lagrangian`.
 
     Args:
         t: rho times an inequality residual, any shape.

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import named
 
 Row = dict[str, str | float]
 
 
-def rows(outcomes: Sequence[Outcome]) -> list[Row]:
+def rows(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
     """One row per outcome: accuracy, worst violations, multipliers, KKT, seconds.
 
     Args:
@@ -40,7 +40,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     ]
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[Row]:
+def summary(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
     """One short row per outcome: accuracy, worst violation, what the sweep showed, time.
 
     Args:
@@ -55,15 +55,15 @@ def summary(outcomes: Sequence[Outcome]) -> list[Row]:
     table: list[Row] = []
     names = dict.fromkeys(name for one in outcomes for name in one.multipliers)
     for outcome in outcomes:
-        way, seen = outcome.way, outcome.sensitivity
+        method, seen = outcome.method, outcome.sensitivity
         row: Row = {"method": outcome.name, **outcome.scores}
         row["violation"] = outcome.violation
         for name in names:
-            # A way that trains on other constraints has none of this name.
+            # A method that trains on other constraints has none of this name.
             total = outcome.multipliers.get(name, 0.0)
             row["multipliers" if len(names) == 1 else f"multipliers of {name}"] = total
         row["hyperparameter"] = (
-            f"{way.hyperparameter} {way.value:g}" if way.hyperparameter else ""
+            f"{method.hyperparameter} {method.value:g}" if method.hyperparameter else ""
         )
         first = next(iter(outcome.scores))
         row[f"swept {first}"] = "" if seen is None else _range(seen.scores[first])
@@ -155,11 +155,11 @@ def plot_curves(
     data: tuple[np.ndarray, np.ndarray] | None = None,
     truth: Curve | None = None,
 ) -> None:
-    """Fit, slope and curvature against one input, the ways over one another.
+    """Fit, slope and curvature against one input, the methods over one another.
 
     Args:
         x: places along the input, (n,).
-        curves: by way.
+        curves: by method.
         names: of the input and of the target, for the axes.
         path: the PNG to write.
         data: points (x, y) to show under the fit.
@@ -193,7 +193,7 @@ def _calm_range(curves: dict[str, Curve], part: str) -> tuple[float, float]:
     return low - room, high + room
 
 
-def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
+def plot_history(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     """Worst violation and largest multiplier over the steps.
 
     Args:
@@ -218,10 +218,10 @@ def plot_history(outcomes: Sequence[Outcome], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def plot_trade_off(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Accuracy against violation, and violation against each way's hyperparameter.
+def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
+    """Accuracy against violation, and violation against each method's hyperparameter.
 
-    A way with a sweep is a curve, its own value the large marker; others are stars, or
+    A method with a sweep is a curve, its own value the large marker; others are stars, or
     crosses from the eleventh on.
 
     Args:
@@ -247,7 +247,7 @@ def plot_trade_off(outcomes: Sequence[Outcome], path: Path) -> None:
             style = "--" if place >= 10 else "-"
             thin = {"color": color, "marker": ".", "lw": 1, "ls": style}
             left.plot(seen.violation, seen.scores[score], **thin)
-            relative = seen.values / outcome.way.value
+            relative = seen.values / outcome.method.value
             right.plot(relative, seen.violation, label=outcome.name, **thin)
     seen = [outcome.violation for outcome in outcomes]
     seen += [v for o in outcomes if o.sensitivity for v in o.sensitivity.violation]

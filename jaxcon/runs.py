@@ -2,7 +2,7 @@
 
 =================== ===========================================================
 run.json            every setting, the data's hash, versions, seed, the results
-parameters.npz      parameters of every way, by name (arrays only, no pickle)
+parameters.npz      parameters of every method, by name (arrays only, no pickle)
 table.csv, table.md the comparison
 history.png         violation and multipliers over the steps
 curve-INPUT.png     fit, slope and curvature against a constrained input
@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from jaxcon import report
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.examples import Findings
 from jaxcon.tabular import Scaling, TableError, init_network
 
@@ -79,11 +79,11 @@ def write_parameters(folder: Path, parameters: dict[str, Any]) -> None:
 
     Args:
         folder: of the run.
-        parameters: networks by way.
+        parameters: networks by method.
     """
     arrays: dict[str, Any] = {
-        f"{way}/{_name(path)}": np.asarray(leaf)
-        for way, params in parameters.items()
+        f"{method}/{_name(path)}": np.asarray(leaf)
+        for method, params in parameters.items()
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
 
@@ -94,12 +94,12 @@ def write_parameters(folder: Path, parameters: dict[str, Any]) -> None:
     _write(folder / "parameters.npz", save)
 
 
-def write_results(folder: Path, outcomes: Sequence[Outcome]) -> None:
+def write_results(folder: Path, outcomes: Sequence[MethodEvaluation]) -> None:
     """Writes the table, as CSV and as Markdown, and the history's figure.
 
     Args:
         folder: of the run.
-        outcomes: of the ways that finished.
+        outcomes: of the methods that finished.
     """
     rows = report.rows(outcomes)
     report.write_csv(rows, folder / "table.csv")
@@ -123,18 +123,18 @@ def write_findings(folder: Path, findings: Findings) -> None:
         draw(folder / f"{figure}.png")
 
 
-def read_model(folder: Path, way: str | None) -> tuple[Scaling, Any]:
+def read_model(folder: Path, method: str | None) -> tuple[Scaling, Any]:
     """Scaling and parameters of a finished run.
 
     Args:
         folder: of the run.
-        way: whose parameters; None for the last one trained.
+        method: whose parameters; None for the last one trained.
 
     Returns:
         The `Scaling` and the network's parameters.
 
     Raises:
-        TableError: the folder holds no run, or not that way.
+        TableError: the folder holds no run, or not that method.
     """
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -147,14 +147,14 @@ def read_model(folder: Path, way: str | None) -> tuple[Scaling, Any]:
         raise TableError(f"{folder} holds no run of jaxcon fit") from None
     if not trained:
         raise TableError(f"{folder} holds a run that was stopped before it trained")
-    way = trained[-1] if way is None else way
-    if way not in trained:
+    method = trained[-1] if method is None else method
+    if method not in trained:
         known = ", ".join(map(repr, trained))
-        raise TableError(f"{folder} has no method {way!r}; it has {known}")
+        raise TableError(f"{folder} has no method {method!r}; it has {known}")
     sizes = (len(scaling.inputs), *(settings["width"],) * settings["depth"], 1)
     like = jax.eval_shape(lambda: init_network(jax.random.key(0), sizes))
     params = jax.tree_util.tree_map_with_path(
-        lambda path, _: arrays[f"{way}/{_name(path)}"], like
+        lambda path, _: arrays[f"{method}/{_name(path)}"], like
     )
     return scaling, params
 

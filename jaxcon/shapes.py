@@ -75,10 +75,10 @@ class Pointwise:
 
     def __call__(self, params: Any, batch: Any) -> jax.Array:
         """The residual of all points."""
-        return self.together([self], params, batch)[0]
+        return self.evaluate_jointly([self], params, batch)[0]
 
     @property
-    def group(self) -> Hashable:
+    def key(self) -> Hashable:
         """Equal for those that can be evaluated together."""
         # By identity: equality is what a user's class makes of it. A bound method is
         # another object each time it is asked for.
@@ -89,7 +89,7 @@ class Pointwise:
             who = (id(apply),)
         return who, self.on if isinstance(self.on, str) else id(self.on)
 
-    def together(
+    def evaluate_jointly(
         self, others: Sequence["Pointwise"], params: Any, batch: Any
     ) -> list[jax.Array]:
         """The residuals of several, from one pass through the network."""
@@ -108,7 +108,7 @@ class Pointwise:
         residuals = derivatives.tiled_vmap(at)(points)
         return [one.change(r) for one, r in zip(others, residuals)]
 
-    def then(self, change: Callable[[jax.Array], jax.Array]) -> "Pointwise":
+    def map(self, change: Callable[[jax.Array], jax.Array]) -> "Pointwise":
         """The same with its residuals changed, e.g. shifted by a margin."""
         return dataclasses.replace(self, change=lambda r: change(self.change(r)))
 

@@ -21,8 +21,8 @@ import optax
 
 from jaxcon import derivatives, points, shapes
 from jaxcon.constraints import Constraint, Constraints, tighten
+from jaxcon.methods import Apply, Method, Problem, standard
 from jaxcon.report import Curve
-from jaxcon.ways import Apply, Problem, Way, standard
 
 
 class TableError(ValueError):
@@ -79,7 +79,7 @@ class Settings:
         width: units in each hidden layer.
         depth: hidden layers.
         learning_rate: Adam's first, decayed to zero by a cosine.
-        strength: c of `jaxcon.ways.standard`.
+        strength: c of `jaxcon.methods.standard`.
         margin: room asked for at the constraint points so that the rules hold between
             them: in scaled units for slopes and curvatures, a tenth of it for bounds.
     """
@@ -440,14 +440,14 @@ def constraint_points(d: int) -> jax.Array:
     return jnp.concatenate(parts)
 
 
-def ways(settings: Settings) -> dict[str, Way]:
-    """The standard ways with Adam and a cosine decay.
+def methods(settings: Settings) -> dict[str, Method]:
+    """The standard methods with Adam and a cosine decay.
 
     Args:
         settings: how to fit.
 
     Returns:
-        Ways by name.
+        Methods by name.
     """
     rate = optax.cosine_decay_schedule(settings.learning_rate, settings.steps)
     return standard(optax.adam(rate), settings.strength)

@@ -405,15 +405,15 @@ def gauss_newton(
     primal = jc.gauss_newton(loss, constraints, on=on)
     if any(constraints):
         dual = jc.every(jc.method_of_multipliers(), moves.period)
-        method = jc.alternating(loss, constraints, primal, dual, penalty=moves.penalty)
+        solver = jc.alternating(loss, constraints, primal, dual, penalty=moves.penalty)
     else:
-        method = jc.alternating(loss, constraints, primal, optax.set_to_zero())
+        solver = jc.alternating(loss, constraints, primal, optax.set_to_zero())
 
     def run(params: Any, batch: Any) -> Any:
         def step(state: Any, _: None) -> Any:
-            return method.step(state, batch)[0], None
+            return solver.step(state, batch)[0], None
 
-        state = method.init(params, batch)
+        state = solver.init(params, batch)
         return jax.lax.scan(step, state, length=moves.steps)[0].params
 
     return run
@@ -678,7 +678,7 @@ def band(params: Any, batch: Any) -> jax.Array:
 
 
 class Inverse(NamedTuple):
-    """A way to use the data of low fidelity, and what else is unknown.
+    """A method to use the data of low fidelity, and what else is unknown.
 
     Attributes:
         loss: what is minimised.
@@ -706,19 +706,22 @@ INVERSE = {
 }
 
 
-def soil_solve(way: Inverse, size: "Size") -> tuple[np.ndarray, ...]:
+def soil_solve(method: Inverse, size: "Size") -> tuple[np.ndarray, ...]:
     """Ours: a start of its own for each trial, one after another in one program.
 
     Args:
-        way: what is asked for.
+        method: what is asked for.
         size: how much is run.
 
     Returns:
         alpha, m and the greatest misfit at the data, (trials,) each.
     """
-    loss, constraints = jc.MeanSquares(way.loss), jc.Constraints(DATA, way.inequality)
+    loss, constraints = (
+        jc.MeanSquares(method.loss),
+        jc.Constraints(DATA, method.inequality),
+    )
     on = {"flux": "points", "data": "data"}
-    moves = size.soil_moves._replace(steps=size.soil_moves.steps * way.longer)
+    moves = size.soil_moves._replace(steps=size.soil_moves.steps * method.longer)
     run = gauss_newton(loss, constraints, on, moves)
 
     def trial(given: tuple[jax.Array, Any]) -> Any:
@@ -726,7 +729,7 @@ def soil_solve(way: Inverse, size: "Size") -> tuple[np.ndarray, ...]:
         first, second = jax.random.split(key)
         drawn = jax.random.uniform(first, (2,), minval=0.1, maxval=0.9)
         params = {"net": SOIL_LINE.init(second), "soil": jax.scipy.special.logit(drawn)}
-        if way.free:
+        if method.free:
             params["flux"] = jnp.log(jnp.asarray(FLUX))
         params = run(params, batch)
         off = jnp.max(jnp.abs(DATA["data"](params, batch)))
@@ -975,7 +978,7 @@ def measure(size: Size = FULL) -> tuple[_table.Measured, int]:
     both = full.then(beginning).then(ends)
     fill(STRIP_BUILT, solve(STRIP, both, [], size.strip_built, **draws))
     found = {row: soil_pecann(size, low=row == SOIL_BOTH) for row in TRIALS}
-    found |= {row: soil_solve(way, size) for row, way in INVERSE.items()}
+    found |= {row: soil_solve(method, size) for row, method in INVERSE.items()}
     for row, (alpha, m, broken) in found.items():
         each = size.soil_epochs
         if row in INVERSE:

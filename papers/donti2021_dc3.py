@@ -13,10 +13,10 @@ Equation  Programmes that differ in x, 100 variables, 50 equations, 50 inequalit
               A y = x, \; G y \le h, \qquad s(y) = y \text{ or } \sin y
 
 Measured  Both families from the seed of their script: 8,334 x to learn from, 833 to be
-          tested on. Their three ways by their protocol of 1000 epochs. Then jaxcon's.
+          tested on. Their three methods by their protocol of 1000 epochs. Then jaxcon's.
           Points are completed, y = N z + M x with N orthonormal, and inequalities priced
           by an augmented Lagrangian: multipliers are a function of x
-          (`jc.multipliers.functional`, one linear map under a softplus for each row) or
+          (`jc.multipliers.network`, one linear map under a softplus for each row) or
           one for each row of each instance (`indexed`).
           Then `jc.layers.polyhedron` on the trained network; 60 steps through the layer
           after that; and the layer alone, trained through from the start. "Equality" and
@@ -76,7 +76,7 @@ class Size(NamedTuple):
         priced: epochs with multipliers.
         through: steps through the layer after them.
         from_start: steps through the layer from the first on.
-        seeds: of the ways with functional multipliers; others have one.
+        seeds: of the methods with functional multipliers; others have one.
     """
 
     variables: int = 100
@@ -288,7 +288,7 @@ def interior_point(
 
     .. math:: N^T (\nabla f + G^T \lambda) = 0, \quad \lambda_j (h - G y)_j = \mu
 
-    while :math:`\mu` falls to 1e-10 / q and steps end at 0.99 of the way to a bound.
+    while :math:`\mu` falls to 1e-10 / q and steps end at 0.99 of the method to a bound.
 
     Args:
         given: the programmes.
@@ -381,11 +381,11 @@ def fitted_multipliers(given: Family, y: np.ndarray) -> np.ndarray:
     return lam
 
 
-# Their ways.
+# Their methods.
 
 
 class Theirs(NamedTuple):
-    """A way of the paper.
+    """A method of the paper.
 
     Attributes:
         completion: how outputs become points.
@@ -479,29 +479,29 @@ def corrected(given: Family, complete: Completion, z: jax.Array, x: jax.Array) -
 
 
 def their_loss(
-    given: Family, way: Theirs, complete: Completion, z: jax.Array, batch: Any
+    given: Family, method: Theirs, complete: Completion, z: jax.Array, batch: Any
 ) -> jax.Array:
     """The loss of one output z (d,) for x (k,), ()."""
     x = batch["x"]
-    if way.weight is None:
+    if method.weight is None:
         return jnp.sum((z - batch["y"][given.free]) ** 2)
-    if way.corrected:
+    if method.corrected:
         z = corrected(given, complete, z, x)
     y = complete(z, x)
     violation = optax.safe_norm(jnp.maximum(given.excess(y), 0.0), 0.0)
     if not complete.exact:
         violation += optax.safe_norm(given.unsolved(y, x), 0.0)
-    return given.objective(y) + way.weight * violation
+    return given.objective(y) + method.weight * violation
 
 
 def train_theirs(
-    given: Family, way: Theirs, learned: dict[str, np.ndarray], size: Size
+    given: Family, method: Theirs, learned: dict[str, np.ndarray], size: Size
 ) -> tuple[Any, float, int]:
     """Adam on one of their losses, in float32.
 
     Args:
         given: the programmes.
-        way: which.
+        method: which.
         learned: "x" (n, k) and the solver's "y" (n, m), to learn from.
         size: of the network, and epochs.
 
@@ -509,8 +509,8 @@ def train_theirs(
         Layers with what batch norm has seen; the seconds and the steps that it took.
     """
     low, data = given.single(), cast(learned, jnp.float32)
-    complete = Completion(*cast(way.completion(given)[:2], jnp.float32))
-    complete = complete._replace(exact=way.completion(given).exact)
+    complete = Completion(*cast(method.completion(given)[:2], jnp.float32))
+    complete = complete._replace(exact=method.completion(given).exact)
     n = len(data["x"])
     batch = min(BATCH, n // 2)
     optimizer = optax.adam(RATE)
@@ -527,7 +527,7 @@ def train_theirs(
 
         def loss(layers: Any) -> tuple[jax.Array, Any]:
             z, after = their_network(layers, seen, part["x"], key)
-            each = jax.vmap(partial(their_loss, low, way, complete))(z, part)
+            each = jax.vmap(partial(their_loss, low, method, complete))(z, part)
             return jnp.sum(each), after
 
         gradient, seen = jax.grad(loss, has_aux=True)(layers)
@@ -547,10 +547,10 @@ def train_theirs(
     return (layers, seen), seconds, size.epochs * (n // batch)
 
 
-def answer_theirs(given: Family, way: Theirs, trained: Any) -> Callable[..., Any]:
+def answer_theirs(given: Family, method: Theirs, trained: Any) -> Callable[..., Any]:
     """Corrected points (n, m) in float64, as a function of x (n, k)."""
     layers, seen = cast(trained, jnp.float64)
-    complete = way.completion(given)
+    complete = method.completion(given)
 
     def points(x: jax.Array) -> jax.Array:
         z, _ = their_network(layers, seen, x)
@@ -595,7 +595,7 @@ def network(params: Any, x: jax.Array) -> jax.Array:
 
 
 class Setting(NamedTuple):
-    """What our ways share, in one precision.
+    """What our methods share, in one precision.
 
     Attributes:
         given: the programmes.
@@ -627,7 +627,7 @@ def setting(given: Family, dtype: Any) -> Setting:
 
 
 class Priced(NamedTuple):
-    """A way to price the inequalities' rows.
+    """A method to price the inequalities' rows.
 
     Attributes:
         kind: of multipliers, `jc.multipliers`.
@@ -661,7 +661,7 @@ def by_x(size: Size, steps: int) -> Priced:
 
     # They start at 0.002: an active row's are some 0.1.
     start = {"a": np.zeros((q, q)), "b": np.full(q, -3 / SHARP)}
-    kind = jc.multipliers.functional(
+    kind = jc.multipliers.network(
         linear,
         cast(start, jnp.float32),
         on="rows",
@@ -689,7 +689,7 @@ def by_instance(size: Size, instances: int) -> Priced:
     return Priced(kind, dual, INDEXED_RHO, 1.0)
 
 
-def augmented(at: Setting, how: Priced, steps: int) -> jc.Method:
+def augmented(at: Setting, how: Priced, steps: int) -> jc.Solver:
     r"""The augmented Lagrangian of all instances of a batch, equations completed.
 
     .. math::
@@ -723,7 +723,7 @@ def augmented(at: Setting, how: Priced, steps: int) -> jc.Method:
     )
 
 
-def through_layer(at: Setting, rate: float, steps: int) -> jc.Method:
+def through_layer(at: Setting, rate: float, steps: int) -> jc.Solver:
     """The objective of points after the layer, and nothing else."""
 
     def loss(params: Any, batch: Any) -> jax.Array:
@@ -761,14 +761,14 @@ def shuffled(seed: int, instances: int, batch: int, epochs: int) -> np.ndarray:
     return np.array(orders).reshape(-1, batch)
 
 
-def program(method: jc.Method, data: jax.Array) -> Any:
+def program(solver: jc.Solver, data: jax.Array) -> Any:
     """All steps as one, jitted: (params, indices (steps, n)) -> the last state."""
 
     def step(state: Any, index: jax.Array) -> tuple[Any, None]:
-        return method.step(state, batch_of(data, index))[0], None
+        return solver.step(state, batch_of(data, index))[0], None
 
     def run(params: Any, indices: jax.Array) -> Any:
-        state = method.init(params, batch_of(data, indices[0]))
+        state = solver.init(params, batch_of(data, indices[0]))
         return jax.lax.scan(step, state, indices)[0]
 
     return jax.jit(run)
@@ -812,13 +812,13 @@ PUBLISHED = {
 }
 
 
-def row(name: str, way: str) -> str:
-    """The name of a way's row in a family."""
-    return f"{name}: {way}"
+def row(name: str, method: str) -> str:
+    """The name of a method's row in a family."""
+    return f"{name}: {method}"
 
 
 def rows_of(name: str) -> dict[str, tuple[str, ...]]:
-    """The columns of a family's ways."""
+    """The columns of a family's methods."""
     return {
         SOLVERS[name]: OF_SOLVER,
         **dict.fromkeys(THEIRS, OF_THEIRS),
@@ -828,10 +828,10 @@ def rows_of(name: str) -> dict[str, tuple[str, ...]]:
 
 
 CLAIMED: _table.Claimed = {
-    row(name, way): dict.fromkeys(columns)
-    | dict(zip((OBJECTIVE, EQUALITY, INEQUALITY), PUBLISHED[name].get(way, ())))
+    row(name, method): dict.fromkeys(columns)
+    | dict(zip((OBJECTIVE, EQUALITY, INEQUALITY), PUBLISHED[name].get(method, ())))
     for name in FAMILIES
-    for way, columns in rows_of(name).items()
+    for method, columns in rows_of(name).items()
 }
 
 
@@ -911,7 +911,7 @@ def measure_solver(given: Family, size: Size) -> tuple[Tested, dict[str, float]]
 
 
 def measure_theirs(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
-    """All ways of the paper, of one seed.
+    """All methods of the paper, of one seed.
 
     Args:
         given: the programmes.
@@ -919,15 +919,15 @@ def measure_theirs(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]
         size: how long.
 
     Returns:
-        Numbers by way, and the gradients that were evaluated.
+        Numbers by method, and the gradients that were evaluated.
     """
     numbers: Numbers = {}
     gradients = 0
-    for name, way in THEIRS.items():
+    for name, method in THEIRS.items():
         learned = {"x": on.x, "y": on.learned.y}
-        trained, seconds, steps = train_theirs(given, way, learned, size)
+        trained, seconds, steps = train_theirs(given, method, learned, size)
         gradients += steps
-        answer = jax.jit(answer_theirs(given, way, trained)).lower(on.test).compile()
+        answer = jax.jit(answer_theirs(given, method, trained)).lower(on.test).compile()
         y, waited = timed(answer, on.test)
         numbers[name] = [
             of_points(given, on.test, np.asarray(y), on.truth.y)
@@ -937,7 +937,7 @@ def measure_theirs(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]
 
 
 def measure_ours(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
-    """Our ways: with functional multipliers over seeds, the others of one seed.
+    """Our methods: with functional multipliers over seeds, the others of one seed.
 
     Args:
         given: the programmes.
@@ -945,7 +945,7 @@ def measure_ours(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
         size: how long.
 
     Returns:
-        Numbers by way and seed, and the gradients that were evaluated.
+        Numbers by method and seed, and the gradients that were evaluated.
     """
     low, high = setting(given, np.float32), setting(given, np.float64)
     n, x = len(on.x), jnp.asarray(on.x, jnp.float32)
@@ -955,8 +955,8 @@ def measure_ours(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
     few = [indices[: size.through] for indices in few]
     alone = shuffled(0, n, LAYER_BATCH, size.from_start)[: size.from_start]
 
-    def ready(method: jc.Method, indices: np.ndarray) -> Callable[..., Any]:
-        return program(method, x).lower(starts[0], indices).compile()
+    def ready(solver: jc.Solver, indices: np.ndarray) -> Callable[..., Any]:
+        return program(solver, x).lower(starts[0], indices).compile()
 
     def answering(function: Callable[..., jax.Array]) -> Callable[..., Any]:
         answer = jax.jit(jax.vmap(function, (None, 0)))
@@ -969,10 +969,10 @@ def measure_ours(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
     through = ready(through_layer(low, THROUGH_RATE, size.through), few[0])
     from_start = ready(through_layer(low, START_RATE, size.from_start), alone)
     points, obeying = answering(high.point), answering(high.obeying)
-    numbers: Numbers = {way: [] for way in OURS}
+    numbers: Numbers = {method: [] for method in OURS}
 
     def note(
-        way: str,
+        method: str,
         answer: Callable[..., Any],
         state: Any,
         seconds: float,
@@ -982,7 +982,7 @@ def measure_ours(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
         y, waited = timed(answer, state.params)
         y = np.asarray(y)
         found, true = lam or (fitted_multipliers(given, y), on.truth.lam)
-        numbers[way].append(
+        numbers[method].append(
             of_points(given, on.test, y, on.truth.y)
             | of_multipliers(found, true)
             | {TRAINED: seconds, ANSWERED: waited}
@@ -1008,7 +1008,7 @@ def measure_ours(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
 
 
 def measure(size: Size | None = None) -> tuple[_table.Measured, int]:
-    """Both families, all ways.
+    """Both families, all methods.
 
     Args:
         size: how much; the full run if None.
@@ -1033,9 +1033,10 @@ def measure(size: Size | None = None) -> tuple[_table.Measured, int]:
             **theirs,
             **ours,
         }
-        for way, columns in rows_of(name).items():
-            measured[row(name, way)] = {
-                c: _table.spread(numbers[c] for numbers in found[way]) for c in columns
+        for method, columns in rows_of(name).items():
+            measured[row(name, method)] = {
+                c: _table.spread(numbers[c] for numbers in found[method])
+                for c in columns
             }
     return measured, gradients
 
@@ -1178,12 +1179,14 @@ RECORDED: dict[str, dict[str, list[list[tuple[float, ...]]]]] = {
     },
 }
 MEASURED: _table.Measured = {
-    row(name, way): {
+    row(name, method): {
         c: Spread(*number)
-        for c, *number in zip(columns, *(chain(*part) for part in RECORDED[name][way]))
+        for c, *number in zip(
+            columns, *(chain(*part) for part in RECORDED[name][method])
+        )
     }
     for name in FAMILIES
-    for way, columns in rows_of(name).items()
+    for method, columns in rows_of(name).items()
 }
 CONDITIONS = Conditions(
     "2026-11-25", "jax 0.12.0.1, Python 3.12.1", "2 CPU cores", 609, 252720
@@ -1191,10 +1194,10 @@ CONDITIONS = Conditions(
 
 DIFFERENCES = (
     "The published numbers are those of results_summary.dict in their repository, means "
-    "over five seeds. Of their ways there is one seed here, of ours with multipliers of x "
-    "three, of the others one.",
+    "over five seeds. Of their methods there is one seed here, of ours with multipliers of "
+    "x three, of the others one.",
     "An earlier run of DC3, convex, with other random numbers ended at -13.45 and a mean "
-    "violation of 3.3e-4. After 100 epochs none of their ways is near its end.",
+    "violation of 3.3e-4. After 100 epochs none of their methods is near its end.",
     "Networks are trained in float32 and answer in float64; theirs are float64 throughout.",
     "As in their code, networks have batch norm and dropout of 0.2; violations count by "
     "their norms, with a weight of 100 for NN and 10 for DC3, half for each kind; and the "
@@ -1242,21 +1245,21 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
         One of each claim.
     """
 
-    def found(family: str, way: str, column: str) -> Spread:
-        return _table.number(measured, row(family, way), column)
+    def found(family: str, method: str, column: str) -> Spread:
+        return _table.number(measured, row(family, method), column)
 
-    def told(way: str, column: str) -> str:
+    def told(method: str, column: str) -> str:
         """Of both families, in their order."""
-        numbers = (_table.text(found(family, way, column)) for family in FAMILIES)
+        numbers = (_table.text(found(family, method, column)) for family in FAMILIES)
         return " and ".join(numbers)
 
     judged = []
-    for family, ways in PUBLISHED.items():
-        for way, (objective, _, _) in ways.items():
-            number = found(family, way, OBJECTIVE)
+    for family, methods in PUBLISHED.items():
+        for method, (objective, _, _) in methods.items():
+            number = found(family, method, OBJECTIVE)
             judged.append(
                 Verdict(
-                    f"{row(family, way)}: objective {objective} (within 1 %)",
+                    f"{row(family, method)}: objective {objective} (within 1 %)",
                     _table.text(number),
                     abs(number.mean - objective) <= 0.01 * abs(objective),
                 )
@@ -1288,29 +1291,29 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     )
     judged += [
         Verdict(
-            f"ours: {way}: a gap below 1 %, on every instance equations within 1e-10 and "
-            "inequalities within 1e-6",
-            f"gap {told(way, GAP)} %; at most {told(way, MOST_EQUALITY)}; at most "
-            f"{told(way, MOST_INEQUALITY)}",
+            f"ours: {method}: a gap below 1 %, on every instance equations within 1e-10 "
+            "and inequalities within 1e-6",
+            f"gap {told(method, GAP)} %; at most {told(method, MOST_EQUALITY)}; at most "
+            f"{told(method, MOST_INEQUALITY)}",
             all(
-                found(family, way, GAP).mean < 1
-                and found(family, way, MOST_EQUALITY).mean <= 1e-10
-                and found(family, way, MOST_INEQUALITY).mean <= 1e-6
+                found(family, method, GAP).mean < 1
+                and found(family, method, MOST_EQUALITY).mean <= 1e-10
+                and found(family, method, MOST_INEQUALITY).mean <= 1e-6
                 for family in FAMILIES
             ),
         )
-        for way in OBEYING
+        for method in OBEYING
     ]
     judged += [
         Verdict(
-            f"ours: {way}: nearer to the solver's than the mean of those is",
-            f"off by {told(way, OFF)} %, the mean by {told(MEAN, OFF)} %",
+            f"ours: {method}: nearer to the solver's than the mean of those is",
+            f"off by {told(method, OFF)} %, the mean by {told(MEAN, OFF)} %",
             all(
-                found(family, way, OFF).mean < found(family, MEAN, OFF).mean
+                found(family, method, OFF).mean < found(family, MEAN, OFF).mean
                 for family in FAMILIES
             ),
         )
-        for way in (BY_X, BY_INSTANCE, *OBEYING)
+        for method in (BY_X, BY_INSTANCE, *OBEYING)
     ]
     judged.append(
         Verdict(
@@ -1342,13 +1345,13 @@ def figure(path: str) -> None:
     """
     image = jc.report.new_figure(12, 4.5)
     left, right = image.add_subplot(1, 2, 1), image.add_subplot(1, 2, 2)
-    for i, way in enumerate((*THEIRS, *OURS)):
+    for i, method in enumerate((*THEIRS, *OURS)):
         for name, marker in zip(FAMILIES, "os"):
             gap, most = (
-                _table.number(MEASURED, row(name, way), column)
+                _table.number(MEASURED, row(name, method), column)
                 for column in (GAP, MOST_INEQUALITY)
             )
-            label = way if name == "convex" else None
+            label = method if name == "convex" else None
             left.plot(most.mean, gap.mean, marker, color=f"C{i}", label=label)
     left.set_xscale("symlog", linthresh=1e-16)
     left.set_yscale("symlog", linthresh=0.1)
@@ -1368,9 +1371,9 @@ def figure(path: str) -> None:
         x, test = given.x[: -2 * size.tested], given.x[-size.tested :]
         orders = shuffled(0, len(x), PRICED_BATCH, size.priced)
         steps = len(orders)
-        method = augmented(setting(given, np.float32), by_x(size, steps), steps)
+        solver = augmented(setting(given, np.float32), by_x(size, steps), steps)
         start = init(jax.random.key(0), given, size.width)
-        state = program(method, jnp.asarray(x, jnp.float32))(start, orders)
+        state = program(solver, jnp.asarray(x, jnp.float32))(start, orders)
         true = (by_osqp if convex else interior_point)(given, test)[0].lam
         right.plot(true.ravel(), at_x(state, test).ravel(), ".", ms=2, label=name)
     right.axline((0, 0), slope=1, color="0.6", lw=0.8)

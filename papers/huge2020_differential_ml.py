@@ -247,8 +247,8 @@ def calls(params: Any, u: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
     )
 
 
-class Way(NamedTuple):
-    """A way to learn.
+class Method(NamedTuple):
+    """A method to learn.
 
     Attributes:
         network: what learns.
@@ -271,21 +271,21 @@ LAYER = "differential, convex layer, multipliers"
 BUILT = "differential, by construction"
 BUILT_STANDARD = "standard, by construction"
 WAYS = {
-    STANDARD: Way(PLAIN, differential=False),
-    DIFFERENTIAL: Way(PLAIN),
-    MULTIPLIERS: Way(PLAIN, priced=True),
-    LAYER: Way(CONVEX, priced=True),
-    BUILT_STANDARD: Way(CALLS, differential=False),
-    BUILT: Way(CALLS),
+    STANDARD: Method(PLAIN, differential=False),
+    DIFFERENTIAL: Method(PLAIN),
+    MULTIPLIERS: Method(PLAIN, priced=True),
+    LAYER: Method(CONVEX, priced=True),
+    BUILT_STANDARD: Method(CALLS, differential=False),
+    BUILT: Method(CALLS),
 }
 OURS = MULTIPLIERS, LAYER, BUILT_STANDARD, BUILT
 
 
-def method_of(way: Way, case: Case, epochs: int) -> jc.Method:
+def method_of(method: Method, case: Case, epochs: int) -> jc.Solver:
     """Adam on the loss of the paper, and the rules priced if they are.
 
     Args:
-        way: how.
+        method: how.
         case: the sizes.
         epochs: in all.
 
@@ -299,11 +299,11 @@ def method_of(way: Way, case: Case, epochs: int) -> jc.Method:
         return jnp.interp(part, jnp.array(PARTS), jnp.array(RATES))
 
     def of_state(params: Any, batch: Any) -> Callable[[jax.Array], jax.Array]:
-        return lambda u: way.network.apply(params, u, batch)
+        return lambda u: method.network.apply(params, u, batch)
 
     def loss(params: Any, batch: Any) -> jax.Array:
         f = of_state(params, batch)
-        if not way.differential:
+        if not method.differential:
             return jnp.mean((jax.vmap(f)(batch["x"]) - batch["y"]) ** 2)
         y, z = jax.vmap(jc.derivatives.value_and_gradient(f))(batch["x"])
         misses = jax.vmap(jnp.multiply, (0, None))(z - batch["z"], batch["weights"])
@@ -323,7 +323,7 @@ def method_of(way: Way, case: Case, epochs: int) -> jc.Method:
         return jax.vmap(at)(batch["points"], batch["directions"]).ravel()
 
     primal = optax.adam(rate)
-    if not way.priced:
+    if not method.priced:
         return jc.alternating(loss, jc.Constraints(), primal, optax.set_to_zero())
     steps = epochs * per_epoch
     return jc.alternating(
@@ -335,22 +335,22 @@ def method_of(way: Way, case: Case, epochs: int) -> jc.Method:
     )
 
 
-@partial(jax.jit, static_argnames=("way", "case", "epochs"))
+@partial(jax.jit, static_argnames=("method", "case", "epochs"))
 def train(
-    learned: dict[str, jax.Array], *, way: Way, case: Case, epochs: int = EPOCHS
+    learned: dict[str, jax.Array], *, method: Method, case: Case, epochs: int = EPOCHS
 ) -> Any:
     """All seeds at once.
 
     Args:
         learned: of `data`, a leading axis for the seeds.
-        way: how.
+        method: how.
         case: the sizes.
         epochs: in all.
 
     Returns:
         Parameters, a leading axis for the seeds.
     """
-    method, size = method_of(way, case, epochs), case.batch
+    solver, size = method_of(method, case, epochs), case.batch
     per_epoch = case.samples // size
 
     def of_step(step: Any) -> dict[str, jax.Array]:
@@ -362,12 +362,12 @@ def train(
         return learned | sampled
 
     def move(state: Any, step: jax.Array) -> tuple[Any, None]:
-        each = jax.vmap(lambda state, batch: method.step(state, batch)[0])
+        each = jax.vmap(lambda state, batch: solver.step(state, batch)[0])
         return each(state, of_step(step)), None
 
     keys = jax.random.split(jax.random.key(0), len(learned["a"]))
-    params = jax.vmap(lambda key: way.network.init(key, case.inputs))(keys)
-    state = jax.vmap(method.init)(params, of_step(0))
+    params = jax.vmap(lambda key: method.network.init(key, case.inputs))(keys)
+    state = jax.vmap(solver.init)(params, of_step(0))
     return jax.lax.scan(move, state, jnp.arange(epochs * per_epoch))[0].params
 
 
@@ -384,9 +384,9 @@ COLUMNS = (
 )
 
 
-def row(case: Case, way: str) -> str:
+def row(case: Case, method: str) -> str:
     """The name of a row."""
-    return f"d = {case.inputs}, {case.samples:,}: {way}"
+    return f"d = {case.inputs}, {case.samples:,}: {method}"
 
 
 # Read by eye from figures that their notebook stores, one random seed each.
@@ -403,13 +403,14 @@ PUBLISHED = {
     (Case(7, 16384), DIFFERENTIAL): (0.11, 0.09),
 }
 CLAIMED: _table.Claimed = {
-    row(case, way): dict(
+    row(case, method): dict(
         zip(
-            COLUMNS, (*PUBLISHED.get((case, way), (None, None)), None, None, None, None)
+            COLUMNS,
+            (*PUBLISHED.get((case, method), (None, None)), None, None, None, None),
         )
     )
     for case in CASES
-    for way in WAYS
+    for method in WAYS
 }
 
 
@@ -481,7 +482,7 @@ def measure(
     checked: int = CHECKED,
     samples: int | None = None,
 ) -> tuple[_table.Measured, int]:
-    """Trains every way in every case.
+    """Trains every method in every case.
 
     Args:
         seeds: how many, at least 1.
@@ -498,9 +499,9 @@ def measure(
         used = case._replace(samples=samples or case.samples)
         learned = all_data(used, seeds)
         about = {name: learned[name] for name in learned if name not in BY_SAMPLE}
-        for name, way in WAYS.items():
-            params = train(learned, way=way, case=used, epochs=epochs)
-            numbers = judge(params, about, network=way.network, checked=checked)
+        for name, method in WAYS.items():
+            params = train(learned, method=method, case=used, epochs=epochs)
+            numbers = judge(params, about, network=method.network, checked=checked)
             measured[row(case, name)] = {
                 c: _table.spread(values)
                 for c, values in zip(COLUMNS, np.asarray(numbers).T)
@@ -665,8 +666,8 @@ DIFFERENCES = (
     "Strengths of 1, 10 and 100 and 2 to 20 moves of the multipliers were tried on d = 7, "
     "4,096, also a strength that grows and 1,024 points. From 10 on some seeds ended in "
     "a constant while the rate was high; fewer moves changed little. They were judged by "
-    "the same numbers as here. The ways without multipliers are as first written.",
-    "That ways are compared by the worst breaks, and not by how many points are broken, "
+    "the same numbers as here. The methods without multipliers are as first written.",
+    "That methods are compared by the worst breaks, and not by how many points are broken, "
     "was set after a first run of d = 7, 4,096.",
     "What obeys by construction, or by multipliers, is given the basket's weights a; by "
     "construction a price also vanishes where all spots fall far enough.",
@@ -684,11 +685,11 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     """
     price_error, delta_error, *worst, broken, _ = COLUMNS
 
-    def found(case: Case, way: str, column: str) -> Spread:
-        return _table.number(measured, row(case, way), column)
+    def found(case: Case, method: str, column: str) -> Spread:
+        return _table.number(measured, row(case, method), column)
 
-    def told(case: Case, way: str) -> str:
-        price, delta = (_table.text(found(case, way, c)) for c in COLUMNS[:2])
+    def told(case: Case, method: str) -> str:
+        price, delta = (_table.text(found(case, method, c)) for c in COLUMNS[:2])
         return f"price {price}, delta {delta}"
 
     def drawn(published: float, number: Spread) -> bool:
@@ -697,13 +698,13 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
 
     judged = [
         Verdict(
-            f"{row(case, way)}: price {price}, delta {delta} (one draw, to be within two "
-            "deviations)",
-            told(case, way),
-            drawn(price, found(case, way, price_error))
-            and drawn(delta, found(case, way, delta_error)),
+            f"{row(case, method)}: price {price}, delta {delta} (one draw, to be within "
+            "two deviations)",
+            told(case, method),
+            drawn(price, found(case, method, price_error))
+            and drawn(delta, found(case, method, delta_error)),
         )
-        for (case, way), (price, delta) in PUBLISHED.items()
+        for (case, method), (price, delta) in PUBLISHED.items()
     ]
     for case in CASES:
         claimed = [
@@ -725,23 +726,23 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
             )
         )
     best = PUBLISHED[BASKET, DIFFERENTIAL][0]
-    for way in OURS:
-        parts = found(BASKET, way, broken).mean
+    for method in OURS:
+        parts = found(BASKET, method, broken).mean
         judged.append(
             Verdict(
-                f"ours: {row(BASKET, way)}: price below {best} and no rule broken at "
+                f"ours: {row(BASKET, method)}: price below {best} and no rule broken at "
                 f"{CHECKED:,} points",
-                f"{told(BASKET, way)}; broken at {parts:.2%}",
-                found(BASKET, way, price_error).mean < best and parts == 0,
+                f"{told(BASKET, method)}; broken at {parts:.2%}",
+                found(BASKET, method, price_error).mean < best and parts == 0,
             )
         )
-    for way in OURS:
+    for method in OURS:
         less = {
             what: [
                 case
                 for case in CASES
                 if all(
-                    found(case, way, c).mean <= found(case, DIFFERENTIAL, c).mean
+                    found(case, method, c).mean <= found(case, DIFFERENTIAL, c).mean
                     for c in columns
                 )
             ]
@@ -749,7 +750,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
         }
         judged.append(
             Verdict(
-                f"ours: {way}: in every case no larger errors than {DIFFERENTIAL}, and "
+                f"ours: {method}: in every case no larger errors than {DIFFERENTIAL}, and "
                 "neither rule broken by more",
                 f"errors in {len(less['errors'])} of {len(CASES)}, rules in "
                 f"{len(less['worst'])}",
@@ -774,9 +775,11 @@ def figure(path: str) -> None:
     about = {name: learned[name][0] for name in learned if name not in BY_SAMPLE}
     x = jc.points.uniform(jax.random.key(1), *box(BASKET.inputs), 1024)
     true = jax.vmap(lambda x: truth(x, about["a"])[0])(x)
-    for i, (name, way) in enumerate(WAYS.items()):
-        params = jax.tree.map(lambda p: p[0], train(learned, way=way, case=BASKET))
-        y = jax.vmap(partial(price, way.network, params, about))(x)
+    for i, (name, method) in enumerate(WAYS.items()):
+        params = jax.tree.map(
+            lambda p: p[0], train(learned, method=method, case=BASKET)
+        )
+        y = jax.vmap(partial(price, method.network, params, about))(x)
         left.plot(
             x @ about["a"], 100 * (y - true), ".", ms=2, color=f"C{i}", label=name
         )

@@ -159,8 +159,8 @@ hardnet_aff = jc.layers.oblique_correction(
 half_space = jc.layers.half_space(lambda x: side(x)[None], lambda x: side(x) * bound(x))
 
 
-class Way(NamedTuple):
-    """A way to make the network obey.
+class Method(NamedTuple):
+    """A method to make the network obey.
 
     Attributes:
         output: put on the network's output, in training and after.
@@ -183,24 +183,24 @@ OFTEN = "augmented, every 50 epochs"
 SELDOM = "augmented, every 500 epochs"
 LONGER = "augmented, every 500 of 4000"
 WAYS = {
-    "NN": Way(),
-    "soft penalty": Way(on="x"),
-    "DC3": Way(dc3, on="x"),
-    "HardNet-Aff": Way(hardnet_aff),
-    PENALTY: Way(on="points", then=half_space),
-    OFTEN: Way(on="points", periods=20),
-    SELDOM: Way(on="points", periods=2),
-    LONGER: Way(on="points", periods=8, longer=4, then=half_space),
+    "NN": Method(),
+    "soft penalty": Method(on="x"),
+    "DC3": Method(dc3, on="x"),
+    "HardNet-Aff": Method(hardnet_aff),
+    PENALTY: Method(on="points", then=half_space),
+    OFTEN: Method(on="points", periods=20),
+    SELDOM: Method(on="points", periods=2),
+    LONGER: Method(on="points", periods=8, longer=4, then=half_space),
 }
 
 
-def method_of(way: Way, batch: dict[str, jax.Array], epochs: int) -> jc.Method:
-    r"""Adam on the mean squared error, and the constraint priced alike in all ways.
+def method_of(method: Method, batch: dict[str, jax.Array], epochs: int) -> jc.Solver:
+    r"""Adam on the mean squared error, and the constraint priced alike in all methods.
 
     .. math:: \tfrac{10}{n} \sum_i \max(g_i, 0)^2 = \sum_i \tfrac{\rho}{2} \max(g_i, 0)^2
 
     Args:
-        way: how the constraint is kept.
+        method: how the constraint is kept.
         batch: the data.
         epochs: in all.
 
@@ -209,45 +209,45 @@ def method_of(way: Way, batch: dict[str, jax.Array], epochs: int) -> jc.Method:
     """
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
-        return way.output(network(params, x), x)
+        return method.output(network(params, x), x)
 
     def mse(params: Any, batch: Any) -> jax.Array:
         y = jax.vmap(partial(apply, params))(batch["x"])[:, 0]
         return jnp.mean((y - batch["y"]) ** 2)
 
     primal = optax.adam(RATE)
-    if way.on is None:
+    if method.on is None:
         return jc.alternating(mse, jc.Constraints(), primal, optax.set_to_zero())
 
     def bounded(params: Any, batch: Any) -> jax.Array:
-        return jax.vmap(lambda x: excess(apply(params, x), x))(batch[way.on])
+        return jax.vmap(lambda x: excess(apply(params, x), x))(batch[method.on])
 
     dual = optax.set_to_zero()
-    if way.periods:
-        dual = jc.every(jc.method_of_multipliers(), epochs // way.periods)
+    if method.periods:
+        dual = jc.every(jc.method_of_multipliers(), epochs // method.periods)
     constraints = jc.Constraints(inequality={"bound": bounded})
-    rho = 2 * WEIGHT / len(batch[way.on])
+    rho = 2 * WEIGHT / len(batch[method.on])
     return jc.alternating(mse, constraints, primal, dual, penalty=rho)
 
 
-def train(way: Way, *, seeds: int = SEEDS, epochs: int = EPOCHS) -> Any:
+def train(method: Method, *, seeds: int = SEEDS, epochs: int = EPOCHS) -> Any:
     """All seeds at once, from both kinds of initial weights.
 
     Args:
-        way: how the constraint is kept.
+        method: how the constraint is kept.
         seeds: how many.
-        epochs: full-batch steps; times `way.longer`.
+        epochs: full-batch steps; times `method.longer`.
 
     Returns:
         Parameters, leading axes for `INITS` and for the seeds.
     """
-    batch, epochs = data(), way.longer * epochs
-    method = method_of(way, batch, epochs)
+    batch, epochs = data(), method.longer * epochs
+    solver = method_of(method, batch, epochs)
     keys = jax.random.split(jax.random.key(0), seeds)
     drawn = [jax.vmap(draw)(keys) for draw in INITS.values()]
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
-    state = jax.vmap(jax.vmap(lambda params: method.init(params, batch)))(params)
-    step = jax.vmap(jax.vmap(lambda state: method.step(state, batch)[0]))
+    state = jax.vmap(jax.vmap(lambda params: solver.init(params, batch)))(params)
+    step = jax.vmap(jax.vmap(lambda state: solver.step(state, batch)[0]))
 
     @jax.jit
     def run(state: Any) -> Any:
@@ -261,16 +261,16 @@ def train(way: Way, *, seeds: int = SEEDS, epochs: int = EPOCHS) -> Any:
 COLUMNS = "MSE", "greatest violation", f"violated of {TESTED}"
 
 
-def row(way: str, weights: str, then: bool = False) -> str:
+def row(method: str, weights: str, then: bool = False) -> str:
     """The name of a row."""
-    return f"{way}{', then half-space' if then else ''}; {weights}"
+    return f"{method}{', then half-space' if then else ''}; {weights}"
 
 
 ROWS = [
-    (way, weights, then)
+    (method, weights, then)
     for weights in INITS
-    for way in WAYS
-    for then in ([False, True] if WAYS[way].then else [False])
+    for method in WAYS
+    for then in ([False, True] if WAYS[method].then else [False])
 ]
 
 # After their notebook's stored output: five seeds, numbers by COLUMNS.
@@ -284,10 +284,10 @@ PUBLISHED = {
 DEVIATIONS = {"NN": 0.19, "soft penalty": 0.22, "DC3": 0.10, "HardNet-Aff": 0.01}
 
 CLAIMED: _table.Claimed = {
-    row(way, weights, then): dict(
-        zip(COLUMNS, (None,) * 3 if then else PUBLISHED.get(way, (None,) * 3))
+    row(method, weights, then): dict(
+        zip(COLUMNS, (None,) * 3 if then else PUBLISHED.get(method, (None,) * 3))
     )
-    for way, weights, then in ROWS
+    for method, weights, then in ROWS
 }
 
 
@@ -327,24 +327,24 @@ def reached(params: Any, output: OnOutput) -> dict[str, dict[str, Spread | None]
 
 
 def measure(*, seeds: int = SEEDS, epochs: int = EPOCHS) -> tuple[_table.Measured, int]:
-    """Trains every way from both kinds of initial weights.
+    """Trains every method from both kinds of initial weights.
 
     Args:
         seeds: how many, at least 1.
-        epochs: of a way that is not trained longer, at least 20.
+        epochs: of a method that is not trained longer, at least 20.
 
     Returns:
         The measured table, and how many gradients that took, over all seeds.
     """
     measured: _table.Measured = {}
     gradients = 0
-    for name, way in WAYS.items():
-        params = train(way, seeds=seeds, epochs=epochs)
-        gradients += len(INITS) * seeds * way.longer * epochs
-        for weights, numbers in reached(params, way.output).items():
+    for name, method in WAYS.items():
+        params = train(method, seeds=seeds, epochs=epochs)
+        gradients += len(INITS) * seeds * method.longer * epochs
+        for weights, numbers in reached(params, method.output).items():
             measured[row(name, weights)] = numbers
-        if way.then:
-            for weights, numbers in reached(params, way.then).items():
+        if method.then:
+            for weights, numbers in reached(params, method.then).items():
                 measured[row(name, weights, then=True)] = numbers
     return measured, gradients
 
@@ -471,33 +471,37 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
     """
     mse, greatest, violated = COLUMNS
 
-    def found(way: str, weights: str, column: str, then: bool = False) -> Spread:
-        return _table.number(measured, row(way, weights, then), column)
+    def found(method: str, weights: str, column: str, then: bool = False) -> Spread:
+        return _table.number(measured, row(method, weights, then), column)
 
-    def told(way: str, column: str, then: bool = False) -> str:
+    def told(method: str, column: str, then: bool = False) -> str:
         """Of both kinds of initial weights, in their order."""
-        numbers = [_table.text(found(way, w, column, then)) for w in INITS]
+        numbers = [_table.text(found(method, w, column, then)) for w in INITS]
         return " and ".join(numbers)
 
-    def closed(way: str, weights: str, column: str) -> float:
-        """The part of the way from the soft penalty to HardNet-Aff."""
+    def closed(method: str, weights: str, column: str) -> float:
+        """The part of the method from the soft penalty to HardNet-Aff."""
         soft, hard = (
             found(x, weights, column).mean for x in ("soft penalty", "HardNet-Aff")
         )
-        return (soft - found(way, weights, column).mean) / (soft - hard)
+        return (soft - found(method, weights, column).mean) / (soft - hard)
 
     judged = [
         Verdict(
-            f"{way} has an MSE of {PUBLISHED[way][0]} ({DEVIATIONS[way]})",
-            told(way, mse),
+            f"{method} has an MSE of {PUBLISHED[method][0]} ({DEVIATIONS[method]})",
+            told(method, mse),
             all(
-                within(PUBLISHED[way][0], DEVIATIONS[way], found(way, weights, mse))
+                within(
+                    PUBLISHED[method][0],
+                    DEVIATIONS[method],
+                    found(method, weights, mse),
+                )
                 for weights in INITS
             ),
         )
-        for way in PUBLISHED
+        for method in PUBLISHED
     ]
-    soft = [way for way in PUBLISHED if way != "HardNet-Aff"]
+    soft = [method for method in PUBLISHED if method != "HardNet-Aff"]
     judged += [
         Verdict(
             "HardNet-Aff violates nowhere (by more than 1e-4)",
@@ -506,35 +510,35 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
         ),
         Verdict(
             "NN, soft penalty and DC3 violate at "
-            + ", ".join(f"{PUBLISHED[way][2]:g}" for way in soft)
+            + ", ".join(f"{PUBLISHED[method][2]:g}" for method in soft)
             + f" of {TESTED} points (each within 20)",
-            "; ".join(told(way, violated) for way in soft),
+            "; ".join(told(method, violated) for method in soft),
             all(
-                abs(found(way, w, violated).mean - PUBLISHED[way][2]) <= 20
-                for way in soft
+                abs(found(method, w, violated).mean - PUBLISHED[method][2]) <= 20
+                for method in soft
                 for w in INITS
             ),
         ),
     ]
     judged += [
         Verdict(
-            f"ours: {way}, then half-space: an MSE below {PUBLISHED['HardNet-Aff'][0]} "
+            f"ours: {method}, then half-space: an MSE below {PUBLISHED['HardNet-Aff'][0]} "
             "and no violation",
-            f"{told(way, mse, then=True)}; at most {told(way, greatest, then=True)}",
+            f"{told(method, mse, then=True)}; at most {told(method, greatest, then=True)}",
             all(
-                found(way, w, mse, then=True).mean < PUBLISHED["HardNet-Aff"][0]
-                and found(way, w, greatest, then=True).mean == 0
+                found(method, w, mse, then=True).mean < PUBLISHED["HardNet-Aff"][0]
+                and found(method, w, greatest, then=True).mean == 0
                 for w in INITS
             ),
         )
-        for way in WAYS
-        if WAYS[way].then
+        for method in WAYS
+        if WAYS[method].then
     ]
-    for way in (OFTEN, SELDOM, LONGER):
-        parts = {c: [closed(way, w, c) for w in INITS] for c in (greatest, mse)}
+    for method in (OFTEN, SELDOM, LONGER):
+        parts = {c: [closed(method, w, c) for w in INITS] for c in (greatest, mse)}
         judged.append(
             Verdict(
-                f"ours: {way}, closes most of the soft penalty's gap to HardNet-Aff",
+                f"ours: {method}, closes most of the soft penalty's gap to HardNet-Aff",
                 "; ".join(
                     f"{' and '.join(f'{part:.1%}' for part in parts[c])} of the {c}"
                     for c in parts
@@ -562,26 +566,26 @@ def figure(path: str) -> None:
     left.plot(x[:, 0], target(x[:, 0]), "k:", label="function")
     left.plot(batch["x"][:, 0], batch["y"], "k.", ms=4, label="data")
     for name in ("NN", "soft penalty", "HardNet-Aff", PENALTY):
-        way = WAYS[name]
-        y = outputs(train(way, seeds=1), way.then or way.output, x)[0, 0, :, 0]
-        label = f"{name}, then half-space" if way.then else name
+        method = WAYS[name]
+        y = outputs(train(method, seeds=1), method.then or method.output, x)[0, 0, :, 0]
+        label = f"{name}, then half-space" if method.then else name
         left.plot(x[:, 0], y, color=f"C{list(WAYS).index(name)}", label=label)
     left.set(
         xlabel="x", ylabel="y", ylim=(-6, 6), title=f"one seed, {next(iter(INITS))}"
     )
     left.legend(fontsize=7)
-    for way, weights, then in ROWS:
+    for method, weights, then in ROWS:
         error, greatest = (
-            _table.number(MEASURED, row(way, weights, then), c) for c in COLUMNS[:2]
+            _table.number(MEASURED, row(method, weights, then), c) for c in COLUMNS[:2]
         )
         first = weights == next(iter(INITS))
         right.plot(
             greatest.mean,
             error.mean,
             "o" if first else "s",
-            color=f"C{list(WAYS).index(way)}",
+            color=f"C{list(WAYS).index(method)}",
             fillstyle="none" if then else "full",
-            label=way if first and not then else None,
+            label=method if first and not then else None,
         )
     # Zero is on the axis too.
     right.set_xscale("symlog", linthresh=1e-3)

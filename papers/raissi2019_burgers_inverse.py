@@ -185,7 +185,7 @@ def truth() -> Any:
     }
 
 
-class Terms(NamedTuple):
+class GradientTerms(NamedTuple):
     """The equation at a point.
 
     Attributes:
@@ -205,18 +205,18 @@ class Terms(NamedTuple):
         return self.residual / jnp.sqrt(1 + self.slope**2)
 
 
-def equation(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> Terms:
+def equation(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> GradientTerms:
     """Burgers' equation of u at x (2,), all derivatives in one pass."""
     at = derivatives(u, Value(), Gradient(), Partial((1, 1)))(x)
     u_t, u_x = at.gradient
-    return Terms(u_t + lambda1 * at.value * u_x - lambda2 * at.partial_1_1, u_x)
+    return GradientTerms(u_t + lambda1 * at.value * u_x - lambda2 * at.partial_1_1, u_x)
 
 
-def nested(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> Terms:
+def nested(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> GradientTerms:
     """The same by `jax.grad` of `jax.grad`, for the comparison of times."""
     u_t, u_x = jax.grad(u)(x)
     u_xx = jax.grad(lambda x: jax.grad(u)(x)[1])(x)[1]
-    return Terms(u_t + lambda1 * u(x) * u_x - lambda2 * u_xx, u_x)
+    return GradientTerms(u_t + lambda1 * u(x) * u_x - lambda2 * u_xx, u_x)
 
 
 def mesh() -> np.ndarray:
@@ -310,7 +310,7 @@ def network(params: Any, x: jax.Array) -> jax.Array:
     return (x @ params["layers"][-1]["w"] + params["layers"][-1]["b"])[0]
 
 
-def obeys(params: Any, x: jax.Array) -> Terms:
+def obeys(params: Any, x: jax.Array) -> GradientTerms:
     """The equation of the network, with its own coefficients, at x (2,)."""
     lambda2 = jnp.exp(params["log_lambda2"])
     return equation(partial(network, params), params["lambda1"], lambda2, x)
@@ -319,7 +319,9 @@ def obeys(params: Any, x: jax.Array) -> Terms:
 # Their protocol.
 
 
-def squares(terms: Callable[..., Terms], params: Any, example: Any) -> jax.Array:
+def squares(
+    terms: Callable[..., GradientTerms], params: Any, example: Any
+) -> jax.Array:
     """Squared errors of the data and of the equation at one point, ()."""
     u, lambda2 = partial(network, params), jnp.exp(params["log_lambda2"])
     residual = terms(u, params["lambda1"], lambda2, example["x"]).residual
@@ -381,7 +383,7 @@ def misfit(params: Any, batch: Any) -> jax.Array:
 
 
 def speeds(params: Any, batch: Any) -> jax.Array:
-    """The equation at the points as `Terms.speed`, (k,)."""
+    """The equation at the points as `GradientTerms.speed`, (k,)."""
     return jax.vmap(partial(obeys, params))(batch["points"]).speed
 
 
@@ -426,7 +428,7 @@ def fitter(size: Size) -> Fitter:
     """
     prices = [optax.constant_schedule(price / size.points) for price in PRICES]
     edges = [size.stage * i for i in range(1, len(PRICES))]
-    method = jc.alternating(
+    solver = jc.alternating(
         LOSS,
         CONSTRAINTS,
         primal=jc.gauss_newton(
@@ -442,10 +444,10 @@ def fitter(size: Size) -> Fitter:
     @jax.jit
     def run(state: Any, batch: Any, steps: int) -> Any:
         return jax.lax.fori_loop(
-            0, steps, lambda _, state: method.step(state, batch)[0], state
+            0, steps, lambda _, state: solver.step(state, batch)[0], state
         )
 
-    return Fitter(method.init, run)
+    return Fitter(solver.init, run)
 
 
 def fits(
@@ -582,9 +584,9 @@ OURS = "multipliers, Gauss-Newton"
 THEIRS = "PINN, L-BFGS"
 
 
-def row(way: str, noise: float) -> str:
+def row(method: str, noise: float) -> str:
     """The name of a row."""
-    return f"{way}; noise {100 * noise:g} %"
+    return f"{method}; noise {100 * noise:g} %"
 
 
 # Errors in %, a run each, as their repository's tables have them.
@@ -654,7 +656,7 @@ def timed(size: Size) -> dict[str, Spread | None]:
     x = jc.points.uniform(jax.random.key(1), LOWER, UPPER, size.data)
     batch = single({"x": x, "u": jnp.zeros(size.data)})
 
-    def residuals(terms: Callable[..., Terms]) -> Callable[..., Any]:
+    def residuals(terms: Callable[..., GradientTerms]) -> Callable[..., Any]:
         def at(params: Any, example: Any) -> jax.Array:
             lambda2 = jnp.exp(params["log_lambda2"])
             u = partial(network, params)
@@ -662,7 +664,7 @@ def timed(size: Size) -> dict[str, Spread | None]:
 
         return jax.jit(jax.vmap(at, (None, 0)))
 
-    def gradient(terms: Callable[..., Terms]) -> Callable[..., Any]:
+    def gradient(terms: Callable[..., GradientTerms]) -> Callable[..., Any]:
         def loss(params: Any, batch: Any) -> jax.Array:
             return jnp.mean(jax.vmap(partial(squares, terms, params))(batch))
 
@@ -846,7 +848,7 @@ DIFFERENCES = (
     "to 50,000; SciPy stopped some runs before. One run for each noise, as theirs. A "
     "network of 4 x 20 in float64, without noise, erred by 1.2 % and 17 % after 1,000 "
     "iterations, 0.1 % and 0.1 % after 4,000, and where SciPy stopped, after 7,918, by "
-    "0.003 % and 0.4 %. On the way the error of lambda_2 was 0.0002 % once: single runs "
+    "0.003 % and 0.4 %. On the method the error of lambda_2 was 0.0002 % once: single runs "
     "hit by chance.",
     "The data come from the closed form and not from their file, on the same mesh, 256 "
     "places in [-1, 1] and 100 times in [0, 0.99]; neither they nor we are given the start "
@@ -890,8 +892,8 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
         One for each number of theirs and for what we say.
     """
 
-    def number(way: str, noise: float, column: str) -> float:
-        return _table.number(measured, row(way, noise), column).mean
+    def number(method: str, noise: float, column: str) -> float:
+        return _table.number(measured, row(method, noise), column).mean
 
     judged = []
     for noise in NOISES:
@@ -975,12 +977,12 @@ def figure(path: str) -> None:
     first.set(xlabel="x", ylabel="u", title="closed form")
     first.legend(fontsize=7)
     for i, (axes, name) in enumerate(zip(others, ("lambda_1", "lambda_2"))):
-        ways = {
+        methods = {
             "claimed, one run": [PUBLISHED[row(THEIRS, noise)][i] for noise in NOISES],
             THEIRS: [MEASURED[row(THEIRS, noise)][ERRORS[i]] for noise in NOISES],
             OURS: [MEASURED[row(OURS, noise)][MEDIANS[i]] for noise in NOISES],
         }
-        for marker, (label, numbers) in zip("sxo", ways.items()):
+        for marker, (label, numbers) in zip("sxo", methods.items()):
             heights = [n.mean if isinstance(n, Spread) else n for n in numbers]
             axes.plot([100 * noise for noise in NOISES], heights, marker, label=label)
         bounds = [MEASURED[row(BOUND, noise)][STANDARD[i]] for noise in NOISES[1:]]

@@ -338,23 +338,23 @@ def margin(params: Any, batch: Any) -> jax.Array:
 CONSTRAINTS = jc.Constraints(inequality={"margin": margin})
 
 
-def method(dual: Any, penalty: Any = None) -> jc.Method:
+def solver(dual: Any, penalty: Any = None) -> jc.Solver:
     """Multipliers first, then their SGD on the parameters."""
     primal = optax.sgd(RATE, MOMENTUM)
     return jc.alternating(loss, CONSTRAINTS, primal, dual, penalty=penalty)
 
 
-def controlled(ki: Any, kp: Any, nu: Any, init: Any = "first") -> jc.Method:
+def controlled(ki: Any, kp: Any, nu: Any, init: Any = "first") -> jc.Solver:
     """PI control; "first" takes e_0 for the average's start, "zero" takes 0."""
-    return method(jc.nupi(1.0, kp, ki, nu, init))
+    return solver(jc.nupi(1.0, kp, ki, nu, init))
 
 
-def ascent(rate: Any, momentum: Any = None, nesterov: bool = False) -> jc.Method:
+def ascent(rate: Any, momentum: Any = None, nesterov: bool = False) -> jc.Solver:
     """Gradient ascent, perhaps with momentum."""
-    return method(jc.dual_ascent(optax.sgd(rate, momentum, nesterov)))
+    return solver(jc.dual_ascent(optax.sgd(rate, momentum, nesterov)))
 
 
-def minimised(penalty: Any, k: int) -> jc.Method:
+def minimised(penalty: Any, k: int) -> jc.Solver:
     """The method of multipliers with k steps of L-BFGS between its moves."""
     return jc.alternating(
         loss,
@@ -365,7 +365,7 @@ def minimised(penalty: Any, k: int) -> jc.Method:
     )
 
 
-class Way(NamedTuple):
+class Method(NamedTuple):
     """A method up to its gains.
 
     Attributes:
@@ -374,50 +374,50 @@ class Way(NamedTuple):
         share: of the steps that others take.
     """
 
-    make: Callable[..., jc.Method]
+    make: Callable[..., jc.Solver]
     grids: dict[str, Sequence[float]]
     share: float = 1.0
 
 
-def ways(rates: Sequence[float]) -> dict[str, Way]:
+def methods(rates: Sequence[float]) -> dict[str, Method]:
     """What is compared, besides the heat map.
 
     Args:
         rates: dual rates to try.
 
     Returns:
-        Ways by the name of their row.
+        Methods by the name of their row.
     """
     rate, size = {"rate": rates}, {"beta": MOMENTA}
     negative = {"beta": tuple(-beta for beta in MOMENTA)}
     return {
-        "gradient ascent": Way(ascent, rate),
-        "Polyak momentum": Way(ascent, rate | size),
-        "Nesterov momentum": Way(partial(ascent, nesterov=True), rate | size),
-        "negative momentum": Way(ascent, rate | negative),
-        "Adam": Way(lambda rate: method(jc.dual_ascent(optax.adam(rate))), rate),
-        "dual restarts": Way(
-            lambda rate: method(
+        "gradient ascent": Method(ascent, rate),
+        "Polyak momentum": Method(ascent, rate | size),
+        "Nesterov momentum": Method(partial(ascent, nesterov=True), rate | size),
+        "negative momentum": Method(ascent, rate | negative),
+        "Adam": Method(lambda rate: solver(jc.dual_ascent(optax.adam(rate))), rate),
+        "dual restarts": Method(
+            lambda rate: solver(
                 jc.restart_when_feasible(jc.dual_ascent(optax.sgd(rate)))
             ),
             rate,
         ),
-        "PI control, xi from zero": Way(
+        "PI control, xi from zero": Method(
             lambda ki, kp: controlled(ki, kp, 0.0, "zero"), {"ki": rates, "kp": KP}
         ),
-        "augmented Lagrangian": Way(
-            lambda rate, rho: method(jc.dual_ascent(optax.sgd(rate)), rho),
+        "augmented Lagrangian": Method(
+            lambda rate, rho: solver(jc.dual_ascent(optax.sgd(rate)), rho),
             rate | {"rho": tuple(kp for kp in KP if kp > 0)},
         ),
-        "method of multipliers": Way(
+        "method of multipliers": Method(
             lambda rho: minimised(rho, 10), {"rho": (1.0, 10.0, 100.0, 1e3, 1e4)}, 0.1
         ),
     }
 
 
-def heat_map(rates: Sequence[float]) -> Way:
+def heat_map(rates: Sequence[float]) -> Method:
     """PI control at all K_i, K_p and nu of their heat map."""
-    return Way(controlled, {"ki": rates, "kp": KP, "nu": NU})
+    return Method(controlled, {"ki": rates, "kp": KP, "nu": NU})
 
 
 HEAT = "heat map, 1,080 runs"
@@ -430,7 +430,7 @@ OF_ONE = (ARRIVAL, DISTANCE, OVERSHOOT, VIOLATION)
 
 
 class Runs(NamedTuple):
-    """Runs of one way, a row for each setting.
+    """Runs of one method, a row for each setting.
 
     Attributes:
         names: of the gains, (k).
@@ -505,11 +505,11 @@ class Runs(NamedTuple):
         return ", ".join(f"{name} {gain:.4g}" for name, gain in pairs)
 
 
-def run_all(way: Way, steps: int, batch: Any, answer: Answer) -> Runs:
-    """Every setting of a way as one program, from zero.
+def run_all(method: Method, steps: int, batch: Any, answer: Answer) -> Runs:
+    """Every setting of a method as one program, from zero.
 
     Args:
-        way: what to run.
+        method: what to run.
         steps: of each run.
         batch: of `iris`.
         answer: of `solve`.
@@ -518,10 +518,10 @@ def run_all(way: Way, steps: int, batch: Any, answer: Answer) -> Runs:
         Its `Runs`.
     """
     truth = jnp.asarray(answer.multipliers)
-    gains = np.array(list(product(*way.grids.values())), float)
+    gains = np.array(list(product(*method.grids.values())), float)
 
     def run(gains: jax.Array) -> Any:
-        made = way.make(*gains)
+        made = method.make(*gains)
         start = made.init({"w": jnp.zeros(4), "b": jnp.zeros(())}, batch)
 
         def step(carry: Any, _: None) -> Any:
@@ -533,7 +533,7 @@ def run_all(way: Way, steps: int, batch: Any, answer: Answer) -> Runs:
             return (state, over), (jnp.linalg.norm(error), searched)
 
         (state, over), (distance, searched) = jax.lax.scan(
-            step, (start, 0.0), length=round(steps * way.share)
+            step, (start, 0.0), length=round(steps * method.share)
         )
         return distance, searched, over, jnp.max(margin(state.params, batch))
 
@@ -544,7 +544,7 @@ def run_all(way: Way, steps: int, batch: Any, answer: Answer) -> Runs:
     # Each step evaluates one gradient, and a line search those that it counts.
     each = np.ones((1, distance.shape[1]), int) if searched is None else 1 + searched
     return Runs(
-        tuple(way.grids),
+        tuple(method.grids),
         gains,
         distance,
         np.broadcast_to(np.cumsum(each, axis=1), distance.shape),
@@ -567,13 +567,13 @@ def run_rows(size: Size) -> dict[str, Runs]:
     batch = iris()
     answer = solve(batch)
     go = partial(run_all, steps=size.steps, batch=batch, answer=answer)
-    rows = {name: go(way) for name, way in ways(size.rates).items()}
+    rows = {name: go(method) for name, method in methods(size.rates).items()}
     heat = rows[HEAT] = go(heat_map(size.rates))
     rows |= {name: heat.only("nu", nu) for name, nu in NU_ROWS.items()}
     plain = heat.only("nu", 0.0)
     rows |= {name: plain.only("kp", kp) for name, kp in KP_ROWS.items()}
     ki = plain.gains[plain.best(size.accuracy), 0]
-    rows[AT_PI] = go(Way(ascent, {"rate": (ki,)}))
+    rows[AT_PI] = go(Method(ascent, {"rate": (ki,)}))
     # Theorem 1, at the rate and the momentum that came out best.
     polyak = rows["Polyak momentum"]
     rate, beta = polyak.gains[polyak.best(size.accuracy)]
@@ -582,7 +582,7 @@ def run_rows(size: Size) -> dict[str, Runs]:
         "kp": (-rate * beta / (1 - beta) ** 2,),
         "nu": (beta,),
     }
-    rows[AS_PI] = go(Way(partial(controlled, init="zero"), gains))
+    rows[AS_PI] = go(Method(partial(controlled, init="zero"), gains))
     return rows
 
 

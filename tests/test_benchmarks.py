@@ -57,28 +57,28 @@ def test_derivatives_tiny_group_is_measured(name):
 
 
 def assert_takes_steps(name):
-    """Asserts that a way to the support vectors runs and is shown."""
+    """Asserts that a method to the support vectors runs and is shown."""
     batch = support_vectors.iris()
     answer = support_vectors.solve(batch)
-    way = (support_vectors.SMOOTH | support_vectors.RUN)[name]._replace(steps=10)
-    gains = tuple(way.combinations()[0].tolist())
-    course = support_vectors.run(way.make(*gains), batch, answer, way.steps)
+    method = (support_vectors.SMOOTH | support_vectors.RUN)[name]._replace(steps=10)
+    gains = tuple(method.combinations()[0].tolist())
+    course = support_vectors.run(method.make(*gains), batch, answer, method.steps)
     assert int(course.state.skipped) == 0
-    row, settings = support_vectors.line(name, way, gains, None, course).splitlines()
+    row, settings = support_vectors.line(name, method, gains, None, course).splitlines()
     assert row.startswith(name)
     assert row.endswith("never")
-    assert all(gain in settings for gain in way.grids)
+    assert all(gain in settings for gain in method.grids)
 
 
 SHOWN = ["PI control, primal too", "augmented Lagrangian", "method of multipliers"]
 
 
-def test_support_vectors_ways_take_steps(x64):
+def test_support_vectors_methods_take_steps(x64):
     assert_each(SHOWN, assert_takes_steps)
 
 
 @pytest.mark.slow
-def test_support_vectors_other_ways_take_steps(x64):
+def test_support_vectors_other_methods_take_steps(x64):
     others = (support_vectors.SMOOTH | support_vectors.RUN).keys() - set(SHOWN)
     assert_each(sorted(others), assert_takes_steps)
 
@@ -88,9 +88,9 @@ def test_indexed_multipliers_tiny_table_is_measured(monkeypatch):
     monkeypatch.setattr(indexed_multipliers, "STEPS", 2)
     rows = indexed_multipliers.measure("nupi", sizes=(300,), rounds=1)
     assert [row["size"] for row in rows] == [300, 300]
-    for way in indexed_multipliers.Case._fields:
-        assert rows[0][way][0] == 1.0
-        assert all(math.isfinite(number) for row in rows for number in row[way])
+    for method in indexed_multipliers.Case._fields:
+        assert rows[0][method][0] == 1.0
+        assert all(math.isfinite(number) for row in rows for number in row[method])
 
 
 def assert_meets_noise(key, name):

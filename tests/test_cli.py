@@ -57,7 +57,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(table, tmp_path_factory):
-    """The folder of a fit in one way, under rules of several kinds."""
+    """The folder of a fit in one method, under rules of several kinds."""
     folder = tmp_path_factory.mktemp("runs") / "deep" / "one"
     flags = ["--target", "y", "--inputs", "the dose", "b", "--increasing", "the dose"]
     flags += ["--lower", "-1e-05", "--seed", "5", *SMALL, "--out", folder]
@@ -67,7 +67,7 @@ def fitted(table, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """The folder of a fit of one input in every way."""
+    """The folder of a fit of one input in every method."""
     at = tmp_path_factory.mktemp("runs")
     rows = [f"{i},{i % 3}" for i in range(20)]
     (at / "one.csv").write_text("\n".join(["x,y", *rows]))
@@ -143,7 +143,7 @@ def test_fit_repeats_a_run_to_the_bit_by_the_command_that_it_kept(
     assert printed.err == "jaxcon: small: augmented\n"
 
 
-def test_fit_compare_trains_every_way(compared):
+def test_fit_compare_trains_every_method(compared):
     run = json.loads((compared / "run.json").read_text())
     assert run["trained"] == WAYS
     assert [result["method"] for result in run["results"]] == WAYS
@@ -199,16 +199,16 @@ def test_predict_writes_a_new_file_only(fitted, inputs, tmp_path, capsys):
     assert out.read_text() == "precious"
 
 
-def test_predict_uses_the_way_asked_for(compared, tmp_path, capsys):
+def test_predict_uses_the_method_asked_for(compared, tmp_path, capsys):
     (tmp_path / "new.csv").write_text("x\n2.5\n")
     arrays = parameters(compared)
     scaling = json.loads((compared / "run.json").read_text())["scaling"]
 
-    def check(way):
-        flags = [] if way is None else ["--method", way]
+    def check(method):
+        flags = [] if method is None else ["--method", method]
         assert command("predict", compared, tmp_path / "new.csv", *flags) == 0
         _, rows = predicted(capsys.readouterr().out)
-        name = way or WAYS[-1]
+        name = method or WAYS[-1]
         z = np.array([2 * 2.5 / 19 - 1])
         z = np.tanh(z @ arrays[f"{name}/0/w"] + arrays[f"{name}/0/b"])
         z = z @ arrays[f"{name}/1/w"] + arrays[f"{name}/1/b"]
@@ -369,7 +369,7 @@ def parts(seed):
     def draw(path):
         path.write_bytes(b"a picture")
 
-    row = {"method": "a way", "seed": np.int64(seed), "error": math.nan}
+    row = {"method": "a method", "seed": np.int64(seed), "error": math.nan}
     yield Findings("first part", [row], "It shows.", {"first-part": draw})
     if seed == 1:
         raise KeyboardInterrupt
@@ -400,7 +400,7 @@ def test_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monkeypa
         assert (folder / f"{name}.png").read_bytes() == b"a picture"
         with open(folder / f"{name}.csv", newline="") as file:
             assert list(csv.DictReader(file)) == [
-                {"method": "a way", "seed": str(seed), "error": "nan"}
+                {"method": "a method", "seed": str(seed), "error": "nan"}
             ]
 
 
@@ -427,7 +427,7 @@ def test_fit_without_a_file_is_of_engels_data_under_its_rules(
     assert Path("jaxcon-runs/engel-1/curve-income.png").exists()
 
 
-def test_fit_and_example_train_the_ways_asked_for(monkeypatch):
+def test_fit_and_example_train_the_methods_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "_run", lambda *given: seen.append(given))
     own = engel()
@@ -500,14 +500,14 @@ def interruptible():
         pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow),
     ],
 )
-def test_fit_stopped_half_way_keeps_what_was_reached(
+def test_fit_stopped_half_method_keeps_what_was_reached(
     table, inputs, tmp_path, capsys, number, name
 ):
     folder = tmp_path / "run"
     words = [sys.executable, "-m", "jaxcon", "fit", table, "--target", "y"]
     words += ["--inputs", "the dose", "b", "--decreasing", "the dose"]
     words += ["--steps", "200000", "--width", "8", "--depth", "1", "--out", folder]
-    # The progress bar, which says when training is under way, needs a terminal.
+    # The progress bar, which says when training is under method, needs a terminal.
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
     process = subprocess.Popen(
@@ -554,7 +554,7 @@ def listen(terminal, until, seconds):
         except BlockingIOError:
             time.sleep(0.02)
             continue
-        except OSError:  # Linux's way to say that the other side is closed
+        except OSError:  # Linux's method to say that the other side is closed
             break
         if not piece:
             break

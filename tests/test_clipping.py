@@ -48,14 +48,14 @@ class End(NamedTuple):
 
 def train(primal, dual, steps=4000, start=START, f=loss, held=PLANE, **options):
     """Where training ends, and how often each clip fired."""
-    method = jc.alternating(f, held, primal, dual, **options)
+    solver = jc.alternating(f, held, primal, dual, **options)
 
     def step(state, _):
-        state, info = method.step(state)
+        state, info = solver.step(state)
         return state, info.clipped
 
     run = jax.jit(partial(jax.lax.scan, step, length=steps))
-    state, clipped = run(method.init(jnp.asarray(start, float)))
+    state, clipped = run(solver.init(jnp.asarray(start, float)))
     return End(state, jax.device_get(clipped))
 
 
@@ -92,8 +92,8 @@ def test_clips_of_what_the_multiplier_sees_keep_point_and_multiplier(x64, name):
 
 
 def test_clip_of_the_loss_keeps_the_point_and_shrinks_the_multiplier(x64):
-    clip = optax.masked(optax.clip_by_global_norm(0.5), jc.Terms(True, False))
-    end = train(optax.sgd(0.1), ASCENT, terms=clip, penalty=1.0)
+    clip = optax.masked(optax.clip_by_global_norm(0.5), jc.GradientTerms(True, False))
+    end = train(optax.sgd(0.1), ASCENT, per_term=clip, penalty=1.0)
     assert end.error(OPTIMUM) < 1e-7
     share = 0.5 / np.linalg.norm(MULTIPLIER * C)
     found = end.state.multipliers.equality["h"]
@@ -104,7 +104,7 @@ def test_each_term_lets_two_short_parts_balance_a_clipped_loss(x64):
     # Constraints at right angles: each part is shorter than the loss's.
     axes = jc.Constraints({"x": lambda p, _: p[0] - 1.0, "y": lambda p, _: p[1] + 0.5})
     clip = jc.each_term(jc.counted("norm", optax.clip_by_global_norm(1.0)))
-    end = train(optax.sgd(0.1), ASCENT, held=axes, terms=clip, penalty=1.0)
+    end = train(optax.sgd(0.1), ASCENT, held=axes, per_term=clip, penalty=1.0)
     assert end.error([1.0, -0.5]) < 1e-7
     found = [float(end.state.multipliers.equality[name]) for name in "xy"]
     np.testing.assert_allclose(found, np.array([2.0, 1.5]) / 2.5, rtol=1e-7)
@@ -152,7 +152,7 @@ def test_clips_by_past_norms_do_not_forget_a_constraint_met_at_first(
         f=lambda p, _: 0.5 * (p[0] - 2.0) ** 2 + p[1] ** 2,
         held=cap,
         start=[-1.0, 1.0],
-        terms=optax.masked(jc.each_term(clip), jc.Terms(False, True)),
+        terms=optax.masked(jc.each_term(clip), jc.GradientTerms(False, True)),
         penalty=1.0,
     )
     assert end.error([1.0, 0.0]) < tolerance
@@ -174,7 +174,7 @@ def test_clip_by_z_score_is_not_bound_for_ever_by_norms_that_were_alike():
 
 def test_each_term_winds_up_where_one_part_is_as_long_as_the_loss_s(x64):
     clip = jc.each_term(optax.clip_by_global_norm(0.5))
-    end = train(optax.sgd(0.1), ASCENT, terms=clip)
+    end = train(optax.sgd(0.1), ASCENT, per_term=clip)
     # Opposed and both clipped: at rest wherever the path met the line through a.
     t = (A - end.state.params) / C
     np.testing.assert_allclose(t[0], t[1], rtol=1e-6)
@@ -184,8 +184,8 @@ def test_each_term_winds_up_where_one_part_is_as_long_as_the_loss_s(x64):
 
 def test_each_term_of_a_fixed_price_stops_where_the_loss_pulls_as_much(x64):
     clip = jc.each_term(optax.clip_by_global_norm(0.5))
-    price = jc.fixed_price(2.0, penalties.quadratic)
-    end = train(optax.sgd(0.01), price, start=A, terms=clip)
+    price = jc.fixed_penalty(2.0, penalties.quadratic)
+    end = train(optax.sgd(0.01), price, start=A, per_term=clip)
     expected = A - 0.5 * C / np.linalg.norm(C)
     assert end.error(expected) < 0.01 * np.linalg.norm(expected - A)
 
@@ -197,7 +197,7 @@ def test_bound_constraints_obeys_if_they_may_pull_more_than_the_loss(
     x64, ratio, expected
 ):
     end = train(
-        optax.sgd(0.02), ASCENT, steps=20_000, terms=jc.bound_constraints(ratio)
+        optax.sgd(0.02), ASCENT, steps=20_000, per_term=jc.bound_constraints(ratio)
     )
     assert end.error(expected) < 1e-7
     assert end.fired["constraints"] > 0.001
@@ -213,10 +213,10 @@ def test_clip_residual_keeps_the_point(x64):
 def test_clip_residual_under_a_fixed_price_is_huber_s_penalty(x64):
     limit, weight = 0.1, 2.0
     held = jc.Constraints({"h": jc.clip_residual(PLANE.equality["h"], limit)})
-    price = jc.fixed_price(weight, penalties.quadratic)
+    price = jc.fixed_penalty(weight, penalties.quadratic)
     end = train(optax.sgd(0.01), price, held=held)
     huber = train(
-        optax.sgd(0.01), jc.fixed_price(weight, partial(penalties.huber, delta=limit))
+        optax.sgd(0.01), jc.fixed_penalty(weight, partial(penalties.huber, delta=limit))
     )
     expected = A - weight * limit * C
     assert end.error(expected) < 1e-7
@@ -251,8 +251,8 @@ BALANCES = {
 
 def test_balance_by_gradient_norm_does_not_explode_for_a_hardly_violated_one():
     cap = jc.Constraints(inequality={"cap": lambda p, _: p - 1.0})
-    price = jc.fixed_price(4.0, inequality=penalties.squared_hinge)
-    method = jc.alternating(
+    price = jc.fixed_penalty(4.0, inequality=penalties.squared_hinge)
+    solver = jc.alternating(
         lambda p, noise: 0.5 * (p - 2.0 - noise) ** 2,
         cap,
         optax.sgd(0.05),
@@ -262,11 +262,11 @@ def test_balance_by_gradient_norm_does_not_explode_for_a_hardly_violated_one():
 
     def largest(key):
         def step(state, noise):
-            state, info = method.step(state, noise)
+            state, info = solver.step(state, noise)
             return state, (jnp.abs(state.params), info.finite)
 
         noise = 2 * jax.random.normal(key, (3000,))
-        start = method.init(jnp.zeros(()), 0.0)
+        start = solver.init(jnp.zeros(()), 0.0)
         _, (size, finite) = jax.lax.scan(step, start, noise)
         return jnp.max(size), jnp.all(finite)
 
@@ -277,8 +277,8 @@ def test_balance_by_gradient_norm_does_not_explode_for_a_hardly_violated_one():
 
 @pytest.mark.parametrize("name", BALANCES)
 def test_balances_end_as_the_weight_they_came_to(x64, name):
-    price = jc.fixed_price(2.0, penalties.quadratic)
-    end = train(optax.sgd(0.002), price, steps=20_000, terms=BALANCES[name])
+    price = jc.fixed_penalty(2.0, penalties.quadratic)
+    end = train(optax.sgd(0.002), price, steps=20_000, per_term=BALANCES[name])
     w = np.asarray(end.state.terms.weights)
     bias = penalised(2.0 * w[1] / w[0]) - OPTIMUM
     assert end.error(OPTIMUM + bias) < 0.01 * np.linalg.norm(bias)
@@ -288,15 +288,15 @@ def test_balances_end_as_the_weight_they_came_to(x64, name):
 
 
 def test_balance_by_relative_loss_without_lookback_ends_as_the_penalty_itself(x64):
-    price = jc.fixed_price(2.0, penalties.quadratic)
+    price = jc.fixed_penalty(2.0, penalties.quadratic)
     balance = jc.balance_by_relative_loss(lookback=1.0)
-    end = train(optax.sgd(0.01), price, terms=balance)
+    end = train(optax.sgd(0.01), price, per_term=balance)
     assert end.error(penalised(2.0)) < 1e-7
 
 
 def test_balance_by_gradient_norm_settles_in_other_units_of_the_multiplier(x64):
     balance = jc.balance_by_gradient_norm()
-    end = train(optax.sgd(0.05), ASCENT, penalty=1.0, terms=balance)
+    end = train(optax.sgd(0.05), ASCENT, penalty=1.0, per_term=balance)
     assert end.error(OPTIMUM) < 1e-7
     w = np.asarray(end.state.terms.weights)
     found = end.state.multipliers.equality["h"] * w[1] / w[0]
@@ -324,10 +324,10 @@ def equal_angles(g, k):
 def test_conflict_transforms_stop_where_two_terms_are_opposed(x64, terms, direction):
     from scipy.integrate import solve_ivp
 
-    price = jc.fixed_price(2.0, penalties.quadratic)
+    price = jc.fixed_penalty(2.0, penalties.quadratic)
     across = np.array([-C[1], C[0]]) / np.linalg.norm(C)
     start = A + across  # both can fall here
-    end = train(optax.sgd(1e-3), price, steps=30_000, start=start, terms=terms)
+    end = train(optax.sgd(1e-3), price, steps=30_000, start=start, per_term=terms)
 
     def flow(_, p):
         return -direction(p - A, 2.0 * (C @ p - B) * C)
@@ -344,7 +344,7 @@ def test_conflict_transforms_stop_where_two_terms_are_opposed(x64, terms, direct
 
 
 def test_conflict_free_lets_a_multiplier_wind_up(x64):
-    end = train(optax.sgd(0.05), ASCENT, terms=jc.conflict_free())
+    end = train(optax.sgd(0.05), ASCENT, per_term=jc.conflict_free())
     assert end.error(OPTIMUM) > 0.1
     assert end.state.multipliers.equality["h"] > 100 * MULTIPLIER
 
@@ -505,7 +505,7 @@ CLIPS = {
 
 def as_terms(rows):
     f, h, g = rows
-    return jc.Terms(f, jc.Constraints({"h": h}, {"g": g}))
+    return jc.GradientTerms(f, jc.Constraints({"h": h}, {"g": g}))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -522,7 +522,7 @@ def follow(transform, gradients, values):
         updates, state = transform.update(
             wrap(rows), state, wrap(rows), values=as_terms(value)
         )
-        terms = isinstance(updates, jc.Terms)
+        terms = isinstance(updates, jc.GradientTerms)
         return state, jnp.stack(updates.entries()) if terms else updates
 
     start = transform.init(wrap(gradients[0]))
@@ -604,19 +604,19 @@ def test_gradients_of_single_terms_add_up_to_that_of_the_objective():
     held = jc.Constraints(
         {"h": lambda p, _: jnp.sum(p) - 1.0}, {"g": lambda p, _: p**2 - 0.5}
     )
-    method = jc.simultaneous(loss, held, optax.sgd(0.1), ASCENT, penalty=2.0)
+    solver = jc.simultaneous(loss, held, optax.sgd(0.1), ASCENT, penalty=2.0)
 
     @jax.jit
     def after_three_steps(start):
-        step = lambda state, _: (method.step(state)[0], None)  # noqa: E731
-        state, _ = jax.lax.scan(step, method.init(start), length=3)
+        step = lambda state, _: (solver.step(state)[0], None)  # noqa: E731
+        state, _ = jax.lax.scan(step, solver.init(start), length=3)
 
         def objective(p):
             return jc.augmented_lagrangian(
                 loss(p, None), jc.evaluate(held, p), state.multipliers, 2.0
             )
 
-        return state.params, method.gradients(state), jax.grad(objective)(state.params)
+        return state.params, solver.gradients(state), jax.grad(objective)(state.params)
 
     params, terms, gradient = after_three_steps(jnp.asarray(START, float))
     np.testing.assert_allclose(sum(terms.entries()), gradient, rtol=1e-5)
@@ -636,11 +636,11 @@ def test_gradients_of_constraints_that_share_a_pass_are_told_apart(key):
 
     def gradients(names):
         held = jc.Constraints(inequality={name: shapes[name] for name in names})
-        method = jc.alternating(
+        solver = jc.alternating(
             lambda p, _: jnp.sum(p["v"] ** 2), held, optax.sgd(0.1), ASCENT, penalty=3.0
         )
-        state = method.init(params, batch)
-        return method.gradients(state, batch).constraints.inequality
+        state = solver.init(params, batch)
+        return solver.gradients(state, batch).constraints.inequality
 
     both, *alone = jax.jit(
         lambda: [gradients(names) for names in (list(shapes), *([n] for n in shapes))]
@@ -654,9 +654,11 @@ def test_gradients_of_constraints_that_share_a_pass_are_told_apart(key):
 @pytest.mark.parametrize("order", [jc.simultaneous, jc.alternating, jc.extragradient])
 def test_terms_left_alone_add_up_to_the_plain_step(order):
     def run(start, terms):
-        method = order(loss, PLANE, optax.adam(0.1), ASCENT, penalty=2.0, terms=terms)
-        step = lambda state, _: (method.step(state)[0], None)  # noqa: E731
-        return jax.lax.scan(step, method.init(start), length=5)[0].params
+        solver = order(
+            loss, PLANE, optax.adam(0.1), ASCENT, penalty=2.0, per_term=terms
+        )
+        step = lambda state, _: (solver.step(state)[0], None)  # noqa: E731
+        return jax.lax.scan(step, solver.init(start), length=5)[0].params
 
     plain, summed = jax.jit(
         lambda start: [run(start, terms) for terms in (None, optax.identity())]
@@ -673,10 +675,10 @@ def test_terms_transforms_see_parameters_and_values():
         return params, jax.tree.map(jnp.sum, params)  # of the shapes to come
 
     spy = optax.GradientTransformationExtraArgs(init, update)
-    method = jc.simultaneous(
-        loss, PLANE, optax.sgd(0.1), ASCENT, penalty=2.0, terms=spy
+    solver = jc.simultaneous(
+        loss, PLANE, optax.sgd(0.1), ASCENT, penalty=2.0, per_term=spy
     )
-    state, _ = jax.jit(method.step)(method.init(START))
+    state, _ = jax.jit(solver.step)(solver.init(START))
     params, values = state.terms
     h = C @ START - B
     np.testing.assert_allclose(values.loss, loss(START, None), rtol=1e-6)
@@ -732,14 +734,14 @@ def test_clips_take_a_tree_of_nothing():
 
 def test_terms_of_a_constraint_that_is_itself_a_pytree():
     half = jax.tree_util.Partial(lambda a, p, _: jnp.sum(p) - a, 0.5)
-    method = jc.simultaneous(
+    solver = jc.simultaneous(
         loss,
         jc.Constraints({"h": half}),
         optax.sgd(0.1),
         ASCENT,
         terms=optax.trace(0.9),
     )
-    _, info = jax.jit(method.step)(method.init(START.astype(np.float32)))
+    _, info = jax.jit(solver.step)(solver.init(START.astype(np.float32)))
     assert info.finite
 
 
@@ -776,8 +778,8 @@ def test_counted_is_found_inside_other_transforms():
     clip = jc.counted("inner", optax.clip(0.1))
     primal = optax.MultiSteps(optax.chain(jc.counted("outer", clip), optax.sgd(0.1)), 1)
     dual = {"h": jc.every(jc.dual_ascent(optax.chain(clip, optax.sgd(0.1))), 1)}
-    method = jc.simultaneous(loss, PLANE, primal.gradient_transformation(), dual)
-    _, info = method.step(method.init(START))
+    solver = jc.simultaneous(loss, PLANE, primal.gradient_transformation(), dual)
+    _, info = solver.step(solver.init(START))
     assert {name: bool(flag) for name, flag in info.clipped.items()} == {
         "outer": True,
         "inner": True,
@@ -811,7 +813,7 @@ def test_each_term_counted_and_terms_refuse_what_is_no_transform():
             (lambda: jc.each_term(0.1), TypeError, words),
             (lambda: jc.counted("name", 0.1), TypeError, words),
             (
-                lambda: jc.alternating(loss, PLANE, primal, ASCENT, terms=0.1),
+                lambda: jc.alternating(loss, PLANE, primal, ASCENT, per_term=0.1),
                 TypeError,
                 f"terms {words}",
             ),
@@ -822,5 +824,5 @@ def test_each_term_counted_and_terms_refuse_what_is_no_transform():
 def test_balance_by_relative_loss_asks_for_values():
     balance = jc.balance_by_relative_loss()
     terms = as_terms(GRADIENTS[0])
-    with pytest.raises(ValueError, match="terms= of an order"):
+    with pytest.raises(ValueError, match="per_term= of an order"):
         balance.update(terms, balance.init(terms))

@@ -14,7 +14,6 @@ import pytest
 from tables import assert_each
 
 import jaxcon as jc
-from benchmarks import methods
 from benchmarks.methods import FAILURES, TOLERANCE, WAYS, contradicts, failure, reach
 from benchmarks.problems import PROBLEMS
 
@@ -26,25 +25,25 @@ TELLING = ["sum to one", "HS40", "hyperbola", "bilinear", "saddle"]
 @cache
 def recorded():
     """The cells of the recorded table, by dtype, method and problem."""
-    cells, dtype, ways = {}, "", []
+    cells, dtype, methods = {}, "", []
     for line in Path(methods.__file__).with_suffix(".txt").read_text().splitlines():
         name, row = line[:22].strip(), line[22:].split()
         if line.startswith(tuple(TOLERANCE)):
             dtype = line.split(",")[0]
         elif not name and row:
-            ways = row
+            methods = row
         elif name in PROBLEMS:
-            cells |= {(dtype, way, name): cell for way, cell in zip(ways, row)}
+            cells |= {(dtype, method, name): cell for method, cell in zip(methods, row)}
     return cells
 
 
-def assert_as_recorded(way, dtype, name):
+def assert_as_recorded(method, dtype, name):
     """Asserts that a run reaches the answer, or not, as theory and the table say."""
     reached, cell = (
-        reach(WAYS[way], PROBLEMS[name](), dtype),
-        recorded()[dtype, way, name],
+        reach(WAYS[method], PROBLEMS[name](), dtype),
+        recorded()[dtype, method, name],
     )
-    assert not contradicts(way, name, dtype, reached)
+    assert not contradicts(method, name, dtype, reached)
     assert (reached.steps is not None) == cell.isdigit(), (reached, cell)
     if reached.steps is None:
         return
@@ -57,15 +56,18 @@ def assert_as_recorded(way, dtype, name):
 
 def test_methods_recorded_table_is_complete_and_agrees_with_theory():
     rows = {
-        (dtype, way, name) for dtype in TOLERANCE for way in WAYS for name in PROBLEMS
+        (dtype, method, name)
+        for dtype in TOLERANCE
+        for method in WAYS
+        for name in PROBLEMS
     }
     assert recorded().keys() == rows
-    for (dtype, way, name), cell in recorded().items():
-        assert "!" not in cell, (dtype, way, name)
+    for (dtype, method, name), cell in recorded().items():
+        assert "!" not in cell, (dtype, method, name)
         if cell == "-":
-            assert failure(way, name), (dtype, way, name)
-        if (way, name) in FAILURES:
-            assert not cell.isdigit(), (dtype, way, name)
+            assert failure(method, name), (dtype, method, name)
+        if (method, name) in FAILURES:
+            assert not cell.isdigit(), (dtype, method, name)
 
 
 def test_alternating_reaches_primal_and_dual_of_every_problem(x64):
@@ -81,9 +83,9 @@ def test_alternating_without_a_penalty_goes_where_its_eigenvalues_say(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", sorted(WAYS.keys() - {RECOMMENDED, "alt"}))
-def test_methods_reach_primal_and_dual_or_theory_says_why_not(x64, way):
-    assert_each(TELLING, partial(assert_as_recorded, way, "float64"))
+@pytest.mark.parametrize("method", sorted(WAYS.keys() - {RECOMMENDED, "alt"}))
+def test_methods_reach_primal_and_dual_or_theory_says_why_not(x64, method):
+    assert_each(TELLING, partial(assert_as_recorded, method, "float64"))
 
 
 def test_problems_of_the_table_start_far_from_their_answers():
@@ -100,7 +102,7 @@ def test_problems_of_the_table_start_far_from_their_answers():
 @pytest.mark.parametrize("penalty", [None, 1.0])
 def test_alternating_ends_an_inequality_active_or_free_from_either_side(x64, penalty):
     # A squared slack variable, started at zero, would hold on to it for ever.
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, aim: (p - aim) ** 2,
         jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
         optax.sgd(0.1),
@@ -110,8 +112,8 @@ def test_alternating_ends_an_inequality_active_or_free_from_either_side(x64, pen
 
     def check(row):
         start, aim = row
-        state = method.init(start, aim)
-        state = jc.fit(method, state, aim, steps=1000, progress=False).state
+        state = solver.init(start, aim)
+        state = jc.fit(solver, state, aim, steps=1000, progress=False).state
         # 0.8^1000 and less.
         assert float(state.params) == pytest.approx(min(aim, 1.0), abs=1e-12)
         multiplier = state.multipliers.inequality["p <= 1"]

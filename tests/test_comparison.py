@@ -1,4 +1,4 @@
-"""Ways side by side: the judge finds what was planted, and every way starts alike."""
+"""Methods side by side: the judge finds what was planted, and every method starts alike."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import jaxcon as jc
 from jaxcon import comparison
 from jaxcon.training import FitResult
 
-ANY = jc.ways.unconstrained(optax.sgd(0.1))
+ANY = jc.methods.unconstrained(optax.sgd(0.1))
 PEAK, WIDTH = (0.37, 0.81), 0.05
 
 
@@ -88,14 +88,14 @@ def problem(*names, margin=0.0):
 
 def at(problem, p, multipliers=None, penalty=None):
     """A run that came to p."""
-    method = jc.alternating(
+    solver = jc.alternating(
         problem.objective,
         problem.trained_on(),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.1)),
         penalty=penalty,
     )
-    state = method.init(jnp.asarray(p, float), problem.batch)
+    state = solver.init(jnp.asarray(p, float), problem.batch)
     if multipliers is not None:
         state = state._replace(multipliers=multipliers)
     return FitResult(state, None, None, 0.0, 0.0)
@@ -105,7 +105,7 @@ def at(problem, p, multipliers=None, penalty=None):
 def verdict():
     """All that is planted, judged at once, at p = 3."""
     whole = problem(*PLANTED)
-    return comparison.Judge(whole)("a way", ANY, at(whole, 3.0))
+    return comparison.Evaluator(whole)("a method", ANY, at(whole, 3.0))
 
 
 def test_judge_finds_the_planted_violations(verdict):
@@ -128,7 +128,7 @@ def test_planted_peak_is_not_seen_by_the_training_points():
 
 
 def test_judge_reports_the_scores_and_the_run(verdict):
-    assert verdict.name == "a way"
+    assert verdict.name == "a method"
     assert verdict.scores == {"double": 6.0}
     assert verdict.result.state.params == 3.0
 
@@ -137,10 +137,10 @@ def test_judge_sums_the_estimates_of_multipliers():
     small = problem("corner", "total", margin=0.5)
     lam, mu = jnp.array([0.25, 1.0, 0.0, 2.0]), jnp.array(-3.0)
     multipliers = jc.Constraints({"total": mu}, {"corner": lam})
-    judge = comparison.Judge(small, num_random=10)
+    judge = comparison.Evaluator(small, num_random=10)
 
     def check(penalty):
-        outcome = judge("a way", ANY, at(small, 3.0, multipliers, penalty))
+        outcome = judge("a method", ANY, at(small, 3.0, multipliers, penalty))
         # Residuals at the corners (0,0), (0,1), (1,0), (1,1), with a margin of 0.5.
         g, h = 3 * np.array([1.0, 2.0, 0.0, 1.0]) - 5 + 0.5, 3.0 - 7.5
         rho = penalty or 0.0
@@ -159,7 +159,7 @@ def test_judge_sums_the_estimates_of_multipliers():
 
 
 STRENGTH = 8.0
-# way: (weight of a fixed quadratic penalty, rate of ascent, penalty)
+# method: (weight of a fixed quadratic penalty, rate of ascent, penalty)
 STANDARD = {
     "unconstrained": (0, 0, None),
     "light penalty": (STRENGTH / 1000, 0, None),
@@ -172,25 +172,25 @@ STANDARD = {
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """Every standard way for one step that leaves the parameters where they start."""
-    ways = jc.ways.standard(optax.set_to_zero(), STRENGTH)
+    """Every standard method for one step that leaves the parameters where they start."""
+    methods = jc.methods.standard(optax.set_to_zero(), STRENGTH)
     held = problem("total", "corner")
-    return jc.compare(held, ways, steps=1, seed=4, factors=(), num_random=10)
+    return jc.compare(held, methods, steps=1, seed=4, factors=(), num_random=10)
 
 
-def test_compare_returns_every_way_in_order(outcomes):
+def test_compare_returns_every_method_in_order(outcomes):
     assert [outcome.name for outcome in outcomes] == list(STANDARD)
     assert [len(outcome.result.history.loss) for outcome in outcomes] == [1] * 6
 
 
-def test_compare_starts_every_way_from_the_seed(outcomes):
+def test_compare_starts_every_method_from_the_seed(outcomes):
     start = problem().init(jax.random.key(4))
     assert {float(outcome.result.state.params) for outcome in outcomes} == {
         float(start)
     }
 
 
-def test_standard_ways_move_their_multipliers_by_weight_and_rate(outcomes):
+def test_standard_methods_move_their_multipliers_by_weight_and_rate(outcomes):
     p = float(problem().init(jax.random.key(4)))
 
     def check(name):
@@ -222,8 +222,8 @@ def cap(limit):
 def test_train_moves_by_the_trained_problem_alone():
     """The tightened constraint p <= 0.25 binds, although p <= 0.75 is what must hold."""
     small = problem()._replace(constraints=cap(0.75), trained=cap(0.25))
-    way = jc.ways.standard(optax.sgd(0.1), 4.0)["augmented"]
-    result = comparison.train(small, way, steps=300, progress=False)
+    method = jc.methods.standard(optax.sgd(0.1), 4.0)["augmented"]
+    result = comparison.train(small, method, steps=300, progress=False)
     assert float(result.state.params) == pytest.approx(0.25, abs=1e-4)
     # Stationarity: 2 (p - 1) + lambda = 0.
     assert float(result.state.multipliers.inequality["cap"]) == pytest.approx(
@@ -239,42 +239,44 @@ def balance(weight):
     return (2 + 0.25 * weight) / (2 + weight)
 
 
-# way: where minimising (p - 1)^2 under p <= 0.25 ends, or a function from the way's
+# method: where minimising (p - 1)^2 under p <= 0.25 ends, or a function from the method's
 # hyperparameter to it; and its multiplier. The weight is 4.
 ENDS = {
-    "unconstrained": lambda: (jc.ways.unconstrained(PRIMAL), 1.0, 0.0),
-    "penalty": lambda: (jc.ways.penalty(PRIMAL, 4.0), balance, 1.0),
+    "unconstrained": lambda: (jc.methods.unconstrained(PRIMAL), 1.0, 0.0),
+    "penalty": lambda: (jc.methods.penalty(PRIMAL, 4.0), balance, 1.0),
     # The kink holds where the weight exceeds the multiplier; the step of sgd chatters.
     "balanced": lambda: (
-        jc.ways.penalty(PRIMAL, 4.0, terms=jc.balance_by_relative_loss(lookback=1.0)),
+        jc.methods.penalty(
+            PRIMAL, 4.0, per_term=jc.balance_by_relative_loss(lookback=1.0)
+        ),
         balance,
         1.0,
     ),
-    "absolute": lambda: (jc.ways.penalty(PRIMAL, 4.0, "absolute"), 0.25, None),
+    "absolute": lambda: (jc.methods.penalty(PRIMAL, 4.0, "absolute"), 0.25, None),
     # Beyond delta = 1 a Huber penalty is linear; here it is quadratic.
-    "huber": lambda: (jc.ways.penalty(PRIMAL, 4.0, "huber"), balance, 1.0),
+    "huber": lambda: (jc.methods.penalty(PRIMAL, 4.0, "huber"), balance, 1.0),
     "linear": lambda: (
-        jc.ways.penalty(PRIMAL, 4.0, "linear"),
+        jc.methods.penalty(PRIMAL, 4.0, "linear"),
         lambda weight: 1 - weight / 2,
         4.0,
     ),
-    "lagrangian": lambda: (jc.ways.lagrangian(PRIMAL, 0.1), 0.25, 1.5),
-    "pi": lambda: (jc.ways.pi_control(PRIMAL, 0.1), 0.25, 1.5),
-    "augmented": lambda: (jc.ways.augmented(PRIMAL, 4.0), 0.25, 1.5),
-    "each 50 steps": lambda: (jc.ways.augmented(PRIMAL, 4.0, period=50), 0.25, 1.5),
+    "lagrangian": lambda: (jc.methods.lagrangian(PRIMAL, 0.1), 0.25, 1.5),
+    "pi": lambda: (jc.methods.pi_control(PRIMAL, 0.1), 0.25, 1.5),
+    "augmented": lambda: (jc.methods.augmented(PRIMAL, 4.0), 0.25, 1.5),
+    "each 50 steps": lambda: (jc.methods.augmented(PRIMAL, 4.0, period=50), 0.25, 1.5),
     "by adam": lambda: (
-        jc.ways.multipliers(PRIMAL, lambda c: jc.dual_ascent(optax.adam(c)), 0.01),
+        jc.methods.multipliers(PRIMAL, lambda c: jc.dual_ascent(optax.adam(c)), 0.01),
         0.25,
         1.5,
     ),
     # Trained as if unconstrained, to p = 1, and only then cut.
-    "afterwards": lambda: (jc.ways.afterwards(PRIMAL, cut), 0.25, 0.0),
+    "afterwards": lambda: (jc.methods.afterwards(PRIMAL, cut), 0.25, 0.0),
     "projected": lambda: (
-        jc.ways.projected(PRIMAL, lambda p: jnp.minimum(p, 0.25)),
+        jc.methods.projected(PRIMAL, lambda p: jnp.minimum(p, 0.25)),
         0.25,
         0.0,
     ),
-    "by construction": lambda: (jc.ways.by_construction(PRIMAL, cut), 0.25, 0.0),
+    "by construction": lambda: (jc.methods.by_construction(PRIMAL, cut), 0.25, 0.0),
 }
 
 
@@ -297,10 +299,10 @@ def capped_problem():
 
 
 class End(NamedTuple):
-    """Where a way ended, and where it should have."""
+    """Where a method ended, and where it should have."""
 
     outcome: Any
-    way: Any
+    method: Any
     where: Callable
     multiplier: float | None
 
@@ -308,24 +310,24 @@ class End(NamedTuple):
 @pytest.fixture(scope="module")
 def ends():
     rows = {name: make() for name, make in ENDS.items()}
-    ways = {name: way for name, (way, _, _) in rows.items()}
-    made = jc.compare(capped_problem(), ways, steps=2000, factors=(0.5, 2.0))
+    methods = {name: method for name, (method, _, _) in rows.items()}
+    made = jc.compare(capped_problem(), methods, steps=2000, factors=(0.5, 2.0))
     assert [outcome.name for outcome in made] == list(ENDS)
     return {
         name: End(
             outcome,
-            way,
+            method,
             where if callable(where) else lambda _, where=where: where,
             multiplier,
         )
-        for (name, (way, where, multiplier)), outcome in zip(rows.items(), made)
+        for (name, (method, where, multiplier)), outcome in zip(rows.items(), made)
     }
 
 
-def test_compare_ends_every_way_where_it_should(ends):
+def test_compare_ends_every_method_where_it_should(ends):
     def check(name):
-        outcome, way, where, multiplier = ends[name]
-        where = where(way.value)
+        outcome, method, where, multiplier = ends[name]
+        where = where(method.value)
         # The absolute penalty moves by 0.02 (4 - 1.5) at most around its kink.
         tolerance = 0.1 if name == "absolute" else 1e-4
         assert 1 - outcome.scores["distance"] == pytest.approx(where, abs=tolerance)
@@ -338,12 +340,12 @@ def test_compare_ends_every_way_where_it_should(ends):
 
 def test_compare_sensitivity_is_of_runs_with_another_value(ends):
     def check(name):
-        outcome, way, where, _ = ends[name]
+        outcome, method, where, _ = ends[name]
         seen = outcome.sensitivity
-        if not way.hyperparameter:
+        if not method.hyperparameter:
             assert seen is None
             return
-        values = way.value * np.array([0.5, 1, 2])
+        values = method.value * np.array([0.5, 1, 2])
         np.testing.assert_allclose(seen.values, values, rtol=1e-6)
         for place, value in enumerate(values):
             p = where(value)
@@ -357,9 +359,9 @@ def test_compare_sensitivity_is_of_runs_with_another_value(ends):
 
 
 def test_compare_sensitivity_is_that_of_training_alone(ends):
-    outcome, way, _, _ = ends["penalty"]
+    outcome, method, _, _ = ends["penalty"]
     for place, factor in ((0, 0.5), (2, 2.0)):
-        other = way._replace(value=way.value * factor)
+        other = method._replace(value=method.value * factor)
         alone = comparison.train(capped_problem(), other, steps=200, progress=False)
         p = float(alone.state.params)
         # 200 steps contract by 0.92 or 0.8 each, to 1e-7, and float32.
@@ -369,31 +371,31 @@ def test_compare_sensitivity_is_that_of_training_alone(ends):
 
 def test_judge_looks_at_unseen_data_where_constraints_are_on_data():
     data = problem("each, negative")._replace(unseen={**BATCH, "x": np.arange(9.0)})
-    outcome = comparison.Judge(data, num_random=10)("a way", ANY, at(data, 3.0))
+    outcome = comparison.Evaluator(data, num_random=10)("a method", ANY, at(data, 3.0))
     assert outcome.searched["each, negative"] == 5.0  # 8 - 3
 
 
-def test_penalty_way_refuses_an_unknown_penalty():
+def test_penalty_method_refuses_an_unknown_penalty():
     with pytest.raises(ValueError, match="no price 'cubic'; there are quadratic"):
-        jc.ways.penalty(PRIMAL, 1.0, "cubic")
+        jc.methods.penalty(PRIMAL, 1.0, "cubic")
 
 
-def test_compare_keeps_a_way_that_blows_up():
-    ways = {
-        "wild": jc.ways.unconstrained(optax.sgd(1e30)),
-        "tame": jc.ways.unconstrained(optax.sgd(0.1)),
+def test_compare_keeps_a_method_that_blows_up():
+    methods = {
+        "wild": jc.methods.unconstrained(optax.sgd(1e30)),
+        "tame": jc.methods.unconstrained(optax.sgd(0.1)),
     }
     with pytest.warns(RuntimeWarning, match="wild: .* steps were not finite"):
-        wild, tame = jc.compare(capped_problem(), ways, steps=200, factors=())
+        wild, tame = jc.compare(capped_problem(), methods, steps=200, factors=())
     assert np.isfinite(wild.scores["distance"])
     assert int(wild.result.state.skipped) > 0
     assert tame.scores["distance"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_compare_has_no_numbers_of_a_hyperparameter_that_blows_up():
-    way = jc.ways.penalty(optax.sgd(0.1), 1.0)
+    method = jc.methods.penalty(optax.sgd(0.1), 1.0)
     (outcome,) = jc.compare(
-        capped_problem(), {"penalty": way}, steps=300, factors=(1e30,)
+        capped_problem(), {"penalty": method}, steps=300, factors=(1e30,)
     )
     np.testing.assert_array_equal(
         np.isnan(outcome.sensitivity.violation), [False, True]

@@ -38,7 +38,7 @@ WAYS = {
 }
 
 
-def counted(order=jc.alternating, way="augmented"):
+def counted(order=jc.alternating, method="augmented"):
     """A method over batches of points, and the list of its loss's traces."""
     traces = []
 
@@ -46,33 +46,33 @@ def counted(order=jc.alternating, way="augmented"):
         traces.append(None)
         return jnp.mean((batch @ p["w"] - p["b"]) ** 2)
 
-    method = order(
+    solver = order(
         loss,
         jc.Constraints(
             {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
             {"cap": lambda p, batch: jnp.mean(batch @ p["w"]) - 5.0},
         ),
-        **({"primal": optax.adam(0.01), "dual": SGD} | WAYS[way]()),
+        **({"primal": optax.adam(0.01), "dual": SGD} | WAYS[method]()),
     )
     params = {"w": jnp.ones(2), "b": 0.0}  # a Python float: weakly typed, if let be
-    return method, method.init(params, BATCH), traces
+    return solver, solver.init(params, BATCH), traces
 
 
 BATCH = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
 
 
 @pytest.mark.parametrize(
-    ("order", "way"),
+    ("order", "method"),
     [
         (jc.simultaneous, "augmented"),
         (jc.extragradient, "augmented"),
         *product([jc.alternating], ["augmented", "method of multipliers", "own"]),
     ],
 )
-def test_step_is_traced_once(order, way):
+def test_step_is_traced_once(order, method):
     chex.clear_trace_counter()
-    method, state, _ = counted(order, way)
-    step = jax.jit(chex.assert_max_traces(method.step, n=1))
+    solver, state, _ = counted(order, method)
+    step = jax.jit(chex.assert_max_traces(solver.step, n=1))
     for i in range(20):
         state, _ = step(state, BATCH + np.float32(i))
     assert int(state.step) == 20
@@ -80,8 +80,8 @@ def test_step_is_traced_once(order, way):
 
 def test_step_gives_back_its_state_s_types_so_that_nothing_is_traced_again():
     def check(row):
-        method, state, _ = counted(*row)
-        assert_keeps(lambda state: method.step(state, BATCH)[0], state)
+        solver, state, _ = counted(*row)
+        assert_keeps(lambda state: solver.step(state, BATCH)[0], state)
 
     assert_each(
         [
@@ -104,39 +104,41 @@ SOURCES = {
 
 
 @pytest.mark.parametrize(
-    ("source", "way"),
+    ("source", "method"),
     [
         *product(SOURCES, ["augmented"]),
         ("one batch", "own"),
         ("function", "method of multipliers"),
     ],
 )
-def test_fit_traces_as_often_whatever_its_length_and_never_again(source, way):
+def test_fit_traces_as_often_whatever_its_length_and_never_again(source, method):
     # Shapes are read once and the loop is traced once; nothing is traced for a chunk.
     make, seed = SOURCES[source]
     key = None if seed is None else jax.random.key(seed)
-    lengths = [(1000, 100), (10, 100)] + [(25, 10)] * (way == "augmented")
+    lengths = [(1000, 100), (10, 100)] + [(25, 10)] * (method == "augmented")
     counts = {}
     for steps, chunk in lengths:
-        method, state, traces = counted(way=way)
+        solver, state, traces = counted(method=method)
         traces.clear()
         options = {"key": key, "chunk": chunk, "progress": False}
-        result = jc.fit(method, state, make(), steps=steps, **options)
+        result = jc.fit(solver, state, make(), steps=steps, **options)
         counts[steps, chunk] = len(traces)
     assert len(set(counts.values())) == 1, counts
     # A line search's own evaluations are traced beside the step's.
-    assert 1 <= counts[10, 100] <= (3 if way != "method of multipliers" else 9), counts
+    assert 1 <= counts[10, 100] <= (3 if method != "method of multipliers" else 9), (
+        counts
+    )
     traces.clear()
     for start in (state, result.state):
-        jc.fit(method, start, make(), steps=240, **options)
+        jc.fit(solver, start, make(), steps=240, **options)
     assert not traces
 
 
 def test_fit_saved_and_resumed_traces_nothing_more(tmp_path):
-    method, state, traces = counted()
+    solver, state, traces = counted()
     options = {"chunk": 10, "progress": False, "checkpoint": tmp_path}
-    jc.fit(method, state, BATCH, steps=20, **options)
+    jc.fit(solver, state, BATCH, steps=20, **options)
     traces.clear()
-    result = jc.fit(method, state, BATCH, steps=45, **options)
+    result = jc.fit(solver, state, BATCH, steps=45, **options)
     assert len(result.history.loss) == 25
     assert not traces

@@ -68,8 +68,8 @@ def run(
 ):
     """The history of a run, also of one that stops because it left the numbers."""
     kinds_of = tuple(equality.items()), tuple(inequality.items())
-    method = method_of(order, loss, *kinds_of, adam, dual, penalty is not None)
-    state = method.init(jnp.asarray(start, float), 0.0)
+    solver = method_of(order, loss, *kinds_of, adam, dual, penalty is not None)
+    state = solver.init(jnp.asarray(start, float), 0.0)
 
     def given(tree, value):
         return jax.tree.map(lambda leaf: jnp.asarray(value, leaf.dtype), tree)
@@ -84,7 +84,7 @@ def run(
         penalty=given(state.penalty, penalty),
     )
     try:
-        return jc.fit(method, state, steps=steps, progress=False, **more).history
+        return jc.fit(solver, state, steps=steps, progress=False, **more).history
     except NonFiniteError as stopped:
         return stopped.result.history
 
@@ -602,7 +602,7 @@ def test_diagnose_calls_made_histories_what_they_are():
     assert_each(MADE, check)
 
 
-def test_diagnose_names_all_that_give_way_to_each_other_in_a_conflict():
+def test_diagnose_names_all_that_give_method_to_each_other_in_a_conflict():
     for name, names in {"level": ("a", "b"), "falling": ()}.items():
         got = kinds(MADE[f"{name} beside one that swerves"][0])
         assert got.get("infeasible", ()) == names

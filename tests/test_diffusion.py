@@ -110,7 +110,7 @@ def test_least_squares_has_its_errors_of_lambda_in_simulations(estimate, error, 
 
 
 @pytest.mark.slow
-def test_constant_is_found_by_every_way_that_converges():
+def test_constant_is_found_by_every_method_that_converges():
     rows = by_method(example.constant())
     exploded = rows.pop("descent, raw data")
     assert np.isnan(exploded["relative error"])

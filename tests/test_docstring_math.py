@@ -13,8 +13,8 @@ from tables import assert_each
 
 import jaxcon as jc
 from jaxcon import penalties
-from jaxcon.lagrangian import penalty_barrier_lagrangian
-from jaxcon.lagrangian import safeguarded_estimates as safeguarded
+from jaxcon.lagrangians import penalty_barrier_lagrangian
+from jaxcon.lagrangians import safeguarded_estimates as safeguarded
 from jaxcon.transforms import scheduled_penalty
 from jaxcon.transforms._penalty import unsettled
 
@@ -236,7 +236,7 @@ def restart_when_feasible(e, m, v, clamp):
         yield m
 
 
-def fixed_price(e, m, v, clamp):
+def fixed_penalty(e, m, v, clamp):
     for e_t in e:
         # (r^2 / 2)' = r and (max(r, 0)^2 / 2)' = max(r, 0)
         yield RHO / e_t.size * clamp(e_t)
@@ -299,10 +299,10 @@ RECURSIONS = {
         jc.restart_when_feasible(SGD),
         restart_when_feasible,
     ),
-    jc.fixed_price: (
+    jc.fixed_penalty: (
         r"\mu_i = \frac{w}{n} p'(h_i), \qquad \lambda_i = \frac{w}{n} q'(g_i)",
-        jc.fixed_price(RHO, jc.penalties.quadratic, jc.penalties.squared_hinge),
-        fixed_price,
+        jc.fixed_penalty(RHO, jc.penalties.quadratic, jc.penalties.squared_hinge),
+        fixed_penalty,
     ),
     jc.when_stalled: (
         r"v_t \ge v_{t-1} - (1 - \omega) |v_{t-1}|",

@@ -35,4 +35,4 @@ def test_docstring_examples_print_what_they_say(name):
 
 def test_docstring_examples_are_found_all_over_the_package():
     rooms = {name.split(".")[1] for name in examples()}
-    assert rooms > {"derivatives", "kkt", "layers", "projections", "training"}
+    assert rooms > {"derivatives", "optimality", "layers", "projections", "training"}

@@ -1,4 +1,4 @@
-"""The example `bounded`: the truth within bounds, its multipliers, and every way."""
+"""The example `bounded`: the truth within bounds, its multipliers, and every method."""
 
 import numpy as np
 import pytest
@@ -48,10 +48,10 @@ def test_bounded_truth_obeys_and_scores_nothing():
 
 
 @pytest.mark.slow
-def test_bounded_ways_do_what_the_docstring_says(tmp_path):
+def test_bounded_methods_do_what_the_docstring_says(tmp_path):
     (found,) = example.bounded()
     outcomes = {outcome.name: outcome for outcome in found.outcomes}
-    assert outcomes.keys() == example.ways().keys()
+    assert outcomes.keys() == example.methods().keys()
     assert [row["method"] for row in found.rows] == list(outcomes)
     errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
     total = example.total_multiplier(example.bounded_problem())
@@ -62,7 +62,7 @@ def test_bounded_ways_do_what_the_docstring_says(tmp_path):
         assert outcomes[name].violation < hinge.violation / 5
     assert errors["clipped afterwards"] < 0.05
     # The fit's own error, 0.03, comes on top of what the penalty leaves.
-    assert hinge.violation == pytest.approx(1 / (2 + hinge.way.value), abs=0.03)
+    assert hinge.violation == pytest.approx(1 / (2 + hinge.method.value), abs=0.03)
     assert outcomes["unconstrained"].violation > 0.4
     for name, one in outcomes.items():
         if "layer" in name or name == "clipped afterwards":

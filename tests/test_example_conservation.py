@@ -1,4 +1,4 @@
-"""The example `conservation`: its laws, Pythagoras, multipliers, and every way."""
+"""The example `conservation`: its laws, Pythagoras, multipliers, and every method."""
 
 from functools import partial
 
@@ -63,8 +63,8 @@ def test_total_multipliers_are_those_of_a_model_that_can_only_shift(system, x64)
 @systems
 def test_conservation_projection_takes_what_pythagoras_says(system, x64):
     problem = example.conservation_problem(system)
-    way = example.ways(system)["projected afterwards"]
-    changed = way.change(problem).apply
+    method = example.methods(system)["projected afterwards"]
+    changed = method.change(problem).apply
 
     rng = np.random.default_rng(1)
     params = jax.tree.map(
@@ -83,10 +83,10 @@ def test_conservation_projection_takes_what_pythagoras_says(system, x64):
 
 
 @pytest.mark.slow
-def test_conservation_every_way_does_what_the_docstring_says(tmp_path):
+def test_conservation_every_method_does_what_the_docstring_says(tmp_path):
     for system, found in zip(SYSTEMS.values(), example.conservation(), strict=True):
         outcomes = {outcome.name: outcome for outcome in found.outcomes}
-        assert outcomes.keys() == example.ways(system).keys()
+        assert outcomes.keys() == example.methods(system).keys()
         assert [row["method"] for row in found.rows] == list(outcomes)
         errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
         sums = example.total_multipliers(system, example.conservation_problem(system))

@@ -83,18 +83,18 @@ def test_dual_transforms_of_the_example_move_a_multiplier_as_by_hand():
     assert list(map(float, found)) == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
-def test_multipliers_way_refuses_a_dual_that_openly_descends():
+def test_multipliers_method_refuses_a_dual_that_openly_descends():
     problem = example.doubling_problem(mean=True)
-    way = jc.ways.multipliers(example.PRIMAL, optax.adam, 1e-3)
+    method = jc.methods.multipliers(example.PRIMAL, optax.adam, 1e-3)
     with pytest.raises(ValueError, match="an optax optimizer descends"):
-        way.method(problem, way.value)
+        method.solver(problem, method.value)
 
 
 CLIMBING = ("Lagrangian", "PI control", "augmented", "Adam on multipliers", "tolerance")
 
 
 @pytest.mark.slow
-def test_doubling_ways_do_what_the_docstring_says(tmp_path):
+def test_doubling_methods_do_what_the_docstring_says(tmp_path):
     each, mean = example.doubling()
     for found in (each, mean):
         assert [row["method"] for row in found.rows] == [o.name for o in found.outcomes]
@@ -102,39 +102,39 @@ def test_doubling_ways_do_what_the_docstring_says(tmp_path):
             draw(tmp_path / f"{name}.png")
     assert len(list(tmp_path.glob("*.png"))) == 4
 
-    ways = {outcome.name: outcome for outcome in each.outcomes}
-    assert ways.keys() == example.ways().keys()
+    methods = {outcome.name: outcome for outcome in each.outcomes}
+    assert methods.keys() == example.methods().keys()
     for name in (*CLIMBING, "by construction"):
-        assert ways[name].scores["RMSE to truth"] <= 0.01
+        assert methods[name].scores["RMSE to truth"] <= 0.01
     for name in CLIMBING:
-        assert sum(ways[name].multipliers.values()) == pytest.approx(
+        assert sum(methods[name].multipliers.values()) == pytest.approx(
             2 * OFFSET, abs=0.01
         )
     top = OFFSET + WAVE
-    assert ways["unconstrained"].violation == pytest.approx(top, rel=0.02)
-    weight = ways["quadratic penalty"].way.value
+    assert methods["unconstrained"].violation == pytest.approx(top, rel=0.02)
+    weight = methods["quadratic penalty"].method.value
     # The network follows the wave to 2 %.
-    assert ways["quadratic penalty"].violation == pytest.approx(
+    assert methods["quadratic penalty"].violation == pytest.approx(
         top / (1 + weight / 2), rel=0.05
     )
-    only_mean = ways["mean only"]
+    only_mean = methods["mean only"]
     assert only_mean.scores["mean of y - 2x"] <= 1e-3
     assert only_mean.violation == pytest.approx(WAVE, rel=0.02)
     assert only_mean.multipliers["mean"] == pytest.approx(2 * OFFSET, abs=0.01)
 
-    ways = {outcome.name: outcome for outcome in mean.outcomes}
-    assert ways.keys() == example.mean_ways().keys()
+    methods = {outcome.name: outcome for outcome in mean.outcomes}
+    assert methods.keys() == example.mean_methods().keys()
     for name in (*CLIMBING, "by construction"):
-        assert ways[name].scores["RMSE to truth"] <= 0.02
-        assert ways[name].scores["worst y - 2x"] == pytest.approx(WAVE, rel=0.05)
+        assert methods[name].scores["RMSE to truth"] <= 0.02
+        assert methods[name].scores["worst y - 2x"] == pytest.approx(WAVE, rel=0.05)
     for name in CLIMBING:
-        assert ways[name].multipliers["mean"] == pytest.approx(2 * OFFSET, abs=0.01)
-    weight = ways["quadratic penalty"].way.value
-    assert ways["quadratic penalty"].violation == pytest.approx(
+        assert methods[name].multipliers["mean"] == pytest.approx(2 * OFFSET, abs=0.01)
+    weight = methods["quadratic penalty"].method.value
+    assert methods["quadratic penalty"].violation == pytest.approx(
         OFFSET / (1 + weight / 2), rel=0.02
     )
-    assert ways["Lagrangian"].violation <= 1e-5
+    assert methods["Lagrangian"].violation <= 1e-5
     # Where ascent rests and descent goes on.
-    assert ways["descent and ascent"].violation == pytest.approx(TOLERANCE, rel=0.5)
-    assert ways["descent"].violation > 5 * OFFSET
-    assert ways["descent"].multipliers["mean"] < -2 * OFFSET
+    assert methods["descent and ascent"].violation == pytest.approx(TOLERANCE, rel=0.5)
+    assert methods["descent"].violation > 5 * OFFSET
+    assert methods["descent"].multipliers["mean"] < -2 * OFFSET

@@ -106,8 +106,8 @@ def findings():
 def test_front_multipliers_reach_what_no_weight_reaches(findings, tmp_path):
     truth = example.truth()
     numbers, network = findings
-    assert len(numbers.outcomes) == len(example.ways_of_two_numbers()) == 10
-    assert len(network.outcomes) == len(example.ways()) == 8
+    assert len(numbers.outcomes) == len(example.methods_of_two_numbers()) == 10
+    assert len(network.outcomes) == len(example.methods()) == 8
     # As the module's docstring has it: of u, and of the multiplier.
     for part, rmse, multiplier in ((numbers, 1e-5, 1e-5), (network, 0.02, 0.01)):
         outcomes = {outcome.name: outcome for outcome in part.outcomes}

@@ -69,35 +69,35 @@ OBEYING = ("raised afterwards", "raised in training", "by construction")
 
 
 @pytest.mark.slow
-def test_ordering_every_way_does_what_the_docstring_says(tmp_path):
+def test_ordering_every_method_does_what_the_docstring_says(tmp_path):
     noise, sensor = example.ordering()
     for found in (noise, sensor):
-        assert [row["method"] for row in found.rows] == list(example.ways())
+        assert [row["method"] for row in found.rows] == list(example.methods())
         for name, draw in found.figures.items():
             draw(tmp_path / f"{name}.png")
     assert len(list(tmp_path.glob("*.png"))) == 4
 
-    ways = {outcome.name: outcome for outcome in noise.outcomes}
+    methods = {outcome.name: outcome for outcome in noise.outcomes}
     for name in (*HELD, *OBEYING):
-        assert ways[name].scores["RMSE to truth"] <= 0.06
+        assert methods[name].scores["RMSE to truth"] <= 0.06
     for name in HELD:
-        assert ways[name].violation < ways["unconstrained"].violation / 5
+        assert methods[name].violation < methods["unconstrained"].violation / 5
 
-    ways |= {outcome.name: outcome for outcome in sensor.outcomes}
+    methods |= {outcome.name: outcome for outcome in sensor.outcomes}
     for name in (*HELD, "raised afterwards", "by construction"):
-        assert ways[name].scores["RMSE to truth"] <= 0.03
+        assert methods[name].scores["RMSE to truth"] <= 0.03
     for name in HELD:
-        assert ways[name].violation <= 0.01
-        assert ways[name].multipliers["y >= x"] == pytest.approx(
+        assert methods[name].violation <= 0.01
+        assert methods[name].multipliers["y >= x"] == pytest.approx(
             float(jnp.sum(example.sensor_multipliers())), abs=0.02
         )
     # Both minima are of a free function; the network's are rounded by a tenth of it.
-    assert ways["unconstrained"].violation == pytest.approx(DIP, rel=0.1)
-    assert ways["hinge"].violation == pytest.approx(
-        DIP - ways["hinge"].way.value / 2, rel=0.1
+    assert methods["unconstrained"].violation == pytest.approx(DIP, rel=0.1)
+    assert methods["hinge"].violation == pytest.approx(
+        DIP - methods["hinge"].method.value / 2, rel=0.1
     )
-    assert ways["squared hinge"].violation == pytest.approx(
-        DIP / (1 + ways["squared hinge"].way.value / 2), rel=0.1
+    assert methods["squared hinge"].violation == pytest.approx(
+        DIP / (1 + methods["squared hinge"].method.value / 2), rel=0.1
     )
     for found in (noise, sensor):
         for outcome in found.outcomes:

@@ -1,4 +1,4 @@
-"""Poisson's equation: the closed forms by linear algebra, and what the ways reach."""
+"""Poisson's equation: the closed forms by linear algebra, and what the methods reach."""
 
 from functools import partial
 
@@ -93,10 +93,10 @@ def test_obeying_keeps_the_ends(key):
 
 
 @pytest.mark.slow
-def test_poisson_exact_ways_reach_the_solution_and_its_fluxes(tmp_path):
+def test_poisson_exact_methods_reach_the_solution_and_its_fluxes(tmp_path):
     residual, energy = list(example.poisson())
-    assert [one.name for one in residual.outcomes] == [*example.ways_by_residual()]
-    assert [one.name for one in energy.outcomes] == [*example.ways_by_energy()]
+    assert [one.name for one in residual.outcomes] == [*example.methods_by_residual()]
+    assert [one.name for one in energy.outcomes] == [*example.methods_by_energy()]
     moved = f"augmented, each {example.PERIOD} steps"
     # As the module's docstring has it.
     for findings in (residual, energy):

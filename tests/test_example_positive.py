@@ -10,8 +10,8 @@ from jaxcon.examples.positive import (
     SHAPE,
     TOLERANCE,
     positive,
+    positive_methods,
     positive_problem,
-    positive_ways,
     targets,
     truth,
     with_head,
@@ -70,10 +70,10 @@ def test_positive_loss_moves_a_network_that_is_negative_everywhere():
 
 
 @pytest.mark.slow
-def test_positive_every_way_is_there_and_only_relu_heads_die(tmp_path):
+def test_positive_every_method_is_there_and_only_relu_heads_die(tmp_path):
     found, seeds = positive()
     outcomes = {outcome.name: outcome for outcome in found.outcomes}
-    assert list(outcomes) == list(positive_ways())
+    assert list(outcomes) == list(positive_methods())
     for name in ("lagrangian", "PI control", "augmented"):
         assert outcomes[name].scores["RMSE to truth"] <= TOLERANCE
         assert outcomes[name].violation <= 1e-3

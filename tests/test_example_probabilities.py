@@ -1,4 +1,4 @@
-"""The example `probabilities`: Bayes' rule, what penalties leave, and every way."""
+"""The example `probabilities`: Bayes' rule, what penalties leave, and every method."""
 
 import jax
 import numpy as np
@@ -86,10 +86,10 @@ def test_left_by_penalty_is_what_scipy_finds():
 
 
 @pytest.mark.slow
-def test_probabilities_every_way_does_what_the_docstring_says(tmp_path):
+def test_probabilities_every_method_does_what_the_docstring_says(tmp_path):
     (found,) = example.probabilities()
     outcomes = {outcome.name: outcome for outcome in found.outcomes}
-    assert outcomes.keys() == example.ways().keys()
+    assert outcomes.keys() == example.methods().keys()
     assert [row["method"] for row in found.rows] == list(outcomes)
     errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
     for name in ("Lagrangian", "PI control", "augmented"):
@@ -106,7 +106,7 @@ def test_probabilities_every_way_does_what_the_docstring_says(tmp_path):
     least = min(one.scores["cross-entropy"] for one in outcomes.values())
     assert free.scores["cross-entropy"] == least < 1e-3
     assert outcomes["simplex projection, squares"].scores["cross-entropy"] == np.inf
-    # Below its threshold the absolute penalty gives way as far as theory says.
+    # Below its threshold the absolute penalty gives method as far as theory says.
     seen = outcomes["absolute penalty"].sensitivity
     for weight, violation in zip(seen.values, seen.violation):
         if weight < 0.5:

@@ -1,4 +1,4 @@
-"""Rates under a limit: the lemma, the data, and which ways keep the limit and no more."""
+"""Rates under a limit: the lemma, the data, and which methods keep the limit."""
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +114,7 @@ def test_rates_loss_is_scikit_learns_balanced_logistic_regression():
 def test_rates_proxy_keeps_the_limit_and_no_more(tmp_path):
     gaussian, cancer = list(example.rates())
     for findings in (gaussian, cancer):
-        assert [one.name for one in findings.outcomes] == [*example.ways()]
+        assert [one.name for one in findings.outcomes] == [*example.methods()]
         for figure, draw in findings.figures.items():
             draw(tmp_path / f"{figure}.png")
             assert (tmp_path / f"{figure}.png").stat().st_size > 10_000

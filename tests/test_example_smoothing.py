@@ -1,4 +1,4 @@
-"""The smoothing example: its truths, its layers and proxies, and what its ways come to."""
+"""The smoothing example: its truths, its layers and proxies, what its methods come to."""
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ from jaxcon.examples.smoothing import (
     differences,
     exact,
     field,
+    field_methods,
     field_problem,
-    field_ways,
     gaussian,
     init_lines,
     init_waves,
@@ -32,8 +32,8 @@ from jaxcon.examples.smoothing import (
     moving_average,
     proxies,
     series,
+    series_methods,
     series_problem,
-    series_ways,
     smoothed,
     smoothing,
     stencil,
@@ -163,11 +163,11 @@ def test_series_and_field_problems_hold_their_samples():
 
 
 @pytest.mark.slow
-def test_smoothing_exact_ways_reach_the_truth(tmp_path):
+def test_smoothing_exact_methods_reach_the_truth(tmp_path):
     parts = list(smoothing())
     assert len(parts) == 2
-    for part, ways in zip(parts, (series_ways(), field_ways())):
-        assert [row["method"] for row in part.rows] == list(ways)
+    for part, methods in zip(parts, (series_methods(), field_methods())):
+        assert [row["method"] for row in part.rows] == list(methods)
         for name, draw in part.figures.items():
             path = tmp_path / f"{name}.png"
             draw(path)
@@ -197,12 +197,12 @@ def test_smoothing_exact_ways_reach_the_truth(tmp_path):
 
 @pytest.mark.slow
 def test_smoothing_exact_slopes_end_ten_times_nearer_to_the_bound_than_differences():
-    ways = series_ways()
-    names = [name for name in ways if name.startswith(("bound, ", "difference"))]
+    methods = series_methods()
+    names = [name for name in methods if name.startswith(("bound, ", "difference"))]
     seeds = [
         compare(
             series_problem(seed),
-            {name: ways[name] for name in names},
+            {name: methods[name] for name in names},
             steps=STEPS,
             factors=(),
             seed=seed,

@@ -1,4 +1,4 @@
-"""Zeros by an L1 norm: of weights, of outputs, and which ways make them exactly."""
+"""Zeros by an L1 norm: of weights, of outputs, and which methods make them exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -91,31 +91,31 @@ REACHING = ("Lagrangian", "PI control", "augmented", "projected", "by constructi
 
 
 @pytest.mark.slow
-def test_sparse_ways_do_what_the_docstring_says(tmp_path):
+def test_sparse_methods_do_what_the_docstring_says(tmp_path):
     from sklearn.linear_model import Lasso
 
     both = dict(zip(("weights", "outputs"), example.sparse()))
     for kind, found in both.items():
         data = getattr(example, f"sparse_{kind}")()
-        ways = {outcome.name: outcome for outcome in found.outcomes}
-        assert ways.keys() == example.ways(data).keys()
-        assert [row["method"] for row in found.rows] == list(ways)
+        methods = {outcome.name: outcome for outcome in found.outcomes}
+        assert methods.keys() == example.methods(data).keys()
+        assert [row["method"] for row in found.rows] == list(methods)
         for name in REACHING:
-            assert ways[name].scores["RMSE to truth"] <= 0.005
-            assert ways[name].violation <= 1e-5
+            assert methods[name].scores["RMSE to truth"] <= 0.005
+            assert methods[name].violation <= 1e-5
         for name in REACHING[:3]:
-            assert ways[name].multipliers["budget"] == pytest.approx(
+            assert methods[name].multipliers["budget"] == pytest.approx(
                 data.multiplier, abs=0.02
             )
         for name in ("unconstrained", "L1 penalty", "squared hinge"):
-            assert ways[name].scores["RMSE to truth"] > 0.03
-        assert ways["unconstrained"].violation > 0.1
+            assert methods[name].scores["RMSE to truth"] > 0.03
+        assert methods["unconstrained"].violation > 0.1
         for name, draw in found.figures.items():
             draw(tmp_path / f"{name}.png")
     assert len(list(tmp_path.glob("*.png"))) == 4
 
-    data, ways = example.sparse_weights(), both["weights"].outcomes
-    weights = {outcome.name: example.reached(outcome, data) for outcome in ways}
+    data, methods = example.sparse_weights(), both["weights"].outcomes
+    weights = {outcome.name: example.reached(outcome, data) for outcome in methods}
     for name in (*BY_GRADIENTS, "unconstrained", "by construction", "L1 of outputs"):
         assert jnp.all(weights[name] != 0)
     np.testing.assert_array_equal(

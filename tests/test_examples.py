@@ -70,21 +70,21 @@ def test_tables_can_be_fitted():
 
 
 def judged(name, seed):
-    """Outcomes of the unconstrained and the augmented way, under default settings."""
+    """Outcomes of the unconstrained and the augmented method, under default settings."""
     example, settings = TABLES[name](), tabular.Settings(seed=seed)
     problem, _ = tabular.problem(
         example.table, example.target, example.rules, settings, example.truth
     )
-    ways = tabular.ways(settings)
-    ways = {way: ways[way] for way in ("unconstrained", "augmented")}
+    methods = tabular.methods(settings)
+    methods = {method: methods[method] for method in ("unconstrained", "augmented")}
     return comparison.compare(
-        problem, ways, steps=settings.steps, factors=(), seed=seed
+        problem, methods, steps=settings.steps, factors=(), seed=seed
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_augmented_way_holds_and_costs_no_accuracy(name):
+def test_tables_augmented_method_holds_and_costs_no_accuracy(name):
     seeds = [judged(name, seed) for seed in range(6)]
     for free, held in seeds:
         assert max(*held.searched.values(), *held.random.values()) <= 1e-3

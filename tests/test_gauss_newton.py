@@ -37,13 +37,13 @@ LOSS = jc.MeanSquares({"misfit": affine})
 ROWS = {"misfit": ("x", "y")}
 
 
-def run(method, params, batch, steps):
+def run(solver, params, batch, steps):
     """The state after some steps, in one program from the start on."""
 
     @jax.jit
     def states(params, batch):
-        step = lambda state, _: (method.step(state, batch)[0], None)  # noqa: E731
-        return jax.lax.scan(step, method.init(params, batch), length=steps)[0]
+        step = lambda state, _: (solver.step(state, batch)[0], None)  # noqa: E731
+        return jax.lax.scan(step, solver.init(params, batch), length=steps)[0]
 
     return states(params, batch)
 
@@ -53,8 +53,8 @@ def test_gauss_newton_meets_an_equality_as_its_kkt_system_says(x64, on):
     sums = jc.Constraints({"sum": sum_of_w})
     primal = jc.gauss_newton(LOSS, sums, on=on)
     batch = data()
-    method = jc.alternating(LOSS, sums, primal, jc.method_of_multipliers(), penalty=1.0)
-    state = run(method, start(), batch, 60)
+    solver = jc.alternating(LOSS, sums, primal, jc.method_of_multipliers(), penalty=1.0)
+    state = run(solver, start(), batch, 60)
 
     x, y = np.asarray(batch["x"]), np.asarray(batch["y"])
     A, c = np.c_[x, np.ones(len(x))], np.array([[1.0, 1.0, 1.0, 0.0]])
@@ -78,10 +78,10 @@ def test_gauss_newton_meets_inequalities_as_nnls_says(x64):
     positive = jc.Constraints(inequality={"w >= 0": negative})
     primal = jc.gauss_newton(loss, positive, on=ROWS)
     batch = data(seed=3)
-    method = jc.alternating(
+    solver = jc.alternating(
         loss, positive, primal, jc.every(jc.method_of_multipliers(), 3), penalty=20.0
     )
-    state = run(method, jnp.zeros(3), batch, 150)
+    state = run(solver, jnp.zeros(3), batch, 150)
 
     x, y = np.asarray(batch["x"]), np.asarray(batch["y"])
     w, _ = nnls(x, y)
@@ -104,9 +104,9 @@ def test_gauss_newton_without_constraints_solves_what_scipy_solves(x64):
 
     loss = jc.MeanSquares({"valley": valley})
     none = jc.Constraints()
-    method = jc.alternating(loss, none, jc.gauss_newton(loss), optax.set_to_zero())
+    solver = jc.alternating(loss, none, jc.gauss_newton(loss), optax.set_to_zero())
     begin = np.array([-1.2, 1.0])
-    state = run(method, begin, None, 60)
+    state = run(solver, begin, None, 60)
     theirs = least_squares(in_numpy, begin)
     np.testing.assert_allclose(state.params, theirs.x, atol=1e-8)
 
@@ -119,15 +119,15 @@ def test_gauss_newton_s_matrix_is_the_objective_s_own(x64):
     )
     primal = jc.gauss_newton(LOSS, mixed, on=ROWS | {"rows": ("x", "y")}, damping=1e-13)
     batch, params = data(), {"w": np.ones(3), "b": np.array(-0.5)}
-    method = jc.simultaneous(LOSS, mixed, primal, optax.set_to_zero(), penalty=3.0)
+    solver = jc.simultaneous(LOSS, mixed, primal, optax.set_to_zero(), penalty=3.0)
     multipliers = jc.Constraints(
         {"sum": np.array(0.3)}, {"rows": np.full(12, 0.1), "b <= 1": np.array(0.2)}
     )
 
     @jax.jit
     def moved(params, batch):
-        state = method.init(params, batch)._replace(multipliers=multipliers)
-        return method.step(state, batch)[0].params
+        state = solver.init(params, batch)._replace(multipliers=multipliers)
+        return solver.step(state, batch)[0].params
 
     def objective(flat):
         p = {"w": flat[:3], "b": flat[3]}
@@ -153,13 +153,13 @@ def test_gauss_newton_damps_steps_that_do_not_help(x64):
         return jnp.arctan(p)
 
     loss = jc.MeanSquares({"far": far})
-    method = jc.alternating(
+    solver = jc.alternating(
         loss, jc.Constraints(), jc.gauss_newton(loss, damping=1e-9), optax.set_to_zero()
     )
-    start = method.init(np.array(3.0))  # from where plain Gauss-Newton diverges
+    start = solver.init(np.array(3.0))  # from where plain Gauss-Newton diverges
 
     def step(state, _):
-        state, _ = method.step(state)
+        state, _ = solver.step(state)
         return state, (state.params, state.primal.damping)
 
     _, (params, damping) = jax.jit(partial(jax.lax.scan, step, length=60))(start)
@@ -173,11 +173,11 @@ def test_gauss_newton_moves_nothing_where_no_damping_helps(x64):
         return jnp.where(p == 0, 1 + p, jnp.nan)
 
     loss = jc.MeanSquares({"cliff": cliff})
-    method = jc.alternating(
+    solver = jc.alternating(
         loss, jc.Constraints(), jc.gauss_newton(loss), optax.set_to_zero()
     )
-    state = method.init(jnp.array(0.0))
-    after, info = jax.jit(method.step)(state)
+    state = solver.init(jnp.array(0.0))
+    after, info = jax.jit(solver.step)(state)
     assert info.finite
     assert after.params == 0.0
     np.testing.assert_array_equal(after.primal.damping, state.primal.damping)
@@ -187,8 +187,8 @@ def test_gauss_newton_takes_float32_parameters_with_float64_data(x64):
     sums = jc.Constraints({"sum": sum_of_w})
     primal = jc.gauss_newton(LOSS, sums, on=ROWS)
     batch, low = data(), partial(jax.tree.map, np.float32)
-    method = jc.alternating(LOSS, sums, primal, jc.method_of_multipliers(), penalty=1.0)
-    state = run(method, low(start()), batch, 30)
+    solver = jc.alternating(LOSS, sums, primal, jc.method_of_multipliers(), penalty=1.0)
+    state = run(solver, low(start()), batch, 30)
     x, y = batch["x"], batch["y"]
     # w = (w₀, w₁, 1 - w₀ - w₁) and b, by least squares.
     basis = np.c_[x[:, :2] - x[:, 2:], np.ones(len(x))]
@@ -206,7 +206,7 @@ def test_mean_squares_is_a_function_like_others():
 @pytest.mark.slow
 def test_gauss_newton_is_the_same_under_jit_and_vmap(x64):
     sums = jc.Constraints({"sum": sum_of_w})
-    method = jc.alternating(
+    solver = jc.alternating(
         LOSS,
         sums,
         jc.gauss_newton(LOSS, sums, on=ROWS),
@@ -216,8 +216,8 @@ def test_gauss_newton_is_the_same_under_jit_and_vmap(x64):
     batch = data()
 
     def two_steps(params):
-        state = method.init(params, batch)
-        step = lambda state, _: method.step(state, batch)  # noqa: E731
+        state = solver.init(params, batch)
+        step = lambda state, _: solver.step(state, batch)  # noqa: E731
         return jax.lax.scan(step, state, length=2)
 
     draw = np.random.default_rng(1)
@@ -227,13 +227,13 @@ def test_gauss_newton_is_the_same_under_jit_and_vmap(x64):
 
 
 def test_gauss_newton_moves_nothing_where_something_is_not_finite():
-    method = jc.alternating(
+    solver = jc.alternating(
         LOSS, jc.Constraints(), jc.gauss_newton(LOSS, on=ROWS), optax.set_to_zero()
     )
     batch = data()
-    state = method.init(start(), batch)
+    state = solver.init(start(), batch)
     broken = batch | {"y": np.where(np.arange(12) == 3, np.nan, batch["y"])}
-    after, _ = jax.jit(method.step)(state, broken)
+    after, _ = jax.jit(solver.step)(state, broken)
     assert after.skipped == 1
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
@@ -242,16 +242,16 @@ def test_mean_squares_may_be_of_nothing(x64):
     sums = jc.Constraints({"sum": sum_of_w})
     loss = jc.MeanSquares({})
     primal = jc.gauss_newton(loss, sums)
-    method = jc.alternating(loss, sums, primal, optax.set_to_zero(), penalty=1.0)
-    state = run(method, start(), None, 10)
+    solver = jc.alternating(loss, sums, primal, optax.set_to_zero(), penalty=1.0)
+    state = run(solver, start(), None, 10)
     # The shortest step: the point of the plane that is next to the start.
     np.testing.assert_allclose(state.params["w"], np.full(3, 1 / 3), atol=1e-12)
 
 
 def stepped(loss, primal, batch, order=jc.alternating):
     """Traces one step of an unconstrained problem."""
-    method = order(loss, jc.Constraints(), primal, optax.set_to_zero())
-    jax.eval_shape(lambda p: method.step(method.init(p, batch), batch), start())
+    solver = order(loss, jc.Constraints(), primal, optax.set_to_zero())
+    jax.eval_shape(lambda p: solver.step(solver.init(p, batch), batch), start())
 
 
 def test_gauss_newton_refuses_what_cannot_be_meant():

@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "jaxcon"
 # A room imports rooms of earlier lines only.
 ORDER = [
     {"constraints", "penalties", "projections", "derivatives"},
-    {"shapes", "points", "lagrangian", "multipliers", "identify"},
-    {"kkt", "selection", "transforms", "layers", "certify"},
+    {"shapes", "points", "lagrangians", "multipliers", "identifiability"},
+    {"optimality", "selection", "transforms", "layers", "certify"},
     {"primal_dual"},
     {"diagnosis"},
-    {"training", "ways"},
+    {"training", "methods"},
     {"comparison"},
     {"report"},
     {"tabular"},
@@ -30,13 +30,13 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 ONLY = {
     "shapes": {"constraints", "derivatives"},
     "points": {"constraints", "derivatives"},
-    "lagrangian": {"constraints", "penalties"},
+    "lagrangians": {"constraints", "penalties"},
     "multipliers": {"constraints", "penalties"},
-    "identify": {"constraints", "derivatives"},
-    "kkt": {"constraints", "lagrangian"},
+    "identifiability": {"constraints", "derivatives"},
+    "optimality": {"constraints", "lagrangians"},
     "selection": {"constraints"},
-    "transforms": {"constraints", "lagrangian", "projections"},
-    "ways": {"constraints", "penalties", "primal_dual", "transforms"},
+    "transforms": {"constraints", "lagrangians", "projections"},
+    "methods": {"constraints", "penalties", "primal_dual", "transforms"},
     "layers": {"derivatives", "points", "projections"},
     "certify": {"constraints", "derivatives"},
     "diagnosis": {"constraints", "primal_dual"},
@@ -49,7 +49,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(path):
-    """jaxcon/derivatives/_checks.py -> derivatives; jaxcon/kkt.py -> kkt."""
+    """jaxcon/derivatives/_checks.py -> derivatives; jaxcon/optimality.py -> optimality."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -64,7 +64,7 @@ def imported(tree, path):
                 ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
             )
             module = ".".join(filter(None, [base, node.module]))
-            # `from jaxcon import kkt` may import a module by its last name.
+            # `from jaxcon import optimality` may import a module by its last name.
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
@@ -147,9 +147,9 @@ def test_imports_of_optional_libraries_wait():
 
 # What a file at the place of the constraints would import, and the complaints about it.
 SOURCES = {
-    "import jaxcon.kkt": ({"kkt"}, 1),
-    "from jaxcon.kkt import KKT": ({"kkt"}, 1),
-    "from jaxcon import kkt, training": ({"kkt", "training"}, 2),
+    "import jaxcon.optimality": ({"optimality"}, 1),
+    "from jaxcon.optimality import KKT": ({"optimality"}, 1),
+    "from jaxcon import optimality, training": ({"optimality", "training"}, 2),
     "from . import training": ({"training"}, 1),
     "from .primal_dual import Info": ({"primal_dual"}, 1),
     "import jaxcon as jc": ({"__init__"}, 1),

@@ -178,7 +178,7 @@ DUALS = {
     "restart_when_feasible": lambda: jc.restart_when_feasible(ascent(optax.adam(0.1))),
     "every": lambda: jc.every(ascent(optax.adam(0.1)), 2),
     "when_stalled": lambda: jc.when_stalled(ascent(optax.adam(0.1))),
-    "fixed_price": lambda: jc.fixed_price(
+    "fixed_penalty": lambda: jc.fixed_penalty(
         0.5, penalties.quadratic, penalties.squared_hinge
     ),
 }
@@ -313,7 +313,7 @@ def balance(transform, carry):
 
 def as_terms(entries):
     f, h = entries
-    return jc.Terms(f, jc.Constraints({"h": h}))
+    return jc.GradientTerms(f, jc.Constraints({"h": h}))
 
 
 def terms_case(transform):
@@ -353,10 +353,10 @@ def order_method(order, primal=None, **more):
     )
 
 
-def order_case(method, rests=True):
+def order_case(solver, rests=True):
     def function(params):
-        start = method.init(params)
-        last, infos = jax.lax.scan(lambda state, _: method.step(state), start, length=2)
+        start = solver.init(params)
+        last, infos = jax.lax.scan(lambda state, _: solver.step(state), start, length=2)
         moves = difference(
             (last.params, last.multipliers), (start.params, start.multipliers)
         )
@@ -406,10 +406,10 @@ WAYS = {
 
 
 METHODS = {
-    f"{order}, {way}": lambda make=make, more=more: order_method(make, **more())
+    f"{order}, {method}": lambda make=make, more=more: order_method(make, **more())
     for order, make in ORDERS.items()
-    for way, more in WAYS.items()
-    if order == "alternating" or way in ("Lagrangian", "augmented", "own")
+    for method, more in WAYS.items()
+    if order == "alternating" or method in ("Lagrangian", "augmented", "own")
 }
 
 
@@ -566,9 +566,9 @@ def test_penalty_rules_keep_structure_shapes_and_the_loss_s_dtype(x64):
 
 def test_orders_keep_structure_shapes_and_dtypes():
     def check(name):
-        method = METHODS[name]()
+        solver = METHODS[name]()
         params = {"w": f32((2,)), "b": (f32(()),)}
-        assert_keeps_from(method.init, lambda state: method.step(state)[0], params)
+        assert_keeps_from(solver.init, lambda state: solver.step(state)[0], params)
 
     assert_each(METHODS, check)
 

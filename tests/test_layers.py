@@ -135,7 +135,7 @@ def test_then_adds_promises_and_keeps_what_is_carried():
         ),
         "first.",
     )
-    free = layers.free(2, width=4, depth=2)
+    free = layers.mlp(2, width=4, depth=2)
     network = free._replace(certificate=lambda params: known)
     rising = layers.output(
         lambda y, x: jnp.tanh(y),
@@ -168,13 +168,13 @@ def test_output_is_a_plain_function_that_any_network_can_end_in():
 
 
 def test_module_is_a_network_and_back():
-    network = layers.free(2, 3, width=8)
+    network = layers.mlp(2, 3, width=8)
     model = layers.module(network, rngs=nnx.Rngs(0))
     x = np.random.default_rng(1).normal(size=(4, 5, 2)).astype("float32")
     together = model(x)
     assert together.shape == (4, 5, 3)
     assert model.certificate() == layers.Certificate()
-    apply, params = jc.functional(model)
+    apply, params = jc.from_module(model)
     seed = network.init(nnx.Rngs(0).params())
     # One by one or together: the same sums in another order, in float32.
     close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
@@ -188,7 +188,7 @@ def test_module_is_a_network_and_back():
 
 
 def test_module_of_a_scalar_network_keeps_the_batch_axes_alone():
-    model = layers.module(layers.free(2, width=8), rngs=nnx.Rngs(0))
+    model = layers.module(layers.mlp(2, width=8), rngs=nnx.Rngs(0))
     assert jax.eval_shape(model, np.ones((4, 5, 2), "float32")).shape == (4, 5)
     with pytest.raises(ValueError, match=r"module takes x of shape \(…, d\), got \(\)"):
         model(1.0)
@@ -206,7 +206,7 @@ def test_functional_differentiates_and_trains_any_module():
 
     model = Net(nnx.Rngs(0))
     model.eval()
-    apply, params = jc.functional(model)
+    apply, params = jc.from_module(model)
     rising = jc.shapes.increasing(apply, 0)
     x = jnp.ones((3, 2))
     assert jax.eval_shape(rising, params, x).shape == (3,)
@@ -219,11 +219,11 @@ def test_functional_differentiates_and_trains_any_module():
 
 def test_functional_refuses_what_is_no_module():
     with pytest.raises(TypeError, match="takes a flax nnx module, got function"):
-        jc.functional(lambda x: x)
+        jc.from_module(lambda x: x)
 
 
 def test_functional_and_module_without_flax_say_so_in_one_line():
-    calls = ["jc.functional(None)", "jc.layers.module(None, rngs=0)"]
+    calls = ["jc.from_module(None)", "jc.layers.module(None, rngs=0)"]
     source = f"""
 import sys; sys.modules['flax'] = None; import jaxcon as jc
 for call in {calls}:
@@ -239,7 +239,7 @@ for call in {calls}:
 
 
 def test_free_takes_one_example_at_a_time():
-    network = layers.free(2, width=4, depth=2)
+    network = layers.mlp(2, width=4, depth=2)
     params = jax.eval_shape(network.init, jax.random.key(0))
     with pytest.raises(ValueError, match=r"\(2,\), got \(5, 2\); use jax.vmap"):
         jax.eval_shape(network.apply, params, np.ones((5, 2)))
@@ -320,8 +320,8 @@ def test_box_boundary_of_numpy_numbers_widens_nothing(x64):
 
 
 SIZES = {
-    "free: depth": lambda: layers.free(2, depth=0),
-    "free: outputs": lambda: layers.free(2, 0),
+    "free: depth": lambda: layers.mlp(2, depth=0),
+    "free: outputs": lambda: layers.mlp(2, 0),
     "convex: width": lambda: layers.convex(2, width=0),
     "concave: depth": lambda: layers.concave(2, depth=0),
     "bounded_convex: depth": lambda: layers.bounded_convex(

@@ -133,17 +133,17 @@ def test_periodic_repeats_in_its_derivatives_too(x64):
 
 
 def test_periodic_keeps_the_bounds_of_a_network():
-    bounded = layers.free(3).then(layers.bounded(0.0, 1.0))
+    bounded = layers.mlp(3).then(layers.bounded(0.0, 1.0))
     for network, kept in (
         (bounded, True),
-        (layers.free(3).then(layers.bounded(0.0, lambda x: x[0])), False),
+        (layers.mlp(3).then(layers.bounded(0.0, lambda x: x[0])), False),
         (known(wave, certificates.slope(1, 0.0, roundings=1)), False),
     ):
         before = network.certificate([]).guarantees
         after = network.then(layers.periodic({0: 1.0})).certificate([]).guarantees[1:]
         assert after == (before if kept else ())
     # And the period outlives bounds.
-    free = layers.free(3, width=4, depth=2)
+    free = layers.mlp(3, width=4, depth=2)
     both = free.then(layers.periodic({0: 1.0})).then(layers.bounded(0.0, 1.0))
     params = random_params(both)
     kinds = [one.kind for one in both.certificate(params).guarantees]
@@ -302,7 +302,7 @@ TARGETS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_conditions_leave_room_for_targets_that_obey(name, key):
-    network = layers.free(2).then(CONDITIONS[name]()[0])
+    network = layers.mlp(2).then(CONDITIONS[name]()[0])
     x, target = jc.points.sobol(LOW, [1.0, 1.0], 512), jax.vmap(TARGETS[name])
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 2000))
 

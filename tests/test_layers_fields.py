@@ -49,7 +49,7 @@ def test_divergence_free_in_three_dimensions_is_the_curl():
 @pytest.mark.parametrize("d", [2, 4])
 def test_divergence_free_composes_with_operators(d, x64):
     outputs = None if d == 2 else d * (d - 1) // 2
-    free = jc.layers.free(d, outputs, width=4, depth=2)
+    free = jc.layers.mlp(d, outputs, width=4, depth=2)
     flow = free.then(divergence_free(d))
     v = partial(flow.apply, random_params(flow, "float64"))
 
@@ -208,7 +208,7 @@ def pendulum(x):
     ids=["vortices", "saddle", "pendulum"],
 )
 def test_fields_fit_targets_of_their_class(field, target, most, key):
-    network = jc.layers.free(2).then(FIELDS[field]())
+    network = jc.layers.mlp(2).then(FIELDS[field]())
     x, steps = box(key, 256), 2000
     y = jax.vmap(target)(x)
 

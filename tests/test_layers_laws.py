@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 def ending(layer, outputs=None):
-    return layers.free(2, outputs, **SMALL).then(layer)
+    return layers.mlp(2, outputs, **SMALL).then(layer)
 
 
 ROWS = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 0.5, 0.0], [0.0, 1.0, 1.0, -1.0]])
@@ -91,7 +91,7 @@ CASES = {
         layers.learned_smoothing(ending(layers.bounded(-1.0, 1.0), 4), 3), 2, waves
     ),
     "periodic": lambda: Case(
-        layers.free(3, **SMALL).then(layers.periodic({0: 1.5})),
+        layers.mlp(3, **SMALL).then(layers.periodic({0: 1.5})),
         2,
         lambda x: jnp.sin(2 * jnp.pi * x[0] / 1.5) * x[1],
     ),
@@ -221,7 +221,7 @@ CASES = {
         ending(layers.divergence_free(2)), 2, lambda x: jnp.stack([x[1], -x[0]])
     ),
     "divergence_free, three": lambda: Case(
-        layers.free(3, 3, **SMALL).then(layers.divergence_free(3)),
+        layers.mlp(3, 3, **SMALL).then(layers.divergence_free(3)),
         3,
         lambda x: jnp.stack([x[1], x[2], x[0]]),
     ),

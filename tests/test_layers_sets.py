@@ -12,7 +12,7 @@ from test_layers_outputs import random_params
 
 import jaxcon as jc
 from jaxcon import projections
-from jaxcon.layers import Network, check, free
+from jaxcon.layers import Network, check, mlp
 from jaxcon.layers._certificates import Certificate, lipschitz
 from jaxcon.layers._sets import (
     affine,
@@ -69,7 +69,7 @@ def made(name):
 
 
 def small(outputs):
-    return free(2, outputs, width=8, depth=2)
+    return mlp(2, outputs, width=8, depth=2)
 
 
 @pytest.mark.slow
@@ -332,7 +332,7 @@ TARGETS = {
 @pytest.mark.parametrize("name", TARGETS)
 def test_layers_in_sets_fit_a_target_of_their_class(name, key):
     outputs, layer = made(name)
-    network, target = free(2, outputs, width=32).then(layer), jax.vmap(TARGETS[name])
+    network, target = mlp(2, outputs, width=32).then(layer), jax.vmap(TARGETS[name])
     x, unseen = DRAW(key, num=512), DRAW(jax.random.key(1), num=512)
     y = target(x)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 1000))

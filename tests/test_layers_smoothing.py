@@ -116,7 +116,7 @@ def test_smoothing_keeps_its_certificate_and_a_planted_defect_breaks_it(name):
 
 def test_smoothing_twice_keeps_the_widest_bounds_of_the_entries():
     bounds = layers.bounded(np.array([-1.0, 0.0]), np.array([1.0, 3.0]))
-    free = layers.free(1, 2, width=4, depth=2)
+    free = layers.mlp(1, 2, width=4, depth=2)
     network = free.then(bounds).then(layers.moving_average(3))
     twice = network.then(layers.gaussian(2.0))
     certificate = twice.certificate(random_params(network))
@@ -125,10 +125,10 @@ def test_smoothing_twice_keeps_the_widest_bounds_of_the_entries():
 
 def test_smoothing_without_numbers_for_bounds_promises_nothing():
     for layer in (layers.bounded(0.0, lambda x: x[0]), layers.sums_to(1.0)):
-        network = layers.free(1, 5).then(layer).then(layers.moving_average(3))
+        network = layers.mlp(1, 5).then(layer).then(layers.moving_average(3))
         assert network.certificate(None).guarantees == ()
     # From one side: the bound stays, differences have none.
-    network = layers.free(1, 5).then(layers.positive()).then(layers.moving_average(3))
+    network = layers.mlp(1, 5).then(layers.positive()).then(layers.moving_average(3))
     assert "at most inf, inf" in str(network.certificate(None))
 
 
@@ -150,7 +150,7 @@ def test_learned_smoothing_is_a_softmax_and_certified_as_it_is():
 
 
 def test_learned_smoothing_begins_as_a_moving_average():
-    inner = layers.free(1, 9, width=4, depth=2)
+    inner = layers.mlp(1, 9, width=4, depth=2)
     network = layers.learned_smoothing(inner, 3)
 
     @jax.jit
@@ -164,7 +164,7 @@ def test_learned_smoothing_begins_as_a_moving_average():
 
 
 def test_smoothing_refuses_what_does_not_fit():
-    network = layers.learned_smoothing(layers.free(1, width=4, depth=2), 3)
+    network = layers.learned_smoothing(layers.mlp(1, width=4, depth=2), 3)
     params = random_params(network)
     rows = [
         *(
@@ -172,7 +172,7 @@ def test_smoothing_refuses_what_does_not_fit():
             for width in (0, 4)
             for make in (
                 layers.moving_average,
-                partial(layers.learned_smoothing, layers.free(1, 9)),
+                partial(layers.learned_smoothing, layers.mlp(1, 9)),
             )
         ),
         (lambda: layers.gaussian(0.0), "gaussian needs sigma > 0"),

@@ -1,4 +1,4 @@
-"""Indexed multipliers against their samples alone, functional ones in closed form."""
+"""Indexed multipliers against their samples alone, network ones in closed form."""
 
 from functools import cache, partial
 
@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from tables import assert_refused
 
 import jaxcon as jc
-from jaxcon.multipliers import functional, indexed
+from jaxcon.multipliers import indexed, network
 
 ORDERS = {
     "simultaneous": jc.simultaneous,
@@ -74,10 +74,10 @@ def constraints_of(names, residual):
     )
 
 
-def run(method, params, batches):
+def run(solver, params, batches):
     """The state after a scan over `batches`, and its infos."""
-    state = method.init(params, jax.tree.map(lambda rows: rows[0], batches))
-    return jax.jit(lambda s: jax.lax.scan(method.step, s, batches))(state)
+    state = solver.init(params, jax.tree.map(lambda rows: rows[0], batches))
+    return jax.jit(lambda s: jax.lax.scan(solver.step, s, batches))(state)
 
 
 def table_and_state(state, name):
@@ -193,7 +193,7 @@ def one_sample_alone(name, kind, residuals):
 def test_indexed_sample_s_trajectory_is_that_of_its_own_visits(x64, order):
     # Residuals are the batch's alone, so that nothing couples the samples.
     batches, duals = visits(), of_both_kinds(DUALS | WITH_PENALTY)
-    method = order(
+    solver = order(
         lambda p, _: p**2,
         constraints_of(duals, lambda i: lambda p, batch: batch["r"]),
         optax.sgd(0.1),
@@ -201,8 +201,8 @@ def test_indexed_sample_s_trajectory_is_that_of_its_own_visits(x64, order):
         penalty=RHO,
         multipliers={name: indexed(SIZE, on="index") for name in duals},
     )
-    start = method.init(1.0, jax.tree.map(lambda rows: rows[0], batches))
-    state, infos = run(method, 1.0, batches)
+    start = solver.init(1.0, jax.tree.map(lambda rows: rows[0], batches))
+    state, infos = run(solver, 1.0, batches)
     assert infos.finite.all()
     for label in duals:
         name, kind = label.split(", ")
@@ -221,7 +221,7 @@ def test_indexed_sample_s_trajectory_is_that_of_its_own_visits(x64, order):
 def after_two_moves(kind):
     """All duals, moved twice by a batch that has a sample twice, or once their sum."""
     duals = {f"{name}, {kind}": dual for name, dual in (DUALS | WITH_PENALTY).items()}
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, _: p**2,
         constraints_of(duals, lambda i: lambda p, batch: batch["r"]),
         optax.sgd(0.1),
@@ -233,9 +233,9 @@ def after_two_moves(kind):
     @jax.jit
     def moved(batch):
         def body(state, _):
-            return method.step(state, batch)[0], None
+            return solver.step(state, batch)[0], None
 
-        return jax.lax.scan(body, method.init(1.0, batch), length=2)[0]
+        return jax.lax.scan(body, solver.init(1.0, batch), length=2)[0]
 
     def after(index, r):
         return moved({"index": np.int32(index), "r": np.float64(r)})
@@ -264,7 +264,7 @@ def test_indexed_sample_that_a_batch_has_twice_counts_twice_in_one_move(
 
 def test_indexed_multiplier_of_a_sample_that_a_batch_has_twice_stays_nonnegative():
     # Each copy alone takes the multiplier to zero; both together would take it below.
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, _: p**2,
         jc.Constraints(inequality={"c": lambda p, batch: batch["r"]}),
         optax.sgd(0.1),
@@ -276,7 +276,7 @@ def test_indexed_multiplier_of_a_sample_that_a_batch_has_twice_stays_nonnegative
         {"index": np.int32([3, 5, 8]), "r": np.float32([0.5, 0.25, 0.125])},
         {"index": np.int32([3, 5, 3]), "r": np.float32([-0.5, -0.125, -0.5])},
     ]
-    state, step = method.init(1.0, batches[0]), jax.jit(method.step)
+    state, step = solver.init(1.0, batches[0]), jax.jit(solver.step)
     for batch in batches:
         state, _ = step(state, batch)
     rows, _ = table_and_state(state, "c")
@@ -319,7 +319,7 @@ def mixed(order=jc.alternating, dual=DUALS["adam"], size=SIZE):
         multipliers={
             "fit": indexed(size, on="index"),
             "near": indexed(size, on="index"),
-            "line": functional(line, {"a": 0.1, "b": jnp.array(0.2)}, on="x"),
+            "line": network(line, {"a": 0.1, "b": jnp.array(0.2)}, on="x"),
         },
     )
 
@@ -327,8 +327,8 @@ def mixed(order=jc.alternating, dual=DUALS["adam"], size=SIZE):
 @cache  # several tests read the same compiled steps
 def stepping(order="dual first", style="shared"):
     """A method of mixed kinds, its jitted step, and a start of it."""
-    method = mixed(ORDERS[order], STYLES[style])
-    return method, jax.jit(method.step), method.init(np.float32(START), sample(0))
+    solver = mixed(ORDERS[order], STYLES[style])
+    return solver, jax.jit(solver.step), solver.init(np.float32(START), sample(0))
 
 
 def sample(i):
@@ -435,7 +435,7 @@ def test_multipliers_of_each_kind_move_as_they_do_alone(style):
 
 
 def test_info_reports_the_batch_s_multipliers():
-    method, step, state = stepping()
+    solver, step, state = stepping()
     rows = np.arange(SIZE, dtype=np.float32)
     multipliers = state.multipliers
     tables = {"fit": jc.multipliers.Table(-rows)}, {"near": jc.multipliers.Table(rows)}
@@ -454,8 +454,8 @@ def test_info_reports_the_batch_s_multipliers():
     )
     estimates, residuals = jax.jit(
         lambda state: (
-            method.estimates(state, batch),
-            method.residuals(state.params, batch),
+            solver.estimates(state, batch),
+            solver.residuals(state.params, batch),
         )
     )(state)
     want = jc.multiplier_estimates(
@@ -477,9 +477,9 @@ def test_info_reports_the_batch_s_multipliers():
 def test_indexed_takes_an_index_of_any_integer_dtype():
     # A size beyond the dtype's range must not wrap around.
     batch = sample(0)
-    method = one_constraint({"flux": indexed(300, on="index")}, dual=DUALS["momentum"])
-    state = method.init(0.5, batch)
-    step = jax.jit(method.step)
+    solver = one_constraint({"flux": indexed(300, on="index")}, dual=DUALS["momentum"])
+    state = solver.init(0.5, batch)
+    step = jax.jit(solver.step)
     want, _ = step(state, batch)
     assert np.count_nonzero(want.multipliers.inequality["flux"].rows)
     for dtype in (np.int8, np.uint32):
@@ -488,13 +488,13 @@ def test_indexed_takes_an_index_of_any_integer_dtype():
 
 
 def test_multipliers_of_vmapped_starts_are_those_of_each_alone():
-    method, step, _ = stepping()
+    solver, step, _ = stepping()
     starts = np.float32([START, (2.0, 1.0)])
 
     def begun(start):
-        return method.init(start, sample(0))
+        return solver.init(start, sample(0))
 
-    together = jax.jit(jax.vmap(method.step, in_axes=(0, None)))
+    together = jax.jit(jax.vmap(solver.step, in_axes=(0, None)))
     states = jax.tree.map(lambda *rows: np.stack(rows), *map(begun, starts))
     after, _ = together(together(states, sample(0))[0], sample(1))
     for i, start in enumerate(starts):
@@ -508,13 +508,13 @@ def test_multipliers_of_vmapped_starts_are_those_of_each_alone():
 
 
 def test_state_donated_is_used_up_and_the_step_the_same():
-    method, step, start = stepping()
+    solver, step, start = stepping()
     batch = sample(0)
     want, _ = step(start, batch)
-    state = method.init(np.float32(START), batch)
-    got, _ = jax.jit(method.step, donate_argnums=0)(state, batch)
+    state = solver.init(np.float32(START), batch)
+    got, _ = jax.jit(solver.step, donate_argnums=0)(state, batch)
     assert state.multipliers.inequality["near"].rows.is_deleted()
-    again = method.init(np.float32(START), batch)  # the network's start is still there
+    again = solver.init(np.float32(START), batch)  # the network's start is still there
     assert not again.multipliers.inequality["line"].params["b"].is_deleted()
     assert_same_bits(got, want)
 
@@ -538,12 +538,12 @@ def test_step_touches_its_batch_s_rows_and_no_others(order, style):
     size = 54321
 
     def traced(size):
-        method = mixed(order, STYLES[style], size)
-        state = jax.eval_shape(method.init, jnp.array(START), sample(0))
-        return method, state
+        solver = mixed(order, STYLES[style], size)
+        state = jax.eval_shape(solver.init, jnp.array(START), sample(0))
+        return solver, state
 
-    method, state = traced(size)
-    jaxpr = jax.make_jaxpr(method.step)(state, sample(0)).jaxpr
+    solver, state = traced(size)
+    jaxpr = jax.make_jaxpr(solver.step)(state, sample(0)).jaxpr
     made = {
         eqn.primitive.name
         for eqn in equations(jaxpr)
@@ -562,9 +562,9 @@ def test_step_touches_its_batch_s_rows_and_no_others(order, style):
 
 def test_step_s_cost_does_not_know_the_table_s_size(fresh_compilation):
     def cost(size):
-        method = mixed(size=size)
-        state = jax.eval_shape(method.init, jnp.array(START), sample(0))
-        program = jax.jit(method.step, donate_argnums=0).lower(state, sample(0))
+        solver = mixed(size=size)
+        state = jax.eval_shape(solver.init, jnp.array(START), sample(0))
+        program = jax.jit(solver.step, donate_argnums=0).lower(state, sample(0))
         compiled = program.compile()
         copies = [line for line in compiled.as_text().splitlines() if " copy(" in line]
         assert not any(f"[{size}]" in line for line in copies)
@@ -577,14 +577,14 @@ def test_step_s_cost_does_not_know_the_table_s_size(fresh_compilation):
 def test_fit_on_numbered_samples_resumes_to_the_bit(tmp_path):
     import orbax.checkpoint as ocp
 
-    method = mixed()
+    solver = mixed()
 
     def fit(steps=30, **more):
         batches = map(numbered, range(10**6))
-        start = method.init(jnp.array(START), numbered(0))
+        start = solver.init(jnp.array(START), numbered(0))
         # Warnings are errors here: rows follow their samples, so none is due.
         return jc.fit(
-            method, start, batches, steps=steps, chunk=5, progress=False, **more
+            solver, start, batches, steps=steps, chunk=5, progress=False, **more
         )
 
     whole = fit()
@@ -622,12 +622,12 @@ def test_multipliers_that_fit_no_residual_are_refused_by_name():
     table = indexed(9, on="index")
 
     def on_x(apply):
-        return functional(apply, 1.0, on="x")
+        return network(apply, 1.0, on="x")
 
     def begun(kind, how, more):
-        method = one_constraint({"flux": how}, kind)
+        solver = one_constraint({"flux": how}, kind)
         batch = {"y": np.ones(3, np.float32), "x": np.ones((3, 2), np.float32)}
-        return lambda: method.init(1.0, batch | more)
+        return lambda: solver.init(1.0, batch | more)
 
     assert_refused(
         (begun(kind, how, more), wrong_kind, ["'flux'", *words])
@@ -643,22 +643,22 @@ def test_multipliers_that_fit_no_residual_are_refused_by_name():
                 ["indices", "(2,)", "(3,)"],
             ),
             (
-                functional(line, {}, on="points"),
+                network(line, {}, on="points"),
                 {},
                 ValueError,
-                ["functional", "'points'"],
+                ["network", "'points'"],
             ),
             (
                 on_x(lambda psi, x: x),
                 {},
                 ValueError,
-                ["functional", "(3, 2)", "(3,)", "one number per point"],
+                ["network", "(3, 2)", "(3,)", "one number per point"],
             ),
             (
                 on_x(lambda psi, x: psi * x[0]),
                 {"x": np.ones((4, 2), np.float32)},
                 ValueError,
-                ["functional", "(4,)", "(3,)"],
+                ["network", "(4,)", "(3,)"],
             ),
         ]
     )
@@ -687,11 +687,11 @@ def test_multipliers_of_a_kind_that_cannot_be_are_refused_at_once():
 
 def test_functional_multipliers_cannot_be_set():
     def stepped(dual):
-        kind = functional(lambda psi, x: psi * x, 1.0, on="y")
-        method = one_constraint({"flux": kind}, dual=dual, penalty=1.0)
+        kind = network(lambda psi, x: psi * x, 1.0, on="y")
+        solver = one_constraint({"flux": kind}, dual=dual, penalty=1.0)
         batch = {"y": np.ones(3, np.float32)}
         return lambda: jax.eval_shape(
-            lambda: method.step(method.init(1.0, batch), batch)
+            lambda: solver.step(solver.init(1.0, batch), batch)
         )
 
     words = "'flux' are computed from parameters"
@@ -739,13 +739,13 @@ def test_functional_learns_the_multiplier_of_every_parameter(kind, apply, start)
         return jnp.mean((residual(params, batch) + 1.0 - batch["p"]) ** 2)
 
     rate = optax.cosine_decay_schedule(1e-2, STEPS)
-    method = jc.alternating(
+    solver = jc.alternating(
         loss,
         jc.Constraints(**{kind: {"x": residual}}),
         optax.adam(rate),
         {"x": jc.dual_ascent(optax.adam(rate))},
         penalty=4.0 / POINTS,  # 4, of a mean over the points
-        multipliers={"x": functional(apply, start(), on="p")},
+        multipliers={"x": network(apply, start(), on="p")},
     )
 
     def draw(key):
@@ -754,8 +754,8 @@ def test_functional_learns_the_multiplier_of_every_parameter(kind, apply, start)
     key = jax.random.key(0)
     # New points each step; that no warning comes of it is part of the test.
     result = jc.fit(
-        method,
-        method.init(flat(), draw(key)),
+        solver,
+        solver.init(flat(), draw(key)),
         draw,
         steps=STEPS,
         key=key,
@@ -782,18 +782,18 @@ def priced_on_both_sides(apply, params, dual, **more):
         jc.Constraints(**kinds),
         optax.sgd(0.1),
         dual,
-        multipliers={kind: functional(apply, params, on="y") for kind in KINDS},
+        multipliers={kind: network(apply, params, on="y") for kind in KINDS},
         **more,
     )
 
 
 def test_functional_is_a_density_whatever_the_number_of_points(x64):
     start = {"a": 0.3, "b": -0.2}
-    method = priced_on_both_sides(line, start, DUALS["adam"])
-    step = jax.jit(method.step)
+    solver = priced_on_both_sides(line, start, DUALS["adam"])
+    step = jax.jit(solver.step)
 
     def moved(batch):
-        state = method.init(0.5, batch)
+        state = solver.init(0.5, batch)
         for _ in range(3):
             state, _ = step(state, batch)
         return state.params, state.multipliers, state.dual
@@ -838,9 +838,9 @@ def negative_equinox():
 )
 def test_functional_s_parameters_are_any_pytree_and_never_projected(make):
     apply, params = make()
-    method = priced_on_both_sides(apply, params, DUALS["sgd"], penalty=1.0)
+    solver = priced_on_both_sides(apply, params, DUALS["sgd"], penalty=1.0)
     batch = {"y": np.float32([0.5, 1.0])}
-    state, info = jax.jit(method.step)(method.init(0.6, batch), batch)
+    state, info = jax.jit(solver.step)(solver.init(0.6, batch), batch)
     assert bool(info.finite)
     for kind in KINDS:
         moved = getattr(state.multipliers, kind)[kind].params
@@ -854,20 +854,20 @@ def test_functional_s_parameters_are_any_pytree_and_never_projected(make):
 def on_a_table_of_three():
     """A method over a table of three samples, and its constraints."""
     constraints = jc.Constraints(inequality={"g": lambda p, batch: batch["y"] - p})
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, _: p**2,
         constraints,
         optax.sgd(0.1),
         DUALS["sgd"],
         multipliers={"g": indexed(3, on="i")},
     )
-    return method, constraints
+    return solver, constraints
 
 
 def test_table_is_not_taken_for_a_batch_s_multipliers():
-    method, constraints = on_a_table_of_three()
+    solver, constraints = on_a_table_of_three()
     batch = {"y": np.ones(2, np.float32), "i": np.array([0, 2])}
-    state = method.init(0.0, batch)
+    state = solver.init(0.0, batch)
 
     def judged():
         loss = lambda p, _: p**2  # noqa: E731
@@ -883,10 +883,10 @@ def test_table_is_not_taken_for_a_batch_s_multipliers():
 
 
 def test_indexed_names_an_index_out_of_its_table_in_fit():
-    method, _ = on_a_table_of_three()
+    solver, _ = on_a_table_of_three()
     from_one = {"y": np.ones(3, np.float32), "i": np.array([1, 2, 3])}
-    state = method.init(0.0, from_one)
+    state = solver.init(0.0, from_one)
     with pytest.raises(
         FloatingPointError, match="multipliers of inequality.*'g'.*index"
     ):
-        jc.fit(method, state, from_one, steps=5, progress=False)
+        jc.fit(solver, state, from_one, steps=5, progress=False)

@@ -213,8 +213,8 @@ def method_of(order, penalty):
 
 def step_of(order, penalty):
     """The method, and its start."""
-    method = method_of(order, penalty)
-    return method, method.init(jnp.zeros(3), 0.0)
+    solver = method_of(order, penalty)
+    return solver, solver.init(jnp.zeros(3), 0.0)
 
 
 # A number for all constraints is swept in test_sweep.
@@ -234,8 +234,8 @@ SWEPT = {
 @pytest.mark.parametrize("name", SWEPT)
 def test_penalties_may_be_swept_in_one_program(name):
     def train(rho):
-        method, state = step_of(jc.alternating, SWEPT[name](rho))
-        return jax.lax.scan(lambda s, _: method.step(s, 0.0), state, length=8)
+        solver, state = step_of(jc.alternating, SWEPT[name](rho))
+        return jax.lax.scan(lambda s, _: solver.step(s, 0.0), state, length=8)
 
     together, alone = jax.jit(
         lambda rhos: (jax.vmap(train)(rhos), jax.lax.map(train, rhos))
@@ -248,8 +248,8 @@ def test_penalties_may_be_swept_in_one_program(name):
 
 
 def test_scheduled_penalty_counts_only_steps_that_were_taken():
-    method, state = step_of(jc.alternating, clock)
-    step, seen = jax.jit(method.step), []
+    solver, state = step_of(jc.alternating, clock)
+    step, seen = jax.jit(solver.step), []
     for batch in (0.0, 0.0, np.nan, np.nan, 0.0):
         before = state
         state, info = step(state, batch)
@@ -277,9 +277,9 @@ GIVEN = [
 def test_penalties_are_one_number_for_each_constraint_that_has_one():
     def check(row):
         order, (make, names) = row
-        method, params = method_of(order, make()), jnp.zeros(3)
-        state = jax.eval_shape(lambda p: method.init(p, 0.0), params)
-        after, info = jax.eval_shape(lambda s: method.step(s, 0.0), state)
+        solver, params = method_of(order, make()), jnp.zeros(3)
+        state = jax.eval_shape(lambda p: solver.init(p, 0.0), params)
+        after, info = jax.eval_shape(lambda s: solver.step(s, 0.0), state)
         if not names:
             assert state.penalty is None
             assert info.penalty == jc.Constraints()
@@ -301,8 +301,8 @@ def test_penalties_are_one_number_for_each_constraint_that_has_one():
 )
 def test_penalties_move_the_estimates_of_their_own_constraints_only(names):
     make = next(make for make, having in GIVEN if having == names)
-    method, state = step_of(jc.alternating, make())
-    for _, name, estimate in named(jax.jit(method.estimates)(state, 0.0)):
+    solver, state = step_of(jc.alternating, make())
+    for _, name, estimate in named(jax.jit(solver.estimates)(state, 0.0)):
         # At the start all multipliers are zero and all constraints violated.
         assert np.all(estimate != 0) == (name in names)
 
@@ -333,8 +333,8 @@ def test_penalty_rule_of_one_s_own_is_two_functions():
         return optax.tree.scale(0.5, penalty), state
 
     rule = PenaltyRule(begun, halved)
-    method, state = step_of(jc.simultaneous, {"g": rule, "h": 1.0})
-    step = jax.jit(method.step)
+    solver, state = step_of(jc.simultaneous, {"g": rule, "h": 1.0})
+    step = jax.jit(solver.step)
     for want in (4.0, 2.0):
         state, _ = step(state, 0.0)
         assert float(state.penalty.inequality["g"]) == want
@@ -432,7 +432,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_scheduled_penalty_that_is_not_positive_skips_steps_and_fit_says_so(name):
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, _: p**2,
         jc.Constraints({"h": lambda p, _: p - 1.0}),
         optax.sgd(0.1),
@@ -440,7 +440,7 @@ def test_scheduled_penalty_that_is_not_positive_skips_steps_and_fit_says_so(name
         penalty=SCHEDULES[name],
     )
     with pytest.raises(FloatingPointError, match="a penalty,") as caught:
-        jc.fit(method, method.init(0.0), steps=20, chunk=4, progress=False)
+        jc.fit(solver, solver.init(0.0), steps=20, chunk=4, progress=False)
     state = caught.value.result.state
     # The clock of the schedule stands with the rest: it moves on when the state says so.
     assert 0 < int(state.skipped) < int(state.step)

@@ -14,7 +14,7 @@ from tables import assert_each, assert_refused
 import jaxcon as jc
 from jaxcon import penalties
 from jaxcon.constraints import named
-from jaxcon.lagrangian import penalty_barrier_lagrangian
+from jaxcon.lagrangians import penalty_barrier_lagrangian
 
 ORDERS = {
     "simultaneous": jc.simultaneous,
@@ -31,14 +31,14 @@ def order(request):
     return ORDERS[request.param]
 
 
-def scanned(method, state, steps, batch=None):
+def scanned(solver, state, steps, batch=None):
     """The state after `steps` steps, and the infos of all of them."""
-    return jax.lax.scan(lambda state, _: method.step(state, batch), state, length=steps)
+    return jax.lax.scan(lambda state, _: solver.step(state, batch), state, length=steps)
 
 
-def run(method, state, steps, batch=None):
+def run(solver, state, steps, batch=None):
     """The same in one program."""
-    return jax.jit(lambda state: scanned(method, state, steps, batch))(state)
+    return jax.jit(lambda state: scanned(solver, state, steps, batch))(state)
 
 
 def assert_same_bits(got, want):
@@ -102,7 +102,7 @@ def extragradient_by_hand(p, mu, lam, rho):
 )
 @pytest.mark.parametrize("penalty", [None, 2.0])
 def test_order_takes_three_steps_by_hand(x64, order, by_hand, penalty):
-    method = order(
+    solver = order(
         lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
         jc.Constraints({"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}),
         optax.sgd(ALPHA),
@@ -110,10 +110,10 @@ def test_order_takes_three_steps_by_hand(x64, order, by_hand, penalty):
         penalty=penalty,
     )
     p, mu, lam = np.array([0.5, 0.25, -3.0]), 0.7, np.array([0.2, 0.4])
-    state = method.init(jnp.array(p))._replace(
+    state = solver.init(jnp.array(p))._replace(
         multipliers=jc.Constraints({"h": jnp.array(mu)}, {"g": jnp.array(lam)})
     )
-    step = jax.jit(method.step)
+    step = jax.jit(solver.step)
     for taken in range(3):
         h, g = residuals(p)
         largest = abs(mu), np.abs(lam).max()
@@ -154,7 +154,7 @@ def told_two_values():
 def test_primal_is_told_the_objective_at_any_point(x64, name):
     # What a line search asks for, by hand.
     rho, p, mu, lam = 2.0, np.array([0.5, 0.25, -3.0]), 0.7, np.array([0.2, 0.4])
-    method = ORDERS[name](
+    solver = ORDERS[name](
         lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
         jc.Constraints({"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}),
         told_two_values(),
@@ -162,7 +162,7 @@ def test_primal_is_told_the_objective_at_any_point(x64, name):
         penalty=rho,
     )
     multipliers = jc.Constraints({"h": np.array(mu)}, {"g": lam})
-    state, _ = jax.jit(method.step)(method.init(p)._replace(multipliers=multipliers))
+    state, _ = jax.jit(solver.step)(solver.init(p)._replace(multipliers=multipliers))
     if name in ("alternating", "extragradient"):
         mu, lam = ascended(mu, lam, p)
     for told, at in zip(state.primal, (p, p + 1.0)):
@@ -175,14 +175,14 @@ def test_primal_is_told_the_objective_at_any_point(x64, name):
 @pytest.mark.parametrize("penalty", [None, 1.0])
 def test_order_lets_go_of_a_constraint_that_is_slack_in_the_end(order, penalty):
     # min p² s.t. p <= 1. A squared slack variable would hold its multiplier fast.
-    method = order(
+    solver = order(
         lambda p, _: p**2,
         jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.5)),
         penalty=penalty,
     )
-    ended = jax.jit(jax.vmap(lambda p: scanned(method, method.init(p), 300)[0]))
+    ended = jax.jit(jax.vmap(lambda p: scanned(solver, solver.init(p), 300)[0]))
     states = ended(np.float32([1.5, 0.5]))
     # 0.8^300 is far below float32's smallest number.
     assert np.abs(states.params).max() < 1e-20
@@ -191,7 +191,7 @@ def test_order_lets_go_of_a_constraint_that_is_slack_in_the_end(order, penalty):
 
 def bilinear(order, eta):
     """L = μ x: the game around whose saddle plain moves circle."""
-    method = order(
+    solver = order(
         lambda x, _: 0.0 * x,
         jc.Constraints(equality={"x = 0": lambda x, _: x}),
         optax.sgd(eta),
@@ -199,10 +199,10 @@ def bilinear(order, eta):
     )
 
     def body(state, _):
-        new, _ = method.step(state)
+        new, _ = solver.step(state)
         return new, jnp.hypot(new.params, new.multipliers.equality["x = 0"])
 
-    return jax.lax.scan(body, method.init(1.0), length=400)[1]
+    return jax.lax.scan(body, solver.init(1.0), length=400)[1]
 
 
 def test_simultaneous_spirals_outward_at_the_known_rate(x64):
@@ -229,15 +229,15 @@ def test_extragradient_converges_at_the_known_rate(x64):
 def test_penalty_under_a_dual_that_stands_still_is_the_quadratic_penalty(x64, order):
     # min ½|p - c|² + ρ/2 (a·p - 1)² is a linear system.
     def ended(rho):
-        method = order(
+        solver = order(
             lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
             jc.Constraints(equality={"h": lambda p, _: A @ p - 1.0}),
             optax.sgd(0.5 / (1 + rho * A @ A)),
             optax.set_to_zero(),
             penalty=rho,
         )
-        state, _ = scanned(method, method.init(jnp.zeros(3)), 4000)
-        return state, method.estimates(state)
+        state, _ = scanned(solver, solver.init(jnp.zeros(3)), 4000)
+        return state, solver.estimates(state)
 
     rhos = np.array([0.5, 8.0])
     states, estimates = jax.jit(jax.vmap(ended))(rhos)
@@ -288,19 +288,19 @@ def assert_nearest(state, atol):
 )
 def test_method_of_multipliers_as_in_textbooks_reaches_the_answer(x64, name, penalty):
     # Each minimisation has 20 steps of its own and a memory of its own.
-    method = ORDERS[name](
+    solver = ORDERS[name](
         *NEAREST,
         jc.restart_every(optax.lbfgs(), 20),
         jc.every(jc.method_of_multipliers(), 20),
         penalty=penalty(),
     )
-    state, infos = run(method, method.init(jnp.zeros(3)), 600)
+    state, infos = run(solver, solver.init(jnp.zeros(3)), 600)
     assert int(state.skipped) == 0
     # 30 moves of the multipliers, each of at most a factor of 1 / (1 + 10).
     assert_nearest(state, atol=1e-7)
     jax.tree.map(
         lambda got, want: np.testing.assert_allclose(got, want, atol=1e-7),
-        jax.jit(method.estimates)(state),
+        jax.jit(solver.estimates)(state),
         state.multipliers,
     )
     assert infos.max_violation[-1] < 1e-7
@@ -318,18 +318,18 @@ BARRIER = penalties.log_quadratic
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_barrier_starts_at_ones_and_reaches_the_answer(x64, name, phi):
-    method = ORDERS[name](
+    solver = ORDERS[name](
         *NEAREST,
         optax.sgd(0.1),
         jc.every(jc.method_of_multipliers(), 50),
         penalty=2.0,
         barrier=phi,
     )
-    state = method.init(jnp.zeros(3))
+    state = solver.init(jnp.zeros(3))
     assert float(state.multipliers.equality["sum"]) == 0.0
     np.testing.assert_array_equal(state.multipliers.inequality["cap"], [1.0, 1.0])
-    state, infos = run(method, state, 3000)
-    # Sixty moves, each of at most half the way left.
+    state, infos = run(solver, state, 3000)
+    # Sixty moves, each of at most half the method left.
     assert_nearest(state, atol=1e-7)
     assert not infos.capped.equality["sum"].any()
 
@@ -356,14 +356,14 @@ def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
 
     def check(row):
         penalty, barrier = row
-        method = ORDERS[name](
+        solver = ORDERS[name](
             loss, constraints, optax.sgd(0.1), SGD, penalty=penalty, barrier=barrier
         )
-        state = method.init(np.array([0.5, 7.0, -1.0]))
+        state = solver.init(np.array([0.5, 7.0, -1.0]))
         state = state._replace(multipliers=multipliers)
 
         def objective(params):
-            terms = loss(params, None), method.residuals(params)
+            terms = loss(params, None), solver.residuals(params)
             prices = state.multipliers, state.penalty
             if barrier is not None:
                 return penalty_barrier_lagrangian(*terms, *prices, barrier)
@@ -373,8 +373,8 @@ def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
 
         @jax.jit
         def everything(state):
-            residuals, pullback = jax.vjp(method.residuals, state.params)
-            estimates = method.estimates(state)
+            residuals, pullback = jax.vjp(solver.residuals, state.params)
+            estimates = solver.estimates(state)
             got = jax.grad(loss)(state.params, None) + pullback(estimates)[0]
             return got, jax.grad(objective)(state.params), residuals, estimates
 
@@ -394,16 +394,16 @@ def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
 
 
 def test_estimates_and_residuals_read_the_batch(order):
-    method = order(
+    solver = order(
         lambda p, batch: p * batch,
         jc.Constraints({"h": lambda p, batch: p - batch}),
         optax.sgd(0.1),
         SGD,
         penalty=2.0,
     )
-    state = method.init(5.0, 1.0)
-    assert float(method.residuals(state.params, 3.0).equality["h"]) == 2.0
-    assert float(method.estimates(state, 3.0).equality["h"]) == 4.0
+    state = solver.init(5.0, 1.0)
+    assert float(solver.residuals(state.params, 3.0).equality["h"]) == 2.0
+    assert float(solver.estimates(state, 3.0).equality["h"]) == 4.0
 
 
 def test_first_is_the_dual_or_the_primal():
@@ -438,7 +438,7 @@ def test_dual_for_each_constraint_is_a_run_of_each(x64, name):
 
     def trained(names):
         functions = {name: everything[name] for name in names}
-        method = ORDERS[name](
+        solver = ORDERS[name](
             lambda p, _: sum(p[name] ** 2 for name in names),
             jc.Constraints(
                 {name: f for name, f in functions.items() if name == "h"},
@@ -448,7 +448,7 @@ def test_dual_for_each_constraint_is_a_run_of_each(x64, name):
             {name: OWN[name] for name in names},
             penalty=1.5,
         )
-        return scanned(method, method.init({name: start[name] for name in names}), 30)
+        return scanned(solver, solver.init({name: start[name] for name in names}), 30)
 
     (together, infos), *runs = jax.jit(
         lambda: [trained(everything), *(trained([name]) for name in everything)]
@@ -541,9 +541,9 @@ def test_dual_that_descends_is_refused_however_it_is_wrapped():
 def test_dual_wrapped_by_optax_climbs_at_rates_swept_in_one_program(wrap):
     def climbed(rate):
         dual = wrap(jc.dual_ascent(optax.sgd(rate)))
-        method = jc.alternating(*NEAREST, optax.sgd(0.01), dual)
-        state = method.init(jnp.array([2.0, 1.0, 0.0]))
-        return scanned(method, state, 2)[0].multipliers
+        solver = jc.alternating(*NEAREST, optax.sgd(0.01), dual)
+        state = solver.init(jnp.array([2.0, 1.0, 0.0]))
+        return scanned(solver, state, 2)[0].multipliers
 
     together, alone = jax.jit(
         lambda rates: (jax.vmap(climbed)(rates), [climbed(rate) for rate in rates])
@@ -567,9 +567,9 @@ def test_dual_wrapped_by_optax_climbs_at_rates_swept_in_one_program(wrap):
 def test_method_of_multipliers_says_which_constraint_has_no_penalty():
     def stepped(order):
         dual = jc.method_of_multipliers()
-        method = order(*NEAREST, optax.sgd(0.1), dual, penalty={"sum": 1.0})
-        state = method.init(jnp.zeros(3))
-        return lambda: jax.eval_shape(method.step, state)
+        solver = order(*NEAREST, optax.sgd(0.1), dual, penalty={"sum": 1.0})
+        state = solver.init(jnp.zeros(3))
+        return lambda: jax.eval_shape(solver.step, state)
 
     words = "penalty for inequality constraint 'cap'"
     assert_refused((stepped(order), ValueError, words) for order in ORDERS.values())
@@ -598,7 +598,7 @@ CAPPED = jc.capped(jc.dual_ascent(optax.sgd(1.0)), 2.0)
     ids=["shared", "every", "outside every", "own", "of some", "none"],
 )
 def test_info_capped_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, _: 0.0 * p,
         jc.Constraints(
             {"up": lambda p, _: 1.0 + 0 * p, "down": lambda p, _: 0 * p - 1.0},
@@ -610,7 +610,7 @@ def test_info_capped_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
         optax.sgd(0.1),
         dual,
     )
-    _, infos = run(method, method.init(1.0), 8)
+    _, infos = run(solver, solver.init(1.0), 8)
     for _, name, flags in named(infos.capped):
         np.testing.assert_array_equal(flags, np.arange(8) >= on_cap.get(name, 8))
 
@@ -621,16 +621,16 @@ def test_info_capped_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
     "name", [pytest.param("simultaneous", marks=pytest.mark.slow), "alternating"]
 )
 def test_lbfgs_with_its_line_search_is_a_primal(x64, name):
-    method = ORDERS[name](
+    solver = ORDERS[name](
         *NEAREST,
         optax.lbfgs(),
         # Curvature is learned across moves of the multipliers, so these move slowly.
         jc.dual_ascent(optax.sgd(0.1)),
         penalty=1.0,
     )
-    state, _ = run(method, method.init(jnp.zeros(3)), 1000)
+    state, _ = run(solver, solver.init(jnp.zeros(3)), 1000)
     assert int(state.skipped) == 0
-    # (1 - 0.1 / 2)^1000 = 5e-23 of the multipliers' way is left; the search is inexact.
+    # (1 - 0.1 / 2)^1000 = 5e-23 of the multipliers' method is left; the search is inexact.
     assert_nearest(state, atol=1e-5)
 
 
@@ -647,22 +647,22 @@ TREES = {
 def on_tree(order, tree):
     """A method whose parameters are that tree, and its start."""
     params, output = TREES[tree]
-    method = order(
+    solver = order(
         lambda p, _: jnp.sum(output(p) ** 2),
         jc.Constraints(equality={"sum": lambda p, _: jnp.sum(output(p)) - 1.0}),
         optax.sgd(0.02, momentum=0.5),
         jc.dual_ascent(optax.sgd(0.5)),
         penalty=1.0,
     )
-    return method, method.init(params)
+    return solver, solver.init(params)
 
 
 @pytest.mark.parametrize("tree", TREES)
 def test_params_are_any_pytree_of_floats(tree):
     params, _ = TREES[tree]
-    method, state = on_tree(jc.alternating, tree)
+    solver, state = on_tree(jc.alternating, tree)
     assert jax.tree.structure(state.params) == jax.tree.structure(params)
-    state, infos = run(method, state, 500)
+    state, infos = run(solver, state, 500)
     assert jax.tree.structure(state.params) == jax.tree.structure(params)
     assert infos.max_violation[0] > 0.5
     assert infos.max_violation[-1] < 1e-3
@@ -670,16 +670,16 @@ def test_params_are_any_pytree_of_floats(tree):
 
 def test_params_keep_their_structure_in_every_order():
     def check(row):
-        method, state = on_tree(ORDERS[row[0]], row[1])
-        assert_keeps(lambda state: method.step(state)[0], state)
+        solver, state = on_tree(ORDERS[row[0]], row[1])
+        assert_keeps(lambda state: solver.step(state)[0], state)
 
     assert_each(product(ORDERS, TREES), check)
 
 
 def test_params_that_are_no_floats_are_refused_by_path():
     def begun(params):
-        method = jc.alternating(lambda p, _: 0.0, jc.Constraints(), optax.sgd(0.1), SGD)
-        return lambda: method.init(params)
+        solver = jc.alternating(lambda p, _: 0.0, jc.Constraints(), optax.sgd(0.1), SGD)
+        return lambda: solver.init(params)
 
     ones = jnp.ones(2)
     assert_refused(
@@ -697,8 +697,8 @@ def test_params_that_are_no_floats_are_refused_by_path():
 
 def test_loss_that_is_not_one_real_number_is_refused():
     def begun(order, loss):
-        method = order(loss, jc.Constraints(), optax.sgd(0.1), SGD)
-        return lambda: method.init(jnp.ones(2))
+        solver = order(loss, jc.Constraints(), optax.sgd(0.1), SGD)
+        return lambda: solver.init(jnp.ones(2))
 
     def column(p, _):
         return jnp.ones((3, 1)), 0.0
@@ -726,11 +726,11 @@ def test_constraints_are_checked_when_the_method_is_made():
 def test_multipliers_of_another_number_of_points_are_refused():
     def stepped(kind, later, penalty):
         constraints = jc.Constraints(**{kind: {"flux": lambda p, batch: p * batch}})
-        method = jc.alternating(
+        solver = jc.alternating(
             lambda p, _: p**2, constraints, optax.sgd(0.1), SGD, penalty=penalty
         )
-        state = method.init(1.0, np.ones(5, np.float32))
-        return lambda: jax.eval_shape(method.step, state, later)
+        state = solver.init(1.0, np.ones(5, np.float32))
+        return lambda: jax.eval_shape(solver.step, state, later)
 
     assert_refused(
         (
@@ -773,7 +773,7 @@ BATCHES = {
 )
 def test_batch_is_any_pytree_or_none(order, batch):
     batch, read = BATCHES[batch]
-    method = ORDERS[order](
+    solver = ORDERS[order](
         lambda p, batch: p**2 / 2 + 0 * read(batch),
         jc.Constraints(equality={"h": lambda p, batch: p - read(batch)}),
         optax.sgd(0.5),
@@ -781,7 +781,7 @@ def test_batch_is_any_pytree_or_none(order, batch):
         penalty=1.0,
     )
     more = () if batch is None else (batch,)
-    state, step = method.init(0.0, *more), jax.jit(method.step)
+    state, step = solver.init(0.0, *more), jax.jit(solver.step)
     for _ in range(100):
         state, _ = step(state, *more)
     # Every order contracts by at least 0.8 a step here, to float32's rounding.
@@ -790,13 +790,13 @@ def test_batch_is_any_pytree_or_none(order, batch):
 
 
 def test_info_aux_is_of_the_point_before_the_step(order):
-    method = order(
+    solver = order(
         lambda p, batch: (p**2, {"p": p, "both": (p + batch, jnp.arange(3))}),
         jc.Constraints(),
         optax.sgd(0.25),
         jc.dual_ascent(optax.sgd(0.1)),
     )
-    state, info = jax.jit(method.step)(method.init(4.0, 1.0), 1.0)
+    state, info = jax.jit(solver.step)(solver.init(4.0, 1.0), 1.0)
     assert float(info.aux["p"]) == 4.0
     assert float(info.aux["both"][0]) == 5.0
     np.testing.assert_array_equal(info.aux["both"][1], [0, 1, 2])
@@ -805,13 +805,13 @@ def test_info_aux_is_of_the_point_before_the_step(order):
 
 def test_order_without_constraints_is_the_optimizer_alone(order):
     primal = optax.sgd(0.1, momentum=0.5)
-    method = order(
+    solver = order(
         lambda p, _: jnp.sum(p**2) / 2,
         jc.Constraints(),
         primal,
         jc.dual_ascent(optax.adam(0.1)),
     )
-    state, infos = run(method, method.init(jnp.array([1.0, 2.0])), 1)
+    state, infos = run(solver, solver.init(jnp.array([1.0, 2.0])), 1)
     # sgd from p moves by -0.1 p; the step looked ahead to is 0.9 p.
     factor = 0.91 if order is jc.extragradient else 0.9
     np.testing.assert_allclose(state.params, [factor, 2 * factor], rtol=1e-6)
@@ -849,7 +849,7 @@ MEMORIES = {
 def faulty(order, memory):
     """A problem whose batch can break its loss, its residuals or its gradient alone."""
     dual, penalty = MEMORIES[memory]
-    method = order(
+    solver = order(
         lambda p, b: b["loss"] * p @ p + jnp.sqrt(b["root"] * p @ p),
         jc.Constraints(
             {"h": lambda p, b: p + b["h"]}, {"g": lambda p, b: jnp.sum(p) + b["g"]}
@@ -858,7 +858,7 @@ def faulty(order, memory):
         dual,
         penalty=penalty,
     )
-    return method, method.init(jnp.array([1.0, -2.0, 3.0]), GOOD), jax.jit(method.step)
+    return solver, solver.init(jnp.array([1.0, -2.0, 3.0]), GOOD), jax.jit(solver.step)
 
 
 @pytest.mark.parametrize(
@@ -912,51 +912,51 @@ def test_info_of_a_broken_residual_is_not_finite_either(order):
 
 def test_step_vmapped_over_starts_skips_only_the_one_with_a_fault():
     # The guard is one for all orders; that vmap is a loop of steps is a law of each.
-    method, _, step = faulty(jc.alternating, "everything")
+    solver, _, step = faulty(jc.alternating, "everything")
     starts = np.float32([[1.0, -2.0, 3.0], [0.5, 0.5, 0.5]])
     batches = {name: np.full(2, value, np.float32) for name, value in GOOD.items()}
     batches["loss"][0] = np.nan
 
     @jax.jit
     def moved(starts, batches):
-        states = jax.vmap(lambda p: method.init(p, GOOD))(starts)
-        return jax.vmap(method.step)(states, batches)
+        states = jax.vmap(lambda p: solver.init(p, GOOD))(starts)
+        return jax.vmap(solver.step)(states, batches)
 
     after, infos = moved(starts, batches)
     np.testing.assert_array_equal(infos.finite, [False, True])
     np.testing.assert_array_equal(after.skipped, [1, 0])
     np.testing.assert_array_equal(after.params[0], starts[0])
-    alone, _ = step(method.init(starts[1], GOOD), GOOD)
+    alone, _ = step(solver.init(starts[1], GOOD), GOOD)
     np.testing.assert_allclose(after.params[1], alone.params, rtol=1e-6)
 
 
 def test_penalty_is_kept_in_the_loss_s_dtype(dtype):
     def check(name):
-        method = ORDERS[name](
+        solver = ORDERS[name](
             lambda p, _: jnp.sum(p**2),
             jc.Constraints(equality={"h": lambda p, _: p}),
             optax.sgd(0.1),
             SGD,
             penalty=2.0,
         )
-        state = method.init(jnp.ones(2))
+        state = solver.init(jnp.ones(2))
         assert state.penalty.equality["h"].dtype == dtype
         assert state.multipliers.equality["h"].dtype == dtype
-        assert jax.eval_shape(method.step, state)[0].params.dtype == dtype
+        assert jax.eval_shape(solver.step, state)[0].params.dtype == dtype
 
     assert_each(ORDERS, check)
 
 
 def test_step_whose_move_overflows_is_skipped(order):
     constraints = jc.Constraints(inequality={"cap": lambda p, _: p["x"] - 3.0})
-    method = order(
+    solver = order(
         lambda p, _: 1e38 * p["x"],
         constraints,
         optax.sgd(10.0),
         jc.dual_ascent(optax.sgd(1.0)),
     )
-    state = method.init({"x": 4.0})
-    after, info = jax.jit(method.step)(state)
+    state = solver.init({"x": 4.0})
+    after, info = jax.jit(solver.step)(state)
     assert not info.finite
     assert int(after.skipped) == 1
     assert float(after.params["x"]) == 4.0
@@ -966,14 +966,14 @@ def test_step_whose_move_overflows_is_skipped(order):
 @pytest.mark.parametrize("name", ["primal first", "extragradient"])
 def test_step_to_a_point_without_a_loss_is_skipped(name):
     # The step leads to where the square root is none; h is finite everywhere.
-    method = ORDERS[name](
+    solver = ORDERS[name](
         lambda p, _: jnp.sqrt(p),
         jc.Constraints({"h": lambda p, _: p - 1.0}),
         optax.sgd(1.0),
         SGD,
     )
-    state = method.init(0.25)
-    after, info = jax.jit(method.step)(state)
+    state = solver.init(0.25)
+    after, info = jax.jit(solver.step)(state)
     assert not info.finite
     assert_same_bits(after._replace(step=state.step, skipped=state.skipped), state)
 
@@ -988,7 +988,7 @@ def parabola(x, _):
 @pytest.mark.parametrize("phi", [BARRIER, penalties.exponential_quadratic])
 def test_barrier_s_multiplier_survives_a_start_far_inside(phi):
     # e^(-300) is zero in float32, and a price that is a product with it stays zero.
-    method = jc.alternating(
+    solver = jc.alternating(
         parabola,
         AT_MOST_1,
         optax.sgd(0.01),
@@ -996,7 +996,7 @@ def test_barrier_s_multiplier_survives_a_start_far_inside(phi):
         penalty=10.0,
         barrier=phi,
     )
-    ended = jax.jit(jax.vmap(lambda p: scanned(method, method.init(p), 12_000)[0]))
+    ended = jax.jit(jax.vmap(lambda p: scanned(solver, solver.init(p), 12_000)[0]))
     states = ended(np.float32([-30.0, -3.0, 0.0]))
     # Float32's rounding of x, which the slope of the price, 40, multiplies.
     np.testing.assert_allclose(states.params, 1.0, rtol=1e-5)
@@ -1005,13 +1005,13 @@ def test_barrier_s_multiplier_survives_a_start_far_inside(phi):
 
 def test_step_that_would_spoil_a_memory_for_good_is_skipped(order):
     # Its square is infinite: Adam would divide by that for ever after.
-    method = order(
+    solver = order(
         lambda p, _: p**2,
         jc.Constraints({"h": lambda p, batch: p - 1.0 + batch}),
         optax.sgd(0.1),
         jc.dual_ascent(optax.adam(0.1)),
     )
-    state, step = method.init(0.0, 0.0), jax.jit(method.step)
+    state, step = solver.init(0.0, 0.0), jax.jit(solver.step)
     state, _ = step(state, 0.0)
     after, info = step(state, 1e20)
     assert not info.finite
@@ -1033,9 +1033,9 @@ def test_state_can_be_donated_and_the_start_is_kept(more):
         inequality={"a": lambda x, _: x - 1.0, "b": lambda x, _: x - 2.0}
     )
     how = {"primal": optax.sgd(0.1), "dual": SGD} | more()
-    method, start = jc.alternating(parabola, two, **how), jnp.array(0.5)
-    step = jax.jit(method.step, donate_argnums=0)
-    state, _ = step(method.init(start))
+    solver, start = jc.alternating(parabola, two, **how), jnp.array(0.5)
+    step = jax.jit(solver.step, donate_argnums=0)
+    state, _ = step(solver.init(start))
     state, info = step(state)
     assert bool(info.finite)
     assert float(start) == 0.5

@@ -434,7 +434,7 @@ def test_polyhedron_layers_refuse_what_does_not_fit():
 def test_check_finds_a_planted_defect_of_polyhedron(factor):
     layer, holds = rising(), factor == 1
     draw = partial(jc.points.uniform, lower=[-2.0, -2.0], upper=[2.0, 2.0])
-    free = jc.layers.free(2, 4, width=8)
+    free = jc.layers.mlp(2, 4, width=8)
 
     def apply(params, x):
         return factor * layer(free.apply(params, x), x)
@@ -461,7 +461,7 @@ def test_polyhedron_layer_learns_a_target_of_its_class(key):
     steps = jnp.concatenate([1 + jnp.sin(3 * x), x**2, 0.5 + 0 * x], axis=1)
     target = jnp.cumsum(jnp.pad(steps, ((0, 0), (1, 0))), axis=1)
     target += (x - target.sum(1, keepdims=True)) / 4
-    network = jc.layers.free(1, 4, width=32).then(rising())
+    network = jc.layers.mlp(1, 4, width=32).then(rising())
     params = network.init(key)
     # Inside, as its docstring asks: a row active from the start would not be left.
     inside = jnp.array([-1.5, -0.5, 0.5, 1.5])

@@ -121,14 +121,14 @@ def test_proxy_step_reads_strict_values_and_the_surrogates_gradients(x64):
     @jax.jit
     def steps(start):
         def step(order, penalty):
-            method = proxies.ORDERS[order](
+            solver = proxies.ORDERS[order](
                 lambda x, _: 0.0 * x,
                 jc.Constraints(inequality={"g": proxy}),
                 optax.sgd(alpha),
                 jc.dual_ascent(optax.sgd(eta)),
                 penalty=penalty,
             )
-            state, _ = method.step(method.init(start))
+            state, _ = solver.step(solver.init(start))
             return state.params, state.multipliers.inequality["g"]
 
         return [step(*row) for row in rows]

@@ -9,10 +9,10 @@ import optax
 import pytest
 from tables import assert_each
 
-from jaxcon import report, ways
-from jaxcon.comparison import Outcome, Sensitivity
+from jaxcon import methods, report
+from jaxcon.comparison import MethodEvaluation, Sensitivity
 from jaxcon.constraints import Constraints
-from jaxcon.kkt import KKT
+from jaxcon.optimality import KKT
 from jaxcon.primal_dual import Info
 from jaxcon.training import FitResult
 
@@ -54,8 +54,8 @@ def outcome(name="augmented", seen=None, **changes):
         "multipliers": {"a": -5.5, "b": 4.0, "c": 0.0},
         "kkt": KKT(11.0, {"c": 12.0}, {"a": 13.0}, {"a": 14.0}, {"a": 0.0, "b": 0.75}),
     }
-    values["way"] = ways.penalty(optax.sgd(0.1), 2.0)
-    return Outcome(name=name, result=result, **(values | changes))
+    values["method"] = methods.penalty(optax.sgd(0.1), 2.0)
+    return MethodEvaluation(name=name, result=result, **(values | changes))
 
 
 EXPECTED = {
@@ -92,7 +92,8 @@ def parsed(text):
 
 def test_markdown_parses_back_to_the_numbers():
     rows = [
-        {"method": f"way {i}", "one": x, "the other": -x} for i, x in enumerate(NUMBERS)
+        {"method": f"method {i}", "one": x, "the other": -x}
+        for i, x in enumerate(NUMBERS)
     ]
     text = report.markdown(rows)
     assert text.endswith("|\n")
@@ -108,7 +109,7 @@ def test_markdown_parses_back_to_the_numbers():
 
 
 def test_write_csv_holds_all_digits(tmp_path):
-    rows = [{"method": f"way, {i}", "x": x} for i, x in enumerate(NUMBERS)]
+    rows = [{"method": f"method, {i}", "x": x} for i, x in enumerate(NUMBERS)]
     report.write_csv(rows, tmp_path / "table.csv")
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
@@ -172,7 +173,7 @@ SWEPT = Sensitivity(
 
 
 def test_summary_holds_the_worst_violation_and_the_range_of_the_sweep():
-    free = outcome("free", way=ways.unconstrained(optax.sgd(0.1)), multipliers={})
+    free = outcome("free", method=methods.unconstrained(optax.sgd(0.1)), multipliers={})
     swept, plain = report.summary([outcome(sensitivity=SWEPT), free])
     assert swept["violation"] == plain["violation"] == 0.25
     assert list(swept) == list(plain)

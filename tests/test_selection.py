@@ -73,7 +73,7 @@ def test_best_iterate_is_what_fit_keeps(x64):
         return lambda i, batch: jnp.asarray(pick(batch))[i.astype(int)]
 
     _, like, _ = instance(0)
-    method = jc.simultaneous(
+    solver = jc.simultaneous(
         row_of(lambda batch: batch[0]),
         jc.Constraints(
             {"h": row_of(lambda batch: batch[1].equality["h"])},
@@ -89,8 +89,8 @@ def test_best_iterate_is_what_fit_keeps(x64):
         losses = losses.round(1)  # so that some are equal
         batch = losses, residuals
         result = jc.fit(
-            method,
-            method.init(jnp.array(0.0), batch),
+            solver,
+            solver.init(jnp.array(0.0), batch),
             batch,
             steps=len(losses),
             tolerance=tolerance,
@@ -102,7 +102,7 @@ def test_best_iterate_is_what_fit_keeps(x64):
 
 
 def test_mixture_of_two_iterates_astride_a_constraint():
-    # x = 0 costs 4 and x = 1.5 costs 1/4; half way between them x <= 0.75 holds exactly.
+    # x = 0 costs 4 and x = 1.5 costs 1/4; half method between them x <= 0.75 holds exactly.
     def check(array):
         mixed = mixture(array([4.0, 0.25]), inequality(array([-0.75, 0.75])))
         np.testing.assert_allclose(mixed.weights, [0.5, 0.5], rtol=0, atol=LP)
@@ -126,7 +126,7 @@ def test_mixture_of_a_game_that_circles_is_its_solution(x64):
     # min 0 s.t. A x = b is a bilinear game: simultaneous moves turn around its solution.
     a, b = np.array([[1.0, 0.5], [0.0, 1.0]]), np.array([1.0, -1.0])
     constraints = jc.Constraints(equality={"A x = b": lambda x, _: a @ x - b})
-    method = jc.simultaneous(
+    solver = jc.simultaneous(
         lambda x, _: 0 * jnp.sum(x),
         constraints,
         optax.sgd(0.05),
@@ -134,8 +134,8 @@ def test_mixture_of_a_game_that_circles_is_its_solution(x64):
     )
     saved = []
     jc.fit(
-        method,
-        method.init(jnp.zeros(2)),
+        solver,
+        solver.init(jnp.zeros(2)),
         steps=1000,
         chunk=10,
         callbacks=[lambda state, _: saved.append(state.params)],

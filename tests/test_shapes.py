@@ -283,7 +283,7 @@ def test_increasing_cubic_is_the_quadratic_programs_answer(x64):
         return jnp.mean((jax.vmap(lambda x: cubic(w, x))(batch["x"]) - batch["y"]) ** 2)
 
     rises = jc.Constraints(inequality={"rises": shapes.increasing(cubic, 0, on="x")})
-    method = jc.alternating(
+    solver = jc.alternating(
         loss,
         rises,
         optax.sgd(0.02),
@@ -292,7 +292,7 @@ def test_increasing_cubic_is_the_quadratic_programs_answer(x64):
     )
     batch = {"x": x[:, None], "y": y}
     result = jc.fit(
-        method, method.init(jnp.zeros(4), batch), batch, steps=20_000, progress=False
+        solver, solver.init(jnp.zeros(4), batch), batch, steps=20_000, progress=False
     )
     # What is left of the slowest direction after so many steps, well below 1e-4.
     np.testing.assert_allclose(result.state.params, expected, atol=1e-4)
@@ -408,15 +408,15 @@ def test_evaluate_traces_the_network_once_for_a_group():
 def test_shapes_of_other_points_or_networks_are_other_groups():
     rises = shapes.increasing(bump, 0, on="points")
     array = jnp.asarray(POINTS)
-    assert rises.group == shapes.convex(bump, 1, on="points").group
+    assert rises.key == shapes.convex(bump, 1, on="points").key
     others = [
         shapes.convex(bump, 1, on="elsewhere"),
         shapes.convex(bump, 1, on=array),
         shapes.convex(bump, 1),
         shapes.convex(flat, 1, on="points"),
     ]
-    assert len({rises.group, *(other.group for other in others)}) == 5
-    assert shapes.convex(bump, 1, on=array).group == others[1].group
+    assert len({rises.key, *(other.key for other in others)}) == 5
+    assert shapes.convex(bump, 1, on=array).key == others[1].key
 
 
 def test_shapes_of_a_network_that_cannot_be_hashed_still_have_a_group():
@@ -425,8 +425,8 @@ def test_shapes_of_a_network_that_cannot_be_hashed_still_have_a_group():
             return bump(p, x)
 
     net = Net()
-    assert shapes.increasing(net, 0).group == shapes.convex(net, 0).group
-    assert shapes.increasing(net, 0).group != shapes.increasing(Net(), 0).group
+    assert shapes.increasing(net, 0).key == shapes.convex(net, 0).key
+    assert shapes.increasing(net, 0).key != shapes.increasing(Net(), 0).key
 
 
 class Wave(NamedTuple):
@@ -458,7 +458,7 @@ def test_evaluate_does_not_confuse_equal_networks_that_differ():
     np.testing.assert_allclose(found["b"], 2 * np.exp(1.0), rtol=1e-6)
     # A bound method is a new object at every access, but the same network.
     first, second = (shapes.convex(growth.applied, 0) for _ in range(2))
-    assert first.group == second.group != b.group
+    assert first.key == second.key != b.key
 
 
 def test_evaluate_takes_one_name_under_both_kinds_as_two_constraints():

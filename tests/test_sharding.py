@@ -29,20 +29,20 @@ method = jc.alternating(
     optax.chain(jc.clip_by_percentile(50.0), jc.clip_by_z_score(), optax.adam(0.05)),
     jc.nupi(0.5, kp=2.0),
     penalty=jc.growing_penalty(1.0, every=5),
-    terms=optax.chain(jc.balance_by_gradient_norm(), jc.project_conflicts()),
+    per_term=optax.chain(jc.balance_by_gradient_norm(), jc.project_conflicts()),
     multipliers={"each": jc.multipliers.indexed(SAMPLES, on="index")},
 )
-step = jax.jit(method.step)
+step = jax.jit(solver.step)
 
 def run(state, batch):
     for _ in range(20):
         state, info = step(state, batch)
     return state, info
 
-alone, seen_alone = run(method.init(jnp.zeros(3), batch), batch)
+alone, seen_alone = run(solver.init(jnp.zeros(3), batch), batch)
 mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 split, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
-state = method.init(jnp.zeros(3), batch)
+state = solver.init(jnp.zeros(3), batch)
 # What has one number a point or a sample is split as the batch is.
 place = lambda leaf: split if leaf.ndim and leaf.shape[0] in (N, SAMPLES) else whole
 state = jax.device_put(state, jax.tree.map(place, state))

@@ -108,7 +108,7 @@ def streaming(points, steps=12, until=0):
 def warned(constraints, source, points, dual=None, chunk=5, **more):
     """Messages of a run of 12 steps."""
     make = drawing(points) if source == "function" else streaming(points)
-    method = jc.alternating(
+    solver = jc.alternating(
         loss,
         constraints,
         optax.sgd(0.01),
@@ -119,8 +119,8 @@ def warned(constraints, source, points, dual=None, chunk=5, **more):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         jc.fit(
-            method,
-            method.init(PARAMS, batch),
+            solver,
+            solver.init(PARAMS, batch),
             make,
             steps=12,
             key=jax.random.key(1) if source == "function" else None,
@@ -146,7 +146,7 @@ def test_fit_warns_of_points_that_change_under_dense_multipliers(source):
     # Once each, however a constraint reads its points.
     assert sorted(named(messages)) == sorted(READS_THE_POINTS)
     for message in messages:
-        for word in ["inequality", "4 points", "mean", "functional", "indexed"]:
+        for word in ["inequality", "4 points", "mean", "network", "indexed"]:
             assert word in message
 
 
@@ -181,7 +181,7 @@ def test_fit_does_not_warn_of_a_constraint_without_a_multiplier_for_each_point(s
     kinds = {
         # Which samples they are would be part of the batch.
         "indexed": jc.multipliers.indexed(4, on=np.arange(4)),
-        "functional": jc.multipliers.functional(net, psi, on="points"),
+        "network": jc.multipliers.network(net, psi, on="points"),
     }
     if source == "iterator":  # what is kept does not depend on the source
         kinds = {}
@@ -205,23 +205,23 @@ def test_fit_with_a_batch_of_the_duals_own_looks_at_its_points(half):
         return tuple(pair)
 
     fixed = next(streaming("fixed"))
-    method = jc.alternating(
+    solver = jc.alternating(
         loss,
         jc.Constraints(inequality={"high": values}),
         optax.sgd(0.01),
         jc.dual_ascent(optax.sgd(0.1)),
         dual_batch=True,
     )
-    state = method.init(PARAMS, (fixed, fixed))
+    state = solver.init(PARAMS, (fixed, fixed))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        jc.fit(method, state, draw, steps=3, key=jax.random.key(1), progress=False)
+        jc.fit(solver, state, draw, steps=3, key=jax.random.key(1), progress=False)
     assert len(caught) == half
 
 
 @pytest.mark.parametrize("chunk", [5, 100])
 def test_fit_warns_of_an_iterator_that_changes_its_points_late(chunk):
-    method = jc.alternating(
+    solver = jc.alternating(
         loss,
         jc.Constraints(inequality={"high": values}),
         optax.sgd(0.01),
@@ -230,8 +230,8 @@ def test_fit_warns_of_an_iterator_that_changes_its_points_late(chunk):
     first = next(streaming("new", until=4))
     with pytest.warns(RuntimeWarning, match="'high'") as caught:
         jc.fit(
-            method,
-            method.init(PARAMS, first),
+            solver,
+            solver.init(PARAMS, first),
             streaming("new", until=3),
             steps=12,
             chunk=chunk,
@@ -247,16 +247,16 @@ def test_fit_looks_for_new_points_without_tracing_a_further_step():
         traces.append(None)
         return loss(params, batch)
 
-    method = jc.alternating(
+    solver = jc.alternating(
         counted,
         jc.Constraints(inequality={"high": values}),
         optax.sgd(0.01),
         jc.dual_ascent(optax.set_to_zero()),
     )
-    state = method.init(PARAMS, next(streaming("new")))
+    state = solver.init(PARAMS, next(streaming("new")))
     traces.clear()
     options = {"steps": 12, "chunk": 5, "progress": False}
-    jc.fit(method, state, drawing("new"), key=jax.random.key(1), **options)
+    jc.fit(solver, state, drawing("new"), key=jax.random.key(1), **options)
     # One to learn the shapes of the infos and one to compile: as without the look.
     assert len(traces) <= 2
 
@@ -313,11 +313,11 @@ def test_dual_batch_steps_are_those_by_hand(x64):
 
     @jax.jit
     def courses(start, batches):
-        def course(method):
-            state = method.init(start, jax.tree.map(lambda rows: rows[0], batches))
+        def course(solver):
+            state = solver.init(start, jax.tree.map(lambda rows: rows[0], batches))
 
             def step(state, batch):
-                state, info = method.step(state, batch)
+                state, info = solver.step(state, batch)
                 lam = state.multipliers.inequality["cap"]
                 return state, (state.params, lam, info.max_violation)
 
@@ -346,13 +346,13 @@ def test_dual_batch_steps_are_those_by_hand(x64):
 
 def test_dual_batch_refuses_a_batch_that_is_no_pair():
     def calls(order, batch):
-        method = two_batches(order, None)
-        state = method.init(np.array(0.5), (1.0, 1.0))
+        solver = two_batches(order, None)
+        state = solver.init(np.array(0.5), (1.0, 1.0))
         for refuse in (
-            partial(method.init, np.array(0.5)),
-            partial(method.step, state),
-            partial(method.estimates, state),
-            partial(method.residuals, state.params),
+            partial(solver.init, np.array(0.5)),
+            partial(solver.step, state),
+            partial(solver.estimates, state),
+            partial(solver.residuals, state.params),
         ):
             yield partial(refuse, batch), ValueError, ["pair", "dual_batch=True"]
 
@@ -381,18 +381,18 @@ def at_rest(methods, batches):
 
     @jax.jit
     def courses(batches):
-        def course(method, mine):
+        def course(solver, mine):
             def step(state, batch):
-                state, info = jax.vmap(method.step)(state, batch)
+                state, info = jax.vmap(solver.step)(state, batch)
                 return state, (info.aux, info.multiplier.inequality["cap"])
 
             first = jax.tree.map(lambda rows: rows[0], mine)
-            start = jax.vmap(partial(method.init, jnp.zeros(())))(first)
+            start = jax.vmap(partial(solver.init, jnp.zeros(())))(first)
             return jax.lax.scan(step, start, mine)[1]
 
         return [
-            course(method, batches if own else batches[0])
-            for method, own in methods.values()
+            course(solver, batches if own else batches[0])
+            for solver, own in methods.values()
         ]
 
     return {
@@ -536,18 +536,18 @@ def test_rectified_mean_of_a_gaussian_is_that_of_quadrature():
 
 @pytest.fixture(scope="module")
 def rests():
-    """Min (x - a)^2 s.t. x <= c under noise, in three ways that share their draws."""
+    """Min (x - a)^2 s.t. x <= c under noise, in three methods that share their draws."""
 
-    def method(aim, cap, primal, dual, penalty=None):
+    def solver(aim, cap, primal, dual, penalty=None):
         residual, _ = noisy.shifted(cap, 0.5)
         problem = noisy.parabola(aim, residual)
         return jc.alternating(*problem, optax.sgd(primal), dual, penalty=penalty), False
 
     ascent = jc.dual_ascent(optax.sgd(0.1))
     methods = {
-        "slack": method(0.0, 0.2, 0.005, ascent),
-        "slack, penalty alone": method(0.0, 0.2, 0.005, optax.set_to_zero(), 1.0),
-        "active": method(2.0, 1.0, 0.01, ascent),
+        "slack": solver(0.0, 0.2, 0.005, ascent),
+        "slack, penalty alone": solver(0.0, 0.2, 0.005, optax.set_to_zero(), 1.0),
+        "active": solver(2.0, 1.0, 0.01, ascent),
     }
     # The slowest mode, of rate 0.005, has 1,500 steps to die out in before the means.
     draws = 0.5 * jax.random.normal(jax.random.key(0), (6000, 128))

@@ -48,8 +48,8 @@ def controlled():
     """PI control at these gains, and its course."""
     gains, _ = found_by_search()
     data = svm.iris()
-    method = svm.SMOOTH["PI control"].make(*gains)
-    return method, svm.run(method, data, svm.solve(data), steps=3_000)
+    solver = svm.SMOOTH["PI control"].make(*gains)
+    return solver, svm.run(solver, data, svm.solve(data), steps=3_000)
 
 
 def closed_form(batch, answer, eta, kp, rho, rate=svm.RATE, momentum=svm.MOMENTUM):
@@ -80,7 +80,7 @@ def test_solve_finds_what_another_solver_found(batch, answer, truth):
 
 
 def test_nupi_reaches_objective_and_multipliers(x64, batch, truth):
-    method, course = controlled()
+    solver, course = controlled()
     assert course.reached < 3_000
     state = course.state
     lam = np.asarray(state.multipliers.inequality["margin"])
@@ -89,7 +89,7 @@ def test_nupi_reaches_objective_and_multipliers(x64, batch, truth):
     np.testing.assert_allclose(objective, OBJECTIVE, rtol=0, atol=svm.ACCURACY)
     np.testing.assert_allclose(lam, truth, rtol=0, atol=svm.ACCURACY)
     assert np.flatnonzero(lam).tolist() == list(MULTIPLIERS)
-    multipliers = method.estimates(state, batch)
+    multipliers = solver.estimates(state, batch)
     judge = jax.jit(partial(jc.kkt, svm.loss, svm.CONSTRAINTS))
     judged = judge(state.params, multipliers, batch)
     assert judged.worst < svm.ACCURACY
@@ -99,8 +99,8 @@ def test_nupi_in_float32_comes_as_near_as_its_rounding_lets_it(
     x64, batch, answer, truth
 ):
     rows = {name: column.astype(np.float32) for name, column in batch.items()}
-    method, _ = controlled()
-    lam = svm.run(method, rows, answer, 3_000).state.multipliers.inequality["margin"]
+    solver, _ = controlled()
+    lam = svm.run(solver, rows, answer, 3_000).state.multipliers.inequality["margin"]
     assert lam.dtype == jnp.float32
     # Residuals round at 6e-8, and the active rows' singular values go down to 0.24.
     np.testing.assert_allclose(lam, truth, rtol=0, atol=1e-5)
@@ -146,7 +146,7 @@ def test_alternating_step_has_the_eigenvalues_of_its_formula(x64, batch, answer,
         "augmented Lagrangian": ((0.75, 75.0), {"eta": 0.75, "kp": 0.0, "rho": 75.0}),
         "optimistic": ((0.75,), {"eta": 0.75, "kp": 1.0, "rho": 0.0}),
     }
-    ways = dict.fromkeys(name.removesuffix(" as a penalty") for name in names)
+    methods = dict.fromkeys(name.removesuffix(" as a penalty") for name in names)
 
     # All 100 rows here: those that are clamped add zeros only.
     @jax.jit
@@ -154,7 +154,7 @@ def test_alternating_step_has_the_eigenvalues_of_its_formula(x64, batch, answer,
         return {
             name: svm.linear_map(svm.SMOOTH[name].make(*gains), batch, answer)
             for name, (gains, _) in rows.items()
-            if name in ways
+            if name in methods
         }
 
     maps = linear_maps(batch)

@@ -22,7 +22,7 @@ from jaxcon.training import DivergedError, Interrupted, NonFiniteError
 
 @cache
 def method_of(name):
-    return faults.method(faults.PROTECTIONS[name])
+    return faults.solver(faults.PROTECTIONS[name])
 
 
 @cache
@@ -93,14 +93,14 @@ USUAL = {"to": 1.0, "flat": 0.0, "pull": 0.0, "level": 0.5, "steep": 1.0}
 
 @cache
 def small(primal=None):
-    method = jc.alternating(
+    solver = jc.alternating(
         pulled,
         CAP,
         optax.sgd(0.05) if primal is None else primal,
         jc.dual_ascent(optax.sgd(0.05)),
         penalty=1.0,
     )
-    return method, method.init({"x": 2.0, "y": 0.0}, USUAL)
+    return solver, solver.init({"x": 2.0, "y": 0.0}, USUAL)
 
 
 def stream(n, **changed):
@@ -111,22 +111,22 @@ def stream(n, **changed):
 
 
 def fit(batches, steps=60, **options):
-    method, state = small()
+    solver, state = small()
     return jc.fit(
-        method, state, batches, steps=steps, progress=False, **{"chunk": 10} | options
+        solver, state, batches, steps=steps, progress=False, **{"chunk": 10} | options
     )
 
 
 @cache
 def diverging():
     """One batch for all steps, and a rate at which the loss doubles in each."""
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, _: p["x"] ** 2 + p["y"] ** 2,
         jc.Constraints({"level": lambda p, _: p["y"] - 1.0}),
         optax.sgd(1.2),
         optax.set_to_zero(),
     )
-    return method, method.init({"x": 1.0, "y": 0.0})
+    return solver, solver.init({"x": 1.0, "y": 0.0})
 
 
 NAN = {"to": np.nan}
@@ -175,9 +175,9 @@ def test_fit_names_the_term_of_a_gradient_that_is_not_finite():
 
 @pytest.mark.filterwarnings("ignore:step")
 def test_fit_that_overflows_says_whose_gradient_was_largest():
-    method, state = diverging()
+    solver, state = diverging()
     with pytest.raises(NonFiniteError, match="the loss was inf") as caught:
-        jc.fit(method, state, steps=500, chunk=10, progress=False)
+        jc.fit(solver, state, steps=500, chunk=10, progress=False)
     words = "the largest gradient was that of the loss, of norm"
     assert words in str(caught.value)
     assert len(caught.value.result.history.loss) < 200
@@ -204,13 +204,13 @@ def root_of_zero(params, _):
 @pytest.mark.parametrize(
     "name", ["none", "zero_nans", "apply_if_finite", "skip_not_finite"]
 )
-def test_step_lets_an_answer_of_optax_to_nan_have_its_way(name):
+def test_step_lets_an_answer_of_optax_to_nan_have_its_method(name):
     primal, moves = answered(name)
     cap = jc.Constraints(inequality={"cap": lambda p, _: p["y"] - 1.0})
-    method = jc.alternating(root_of_zero, cap, primal, jc.dual_ascent(optax.sgd(0.1)))
+    solver = jc.alternating(root_of_zero, cap, primal, jc.dual_ascent(optax.sgd(0.1)))
     (state, info), gradients = jax.jit(
-        lambda state: (method.step(state), method.gradients(state))
-    )(method.init({"x": 1.0, "y": 2.0}))
+        lambda state: (solver.step(state), solver.gradients(state))
+    )(solver.init({"x": 1.0, "y": 2.0}))
     assert np.isnan(gradients.loss["x"])
     assert bool(info.finite) == (moves is not None)
     assert (float(state.params["y"]) != 2.0) == bool(moves)
@@ -219,13 +219,13 @@ def test_step_lets_an_answer_of_optax_to_nan_have_its_way(name):
 
 
 def test_step_of_an_infinite_gradient_is_skipped_even_by_a_clip():
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, batch: jnp.sqrt(p) * batch,
         jc.Constraints(),
         optax.clip(1.0),
         optax.set_to_zero(),
     )
-    state, info = jax.jit(method.step)(method.init(0.0, 1.0), 1.0)
+    state, info = jax.jit(solver.step)(solver.init(0.0, 1.0), 1.0)
     assert not info.finite
     assert float(state.params) == 0.0
 
@@ -253,16 +253,16 @@ def test_spike_is_no_skipped_step():
 
 
 def test_spike_of_a_loss_come_down_to_zero_is_measured_from_its_first_scale():
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, batch: jnp.maximum(p["x"] - batch, 0.0),
         jc.Constraints(),
         optax.sgd(0.1),
         optax.set_to_zero(),
     )
     batches = (np.float32(1.0 if i != 35 else 0.97) for i in range(60))
-    start = method.init({"x": 2.0}, np.float32(1.0))
+    start = solver.init({"x": 2.0}, np.float32(1.0))
     result = jc.fit(
-        method, start, batches, steps=60, chunk=10, spike=100.0, progress=False
+        solver, start, batches, steps=60, chunk=10, spike=100.0, progress=False
     )
     assert float(result.history.loss[20:35].max()) == 0.0 < result.history.loss[35]
     assert result.rollbacks == ()
@@ -313,9 +313,9 @@ def test_spike_is_measured_from_the_scale_that_a_resumed_run_had(tmp_path):
 
 
 def test_spike_that_going_back_would_meet_again_ends_the_run():
-    method, state = diverging()
+    solver, state = diverging()
     with pytest.raises(DivergedError, match="all steps have the same batch") as caught:
-        jc.fit(method, state, steps=100, chunk=10, spike=10.0, progress=False)
+        jc.fit(solver, state, steps=100, chunk=10, spike=10.0, progress=False)
     assert "the loss rose" in str(caught.value)
     assert "the largest gradient was that of the loss" in str(caught.value)
     assert int(caught.value.result.state.step) == 10

@@ -39,10 +39,10 @@ def fits():
     methods = {penalty: method_of(penalty) for penalty in GRID["penalty"]}
     results = []
     for start in GRID["start"]:
-        for method in methods.values():
-            state = method.init(np.full(2, start, np.float32), jnp.asarray(1.0))
+        for solver in methods.values():
+            state = solver.init(np.full(2, start, np.float32), jnp.asarray(1.0))
             results.append(
-                jc.fit(method, state, jnp.asarray(1.0), steps=STEPS, progress=False)
+                jc.fit(solver, state, jnp.asarray(1.0), steps=STEPS, progress=False)
             )
     return results
 

@@ -1,4 +1,4 @@
-"""Tables: what is read and refused, and the way to scaled units and back."""
+"""Tables: what is read and refused, and the method to scaled units and back."""
 
 import json
 from functools import partial
@@ -100,7 +100,7 @@ def refused(words, call):
     return call, TableError, words
 
 
-def test_read_csv_reads_all_usual_ways_to_write_a_table(file):
+def test_read_csv_reads_all_usual_methods_to_write_a_table(file):
     contents = {
         "plain": text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),
         "byte-order mark": b"\xef\xbb\xbf" + text("a,b c,y", "1,2,3", "-4.5,5e-1,6"),

@@ -23,8 +23,8 @@ def loss(p, batch):
     return jnp.mean(error**2), {"error": error}
 
 
-def ways(name):
-    """What a method remembers; of the second way, every part of the state something."""
+def methods(name):
+    """What a method remembers; of the second method, every part of the state something."""
     if name == "augmented":
         return {"dual": jc.dual_ascent(optax.sgd(0.2)), "penalty": 1.0}
     adam = jc.dual_ascent(optax.adam(0.2))
@@ -42,18 +42,18 @@ def ways(name):
 
 
 @cache  # fit compiles once for a method, and these tests share a few
-def problem(order=jc.alternating, way="augmented"):
+def problem(order=jc.alternating, method="augmented"):
     """Least squares under both kinds of constraints, and its start."""
-    method = order(
+    solver = order(
         loss,
         jc.Constraints(
             {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
             {"cap": lambda p, batch: jnp.mean(batch["x"] @ p["w"]) - batch["cap"]},
         ),
         optax.adam(0.05),
-        **ways(way),
+        **methods(method),
     )
-    return method, method.init(
+    return solver, solver.init(
         {"w": jnp.array([2.0, -1.0, 0.5])}, draw(jax.random.key(9))
     )
 
@@ -93,14 +93,14 @@ def fit(
     chunk=10,
     state=None,
     order=jc.alternating,
-    way="augmented",
+    method="augmented",
     **more,
 ):
     make, seed, _ = SOURCES[source]
     key = None if seed is None else jax.random.key(seed)
-    method, start = problem(order, way)
+    solver, start = problem(order, method)
     options = {"steps": steps, "chunk": chunk, "progress": False, "key": key} | more
-    return jc.fit(method, start if state is None else state, make(), **options)
+    return jc.fit(solver, start if state is None else state, make(), **options)
 
 
 def close(got, want, roundings=400):
@@ -126,8 +126,8 @@ def assert_same_bits(got, want):
 def test_fit_is_a_loop_of_steps(source, order):
     # 37 steps in chunks of 10: three whole ones and a shorter last.
     result = fit(source, order=order)
-    method, state = problem(order)
-    step, batch, infos = jax.jit(method.step), SOURCES[source][2], []
+    solver, state = problem(order)
+    step, batch, infos = jax.jit(solver.step), SOURCES[source][2], []
     for i in range(37):
         state, info = step(state, batch(i))
         infos.append(info)
@@ -187,26 +187,26 @@ def test_fit_s_best_is_the_best_by_brute_force(tolerance):
 
 
 def test_fit_s_best_is_never_a_step_that_was_not_finite():
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, b: (p - 1) ** 2 + b["loss"] + jnp.sqrt(b["root"] * p**2),
         jc.Constraints(inequality={"g": lambda p, b: 0 * p + b["g"]}),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.1)),
     )
     good = {"loss": 0.0, "g": -1.0, "root": 1.0}
-    start = method.init(5.0, good)
+    start = solver.init(5.0, good)
     # Each of these looks feasible, and -inf looks like the lowest loss of all.
     for broken in ({"loss": np.nan}, {"loss": -np.inf}, {"g": -np.inf}, {"root": 0.0}):
         batches = iter([good | broken, good | {"g": 9.0}, good, good | broken])
         with pytest.warns(RuntimeWarning, match="step 0"):
-            result = jc.fit(method, start, batches, steps=4, progress=False)
+            result = jc.fit(solver, start, batches, steps=4, progress=False)
         assert int(result.best.step) == 2, broken
         assert bool(result.best.feasible), broken
         assert result.history.finite.tolist() == [False, True, True, False], broken
 
 
 def test_fit_s_diagnosis_says_which_constraints_cannot_hold():
-    method = jc.alternating(
+    solver = jc.alternating(
         lambda p, _: p**2,
         jc.Constraints(
             {"at 1": lambda p, _: p - 1.0, "at target": lambda p, target: p - target},
@@ -220,19 +220,19 @@ def test_fit_s_diagnosis_says_which_constraints_cannot_hold():
         (1.0, "converged", set()),
         (-1.0, "infeasible", {"at 1", "at target"}),
     ]:
-        start = method.init(0.5, target)
-        result = jc.fit(method, start, target, steps=2000, progress=False)
+        start = solver.init(0.5, target)
+        result = jc.fit(solver, start, target, steps=2000, progress=False)
         (verdict,) = result.diagnosis.verdicts
         assert (verdict.kind, set(verdict.constraints)) == (kind, names)
         assert all(repr(name) in str(result.diagnosis) for name in names)
 
 
 def test_fit_s_seconds_tell_compiling_from_running():
-    method, state = problem.__wrapped__()  # a new one, that nothing has traced before
-    result = jc.fit(method, state, batch_at(7), steps=20, progress=False)
+    solver, state = problem.__wrapped__()  # a new one, that nothing has traced before
+    result = jc.fit(solver, state, batch_at(7), steps=20, progress=False)
     assert result.compile_seconds > 0.01  # tracing and XLA; a step takes microseconds
     assert 0 < result.seconds < result.compile_seconds
-    again = jc.fit(method, result.state, batch_at(7), steps=20, progress=False)
+    again = jc.fit(solver, result.state, batch_at(7), steps=20, progress=False)
     assert again.compile_seconds < 0.1 * result.compile_seconds
 
 
@@ -442,20 +442,20 @@ def test_fit_resumed_at_its_end_does_nothing(tmp_path):
 
 
 def test_fit_resumed_remembers_what_every_part_of_it_had_seen(tmp_path):
-    # After 22 steps every third and every fourth one are both under way.
-    whole = fit("iterator", way="memories")
-    fit("iterator", steps=22, way="memories", checkpoint=tmp_path)
-    resumed = fit("iterator", way="memories", checkpoint=tmp_path)
+    # After 22 steps every third and every fourth one are both under method.
+    whole = fit("iterator", method="memories")
+    fit("iterator", steps=22, method="memories", checkpoint=tmp_path)
+    resumed = fit("iterator", method="memories", checkpoint=tmp_path)
     rest = jax.tree.map(lambda rows: rows[22:], whole.history)
     assert_same_bits(kept(resumed), (whole.state, whole.best, rest))
-    for before, after in zip(problem(way="memories")[1], whole.state):
+    for before, after in zip(problem(method="memories")[1], whole.state):
         changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
         assert any(jax.tree.leaves(changed)) or after is whole.state.skipped
     penalty, capped = whole.history.penalty, whole.history.capped
     assert np.unique(penalty.equality["sum"]).size > 1
     assert np.unique(penalty.inequality["cap"]).size == 37
     assert capped.inequality["cap"].dtype == bool
-    again = fit("iterator", way="memories", checkpoint=tmp_path).history
+    again = fit("iterator", method="memories", checkpoint=tmp_path).history
     assert jax.tree.structure(again._replace(aux=whole.history.aux)) == (
         jax.tree.structure(whole.history)
     )

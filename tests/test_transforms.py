@@ -284,12 +284,12 @@ def test_method_of_multipliers_and_when_stalled_ask_for_what_they_need():
         return lambda: dual.update(mu, dual.init(mu), mu, **extra)
 
     some = jc.Constraints({"h": jnp.array(1.0)})
-    method, words = jc.method_of_multipliers(), "needs a penalty for"
+    solver, words = jc.method_of_multipliers(), "needs a penalty for"
     assert_refused(
         [
-            (update(method), ValueError, words),
-            (update(method, penalty=None, estimates=mu), ValueError, words),
-            (update(method, penalty=some, estimates=mu), ValueError, words),
+            (update(solver), ValueError, words),
+            (update(solver, penalty=None, estimates=mu), ValueError, words),
+            (update(solver, penalty=some, estimates=mu), ValueError, words),
             (update(jc.when_stalled(sgd())), ValueError, "needs value="),
         ]
     )

@@ -1,7 +1,7 @@
 """Small complete problems, packaged: the command, the tests and the benchmarks share them.
 
-Most are modules with a problem, its truth, the ways to train it and a function of the
-module's name, which yields `Findings`, one for each part: what every way came to, a note
+Most are modules with a problem, its truth, the methods to train it and a function of the
+module's name, which yields `Findings`, one for each part: what every method came to, a note
 and figures. Those about a table of numbers are functions that return a `TableExample`:
 the table, what must hold of the function fitted to it and, where simulated, the truth.
 """

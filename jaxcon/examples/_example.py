@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcon import report
-from jaxcon.comparison import Outcome, compare
+from jaxcon.comparison import MethodEvaluation, compare
+from jaxcon.methods import Method, Problem
 from jaxcon.report import Row
 from jaxcon.tabular import Rules, Table
-from jaxcon.ways import Problem, Way
 
 
 class TableExample(NamedTuple):
@@ -44,26 +44,26 @@ class Findings(NamedTuple):
     rows: list[Row]
     note: str
     figures: dict[str, Callable[[Path], None]]
-    outcomes: Sequence[Outcome] = ()
+    outcomes: Sequence[MethodEvaluation] = ()
 
 
 def study(
     title: str,
     problem: Problem,
-    ways: dict[str, Way],
+    methods: dict[str, Method],
     *,
     steps: int,
-    note: Callable[[dict[str, Outcome]], str],
-    draw: Callable[[Sequence[Outcome], Path], None],
+    note: Callable[[dict[str, MethodEvaluation]], str],
+    draw: Callable[[Sequence[MethodEvaluation], Path], None],
     factors: Sequence[float] = (0.01, 0.1, 10.0, 100.0),
     seed: int = 0,
 ) -> Findings:
-    """Compares the ways of one problem.
+    """Compares the methods of one problem.
 
     Args:
         title: as in `Findings`.
-        problem: the definition all ways share.
-        ways: by name.
+        problem: the definition all methods share.
+        methods: by name.
         steps: of each run.
         note: (outcomes by name) -> what the table shows.
         draw: (outcomes, path) writes the example's own picture.
@@ -71,11 +71,11 @@ def study(
         seed: of the initial parameters.
 
     Returns:
-        `Findings` with two figures: the picture, and the trade-off of all ways.
+        `Findings` with two figures: the picture, and the trade-off of all methods.
     """
     outcomes = compare(
         problem,
-        ways,
+        methods,
         steps=steps,
         factors=factors,
         seed=seed,

@@ -26,7 +26,7 @@ stop where a fit lies at a bound and should leave it: at the two ends of the ran
 comes back to 1/2. Clipping *after* training sees all of the data, and is the truth's own
 formula, because bounds act on each point alone; no slope can be cut off like that.
 
-Ways with multipliers and clipping afterwards come within 0.05 of the truth (root mean
+Methods with multipliers and clipping afterwards come within 0.05 of the truth (root mean
 square; the noise is 0.2), the multipliers' sum to 0.03. At seeds 0 and 1 the
 squared hinge ends at 0.065, the hinge and layers between 0.08 and 0.12, or at 0.67 if begun
 outside. What is clipped violates by nothing at all.
@@ -45,13 +45,13 @@ import numpy as np
 import optax
 
 from jaxcon import layers, points, report, shapes, tabular
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     afterwards,
     augmented,
     by_construction,
@@ -144,8 +144,8 @@ def total_multiplier(problem: Problem) -> float:
     return float(2 * jnp.mean(beyond))
 
 
-def ways() -> dict[str, Way]:
-    """Every way to stay within the bounds."""
+def methods() -> dict[str, Method]:
+    """Every method to stay within the bounds."""
 
     def clipped(apply: Apply) -> Apply:
         return lambda params, x: jnp.clip(apply(params, x), 0, 1)
@@ -170,7 +170,7 @@ def ways() -> dict[str, Way]:
 
 
 def bounded(seed: int = 0) -> Iterator[Findings]:
-    """The bounds, in every way.
+    """The bounds, in every method.
 
     Args:
         seed: of the noise and of the initial parameters.
@@ -182,7 +182,7 @@ def bounded(seed: int = 0) -> Iterator[Findings]:
     yield study(
         "outputs between bounds",
         problem,
-        ways(),
+        methods(),
         steps=STEPS,
         note=partial(_note, problem),
         draw=partial(_draw, problem),
@@ -190,13 +190,13 @@ def bounded(seed: int = 0) -> Iterator[Findings]:
     )
 
 
-def _note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
+def _note(problem: Problem, outcomes: dict[str, MethodEvaluation]) -> str:
     errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
     hinge, held = outcomes["squared hinge"], outcomes["augmented"]
     outside = outcomes["clipping layer, begun outside"].result.history.loss
     return (
         f"The squared hinge leaves {hinge.violation:.3f} of violation, "
-        f"{1 / (2 + hinge.way.value):.3f} in theory; multipliers (augmented) leave "
+        f"{1 / (2 + hinge.method.value):.3f} in theory; multipliers (augmented) leave "
         f"{held.violation:.0e} and sum to {held.multipliers['in bounds']:.3f}, "
         f"{total_multiplier(problem):.3f} in theory. Layers obey exactly but are off by "
         f"{errors['sigmoid layer']:.2f} (sigmoid) and {errors['clipping layer']:.2f} "
@@ -210,13 +210,13 @@ def _note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
 SHOWN = ("unconstrained", "squared hinge", "augmented", "sigmoid layer")
 
 
-def _draw(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
+def _draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     """Fits beside data and bounds; multipliers of the points; errors of the layers."""
     x = points.grid([0.0], [1.0], 401)
     u = unbounded(x[:, 0])
     fits = {
         outcome.name: jax.vmap(
-            partial(outcome.way.change(problem).apply, outcome.result.state.params)
+            partial(outcome.method.change(problem).apply, outcome.result.state.params)
         )(x)
         for outcome in outcomes
     }

@@ -31,8 +31,8 @@ alone, because the network can shift its outputs:
 .. math::
     \sum_i \mu_i = \frac{2}{m} (A A^T)^{-1} \operatorname{mean}_i (A d_i - b(x_i)).
 
-Ways that conserve come within 0.02 of the truth (root mean square; the noise is 0.05), the
-multipliers' sums to 1e-3. Projection obeys to 4 roundings of the largest terms
+Methods that conserve come within 0.02 of the truth (root mean square; the noise is 0.05),
+the multipliers' sums to 1e-3. Projection obeys to 4 roundings of the largest terms
 (`jaxcon.projections.affine`).
 
     jaxcon example conservation
@@ -49,16 +49,14 @@ import numpy as np
 import optax
 
 from jaxcon import points, report, tabular
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.derivatives import Value
 from jaxcon.examples._example import Findings, study
-from jaxcon.projections import affine
-from jaxcon.shapes import Pointwise
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     afterwards,
     augmented,
     by_construction,
@@ -68,6 +66,8 @@ from jaxcon.ways import (
     projected,
     unconstrained,
 )
+from jaxcon.projections import affine
+from jaxcon.shapes import Pointwise
 
 RATES = (3.0, 5.0)  # k_1, k_2, per unit of time
 NOISE = 0.05  # standard deviation of each measured output
@@ -219,14 +219,14 @@ def total_multipliers(system: System, problem: Problem) -> dict[str, float]:
     return dict(zip(system.laws, map(float, sums)))
 
 
-def ways(system: System) -> dict[str, Way]:
-    """Every way to make the outputs of one system conserve.
+def methods(system: System) -> dict[str, Method]:
+    """Every method to make the outputs of one system conserve.
 
     Args:
         system: `REACTION` or `PIPES`.
 
     Returns:
-        Ways by name.
+        Methods by name.
     """
 
     def nearest(apply: Apply) -> Apply:
@@ -256,7 +256,7 @@ def ways(system: System) -> dict[str, Way]:
 
 
 def conservation(seed: int = 0) -> Iterator[Findings]:
-    """Both systems, each in every way.
+    """Both systems, each in every method.
 
     Args:
         seed: of the noise and of the initial parameters.
@@ -269,7 +269,7 @@ def conservation(seed: int = 0) -> Iterator[Findings]:
         yield study(
             f"outputs that conserve {title}",
             problem,
-            ways(system),
+            methods(system),
             steps=STEPS,
             note=partial(_note, system, problem),
             draw=partial(_draw, system, problem),
@@ -277,7 +277,9 @@ def conservation(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def _note(system: System, problem: Problem, outcomes: dict[str, Outcome]) -> str:
+def _note(
+    system: System, problem: Problem, outcomes: dict[str, MethodEvaluation]
+) -> str:
     free = outcomes["unconstrained"].scores["RMSE to truth"]
     after = outcomes["projected afterwards"].scores["RMSE to truth"]
     k, m = system.matrix.shape
@@ -296,15 +298,15 @@ def _note(system: System, problem: Problem, outcomes: dict[str, Outcome]) -> str
 
 
 def _draw(
-    system: System, problem: Problem, outcomes: Sequence[Outcome], path: Path
+    system: System, problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path
 ) -> None:
-    """Layer and data, the laws' excess under each way, and Pythagoras' theorem."""
+    """Layer and data, the laws' excess under each method, and Pythagoras' theorem."""
     x = points.grid([0.0], [1.0], 201)
     truth = jax.vmap(system.truth)(x)
     fits = {
         outcome.name: jax.vmap(
             partial(
-                outcome.way.change(problem).apply,
+                outcome.method.change(problem).apply,
                 outcome.result.state.params,
             )
         )(x)

@@ -9,7 +9,7 @@ times t to
 
 and lambda is to be found. In five parts, each with its truth:
 
-- With paths and k at hand it is one number, :math:`\sum km / \sum m^2`. Every way that
+- With paths and k at hand it is one number, :math:`\sum km / \sum m^2`. Every method that
   converges ends within a relative 1e-6 of it in float32; descent on raw numbers explodes.
 - Taken for a function of x, constant, linear, cubic or a network, lambda is
   :math:`\tfrac12 k''(0)` of :math:`k(x) = \lambda(x)\, x^2`. Polynomials end within a
@@ -34,13 +34,13 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxcon import ways
+from jaxcon import methods
 from jaxcon.comparison import train
 from jaxcon.constraints import Constraints
 from jaxcon.derivatives import derivative, value_and_jacobian
 from jaxcon.examples._example import Findings
-from jaxcon.identify import Identification, cramer_rao_bound, identify
-from jaxcon.primal_dual import Method, alternating
+from jaxcon.identifiability import Identification, cramer_rao_bound, identify
+from jaxcon.primal_dual import Solver, alternating
 from jaxcon.report import new_figure
 from jaxcon.training import fit
 from jaxcon.transforms import every, method_of_multipliers
@@ -256,7 +256,7 @@ def descend(
 
 
 def constant(seed: int = 0) -> Findings:
-    """Lambda as one trained number, in every way, from raw and from normalised data.
+    """Lambda as one trained number, in every method, from raw and from normalised data.
 
     Args:
         seed: as in `diffusion`.
@@ -281,7 +281,7 @@ def constant(seed: int = 0) -> Findings:
             ("descent, normalised", optax.sgd(0.3), even),
         )
     }
-    problem = ways.Problem(
+    problem = methods.Problem(
         init=lambda key: {"lambda": jnp.zeros(())},
         apply=lambda params, m: params["lambda"] * m,
         # Of all lambdas that obey, the one nearest to a first guess.
@@ -292,14 +292,14 @@ def constant(seed: int = 0) -> Findings:
         batch=even,
         score=lambda apply, params: {"error": abs(float(params["lambda"]) - LAMBDA)},
     )
-    for name, way in {
-        "penalty 10": ways.penalty(optax.sgd(0.01), 10.0),
-        "penalty 100": ways.penalty(optax.sgd(0.01), 100.0),
-        "lagrangian": ways.lagrangian(optax.sgd(0.3), 0.5),
-        "PI control": ways.pi_control(optax.sgd(0.3), 0.3, 3.0),
-        "augmented": ways.augmented(optax.sgd(0.1), 10.0),
+    for name, method in {
+        "penalty 10": methods.penalty(optax.sgd(0.01), 10.0),
+        "penalty 100": methods.penalty(optax.sgd(0.01), 100.0),
+        "lagrangian": methods.lagrangian(optax.sgd(0.3), 0.5),
+        "PI control": methods.pi_control(optax.sgd(0.3), 0.3, 3.0),
+        "augmented": methods.augmented(optax.sgd(0.1), 10.0),
     }.items():
-        result = train(problem, way, steps=steps, progress=False)
+        result = train(problem, method, steps=steps, progress=False)
         # Every residual is lambda's error times m, up to its rounding.
         path = np.asarray(result.history.max_violation) / float(jnp.max(even["k"]))
         last = abs(float(result.state.params["lambda"]) / LAMBDA - 1)
@@ -513,9 +513,9 @@ def _fitted(
         return jnp.mean((average(curve, params, batch["x"]) / batch["k"] - 1) ** 2)
 
     dual = every(method_of_multipliers(), 50)
-    method = alternating(loss, held, optax.lbfgs(), dual, penalty=10.0)
-    state = method.init(params, batch)
-    return fit(method, state, batch, steps=300, progress=False).state.params
+    solver = alternating(loss, held, optax.lbfgs(), dual, penalty=10.0)
+    state = solver.init(params, batch)
+    return fit(solver, state, batch, steps=300, progress=False).state.params
 
 
 def _draw_curves(
@@ -548,9 +548,9 @@ def naive(seed: int = 0) -> Findings:
         outputs = jnp.vectorize(partial(network, params))(x)
         return jnp.mean((outputs - k[:, None]) ** 2)
 
-    method = alternating(loss, Constraints(), optax.lbfgs(), optax.set_to_zero())
-    state = method.init(network_params(jax.random.key(seed + 1)))
-    params = fit(method, state, steps=200, progress=False).state.params
+    solver = alternating(loss, Constraints(), optax.lbfgs(), optax.set_to_zero())
+    state = solver.init(network_params(jax.random.key(seed + 1)))
+    params = fit(solver, state, steps=200, progress=False).state.params
     places = middle(x)
     curves = {
         "network": jax.vmap(partial(network, params))(places),
@@ -640,13 +640,13 @@ def replicate(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return params["lambda"], error(estimated), error(NOISE)
 
 
-def _stepped(method: Method, params: Any, batch: Any, steps: int) -> Any:
+def _stepped(solver: Solver, params: Any, batch: Any, steps: int) -> Any:
     """Parameters after some steps; unlike `jaxcon.fit` it runs inside vmap."""
 
     def step(state: Any, _: None) -> tuple[Any, None]:
-        return method.step(state, batch)[0], None
+        return solver.step(state, batch)[0], None
 
-    state, _ = jax.lax.scan(step, method.init(params, batch), length=steps)
+    state, _ = jax.lax.scan(step, solver.init(params, batch), length=steps)
     return state.params
 
 

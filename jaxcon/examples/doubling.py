@@ -25,8 +25,8 @@ on the multipliers as it does on the parameters leaves the constraint for good; 
 of ascent by hand after it, it rests at the tolerance of that ascent
 (`descent_and_ascent`).
 
-At every point, ways with multipliers and by construction reach 2x to 0.01 (RMSE), and the
-multipliers' sum to 0.01; what they are one by one a network of 49 parameters does not
+At every point, methods with multipliers and by construction reach 2x to 0.01 (RMSE), and
+the multipliers' sum to 0.01; what they are one by one a network of 49 parameters does not
 determine at 64 points. In the mean, those that climb and by construction reach
 :math:`t - 0.2` to 0.02 and the multiplier to 0.01.
 
@@ -44,14 +44,13 @@ import numpy as np
 import optax
 
 from jaxcon import points, report, shapes, tabular
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.transforms import dual_ascent
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     augmented,
     by_construction,
     lagrangian,
@@ -61,6 +60,7 @@ from jaxcon.ways import (
     projected,
     unconstrained,
 )
+from jaxcon.transforms import dual_ascent
 
 OFFSET = 0.2  # mean of the targets' error
 WAVE = 0.5  # amplitude of the rest of it
@@ -195,7 +195,7 @@ def by_descent(rate: Any) -> optax.GradientTransformation:
     return dual_ascent(optax.chain(optax.scale(-1.0), optax.adam(rate)))
 
 
-def common_ways() -> dict[str, Way]:
+def common_methods() -> dict[str, Method]:
     """What both constraints are tried with."""
     return {
         "unconstrained": unconstrained(PRIMAL),
@@ -207,13 +207,13 @@ def common_ways() -> dict[str, Way]:
     }
 
 
-def ways() -> dict[str, Way]:
-    """Every way to hold the constraint at every point; the last one holds the mean only."""
+def methods() -> dict[str, Method]:
+    """Every method to hold the constraint at every point; the last holds the mean only."""
 
     def mean_only(problem: Problem) -> Problem:
         return problem._replace(trained=in_the_mean)
 
-    common = common_ways()
+    common = common_methods()
     return {
         **common,
         "Adam on multipliers": multipliers(PRIMAL, by_adam, 0.01),
@@ -226,8 +226,8 @@ def ways() -> dict[str, Way]:
     }
 
 
-def mean_ways() -> dict[str, Way]:
-    """Every way to hold the mean, and two that move its multiplier the wrong way."""
+def mean_methods() -> dict[str, Method]:
+    """Every method to hold the mean, and two that move its multiplier the wrong way."""
 
     def mean_error(apply: Apply, params: Any) -> jax.Array:
         return in_the_mean(apply).equality["mean"](params, {"points": inputs()})
@@ -245,7 +245,7 @@ def mean_ways() -> dict[str, Way]:
     plain = optax.sgd(optax.cosine_decay_schedule(0.1, STEPS), momentum=0.9)
 
     return {
-        **common_ways(),
+        **common_methods(),
         "Adam on multipliers": multipliers(PRIMAL, by_adam, 1e-3),
         "tolerance": multipliers(PRIMAL, by_patient_sgd, 0.01),
         "projection": projected(plain, nearest),
@@ -256,7 +256,7 @@ def mean_ways() -> dict[str, Way]:
 
 
 def doubling(seed: int = 0) -> Iterator[Findings]:
-    """Both constraints, each in every way.
+    """Both constraints, each in every method.
 
     Args:
         seed: of the initial parameters.
@@ -265,8 +265,8 @@ def doubling(seed: int = 0) -> Iterator[Findings]:
         `Findings` of the constraint at every point, and of that on the mean.
     """
     parts = (
-        ("twice the input at every point", ways(), _note),
-        ("twice the input in the mean", mean_ways(), _mean_note),
+        ("twice the input at every point", methods(), _note),
+        ("twice the input in the mean", mean_methods(), _mean_note),
     )
     for mean, (title, tried, note) in enumerate(parts):
         yield study(
@@ -281,7 +281,7 @@ def doubling(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def _note(outcomes: dict[str, Outcome]) -> str:
+def _note(outcomes: dict[str, MethodEvaluation]) -> str:
     mean, each = outcomes["mean only"], outcomes["Lagrangian"]
     return (
         "Holding the mean alone leaves the function wrong by up to "
@@ -294,7 +294,7 @@ def _note(outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def _mean_note(outcomes: dict[str, Outcome]) -> str:
+def _mean_note(outcomes: dict[str, MethodEvaluation]) -> str:
     down, both = outcomes["descent"], outcomes["descent and ascent"]
     return (
         f"A multiplier that descends ends at {down.multipliers['mean']:.2f} instead of "
@@ -307,7 +307,7 @@ def _mean_note(outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def _draw(outcomes: Sequence[Outcome], path: Path, mean: bool) -> None:
+def _draw(outcomes: Sequence[MethodEvaluation], path: Path, mean: bool) -> None:
     """Errors against x; the multipliers of the points, or the mean error by step."""
     problem = doubling_problem(mean=mean)
     x = inputs()[:, 0]
@@ -319,7 +319,7 @@ def _draw(outcomes: Sequence[Outcome], path: Path, mean: bool) -> None:
     left.plot(x, truth, color="black", ls=":", lw=2, label="truth")
     left.fill_between(x, targets, color="C3", alpha=0.08)
     for place, outcome in enumerate(outcomes):
-        apply, result = outcome.way.change(problem).apply, outcome.result
+        apply, result = outcome.method.change(problem).apply, outcome.result
         style: dict[str, Any] = {
             "color": f"C{place % 10}",
             "ls": "-" if place < 10 else "--",

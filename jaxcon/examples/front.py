@@ -55,15 +55,13 @@ import numpy as np
 import optax
 
 from jaxcon import report
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.tabular import init_network, network
-from jaxcon.training import sweep
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     augmented,
     by_construction,
     lagrangian,
@@ -72,6 +70,8 @@ from jaxcon.ways import (
     projected,
     unconstrained,
 )
+from jaxcon.tabular import init_network, network
+from jaxcon.training import sweep
 
 LIMIT = 0.5  # of f2
 STRENGTH = 5.0
@@ -200,11 +200,11 @@ def _problem(init: Any, apply: Apply, batch: Any, unseen: Any) -> Problem:
     )
 
 
-def ways() -> dict[str, Way]:
-    """The ways that either model can be trained in.
+def methods() -> dict[str, Method]:
+    """The methods that either model can be trained in.
 
     Returns:
-        Ways by name. The weighted sum's weight is the true multiplier.
+        Methods by name. The weighted sum's weight is the true multiplier.
     """
     return {
         "unconstrained": unconstrained(PRIMAL),
@@ -218,13 +218,13 @@ def ways() -> dict[str, Way]:
     }
 
 
-def ways_of_two_numbers() -> dict[str, Way]:
+def methods_of_two_numbers() -> dict[str, Method]:
     """Two more: of two numbers, those with f2 within its limit are a disc.
 
     Returns:
-        Ways by name, `ways` among them.
+        Methods by name, `methods` among them.
     """
-    return ways() | {
+    return methods() | {
         "projection": projected(PRIMAL, onto_disc),
         "by construction": by_construction(
             PRIMAL, lambda apply: lambda u, x: apply(onto_disc(u), x)
@@ -259,10 +259,10 @@ def weighted_sums(problem: Problem, weights: np.ndarray, starts: int) -> np.ndar
     Returns:
         f1 and f2 at the end of each run, (k starts, 2).
     """
-    way = penalty(PRIMAL, 1.0, "linear")
+    method = penalty(PRIMAL, 1.0, "linear")
     runs = sweep(
         lambda weight, start: (
-            way.method(problem, weight),
+            method.solver(problem, weight),
             problem.init(jax.random.key(start)),
             problem.batch,
         ),
@@ -278,7 +278,7 @@ def weighted_sums(problem: Problem, weights: np.ndarray, starts: int) -> np.ndar
 
 
 def front(seed: int = 0) -> Iterator[Findings]:
-    """Both models, every way, and a sweep of weighted sums.
+    """Both models, every method, and a sweep of weighted sums.
 
     Args:
         seed: of the initial parameters.
@@ -286,15 +286,15 @@ def front(seed: int = 0) -> Iterator[Findings]:
     Yields:
         `Findings` of two numbers, then of a network.
     """
-    for title, problem, its_ways, grid in (
-        ("a front of two numbers", two_numbers(), ways_of_two_numbers(), (50, 4)),
-        ("a front of a network", one_network(), ways(), (10, 2)),
+    for title, problem, its_methods, grid in (
+        ("a front of two numbers", two_numbers(), methods_of_two_numbers(), (50, 4)),
+        ("a front of a network", one_network(), methods(), (10, 2)),
     ):
         ends = weighted_sums(problem, np.geomspace(0.1, 10.0, grid[0]), grid[1])
         yield study(
             title,
             problem,
-            its_ways,
+            its_methods,
             steps=STEPS,
             factors=(0.1, 0.3, 3.0),
             seed=seed,
@@ -303,11 +303,11 @@ def front(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def late_aims(outcome: Outcome) -> tuple[float, float]:
+def late_aims(outcome: MethodEvaluation) -> tuple[float, float]:
     """How far f1 still swings: its least and greatest over the last quarter of a run.
 
     Args:
-        outcome: of one way.
+        outcome: of one method.
 
     Returns:
         Both.
@@ -316,7 +316,7 @@ def late_aims(outcome: Outcome) -> tuple[float, float]:
     return float(np.min(late)), float(np.max(late))
 
 
-def _note(ends: np.ndarray, outcomes: dict[str, Outcome]) -> str:
+def _note(ends: np.ndarray, outcomes: dict[str, MethodEvaluation]) -> str:
     best, below = truth(), ends[:, 1] < LIMIT
     low, high = late_aims(outcomes["lagrangian"])
     heavy = late_aims(outcomes["augmented, momentum"])
@@ -333,7 +333,7 @@ def _note(ends: np.ndarray, outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def draw(ends: np.ndarray, outcomes: Sequence[Outcome], path: Path) -> None:
+def draw(ends: np.ndarray, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     """The front with what was reached, and the multipliers' paths.
 
     Args:

@@ -6,7 +6,7 @@ Two sets of 100 targets on [0, 1], each fitted by a network f by least squares u
     g_i = x_i - f(x_i) \le 0 .
 
 Noise: :math:`t_i = f^*(x_i) + 0.2\, \varepsilon_i` around a truth that obeys, on half of
-the range only just: :math:`f^*(x) = x + 2 \max(x - \tfrac12, 0)^2`. Ways that hold the
+the range only just: :math:`f^*(x) = x + 2 \max(x - \tfrac12, 0)^2`. Methods that hold the
 constraint reach it to 0.06 (RMSE) at seed 0 and to 0.08 at seed 1, which is what a fit lets
 through of the noise. Raising any fit to x afterwards takes it nowhere further from a truth
 that obeys.
@@ -14,9 +14,9 @@ that obeys.
 A sensor that reads low, without noise: :math:`t(x) = x + 0.5 \sin(2 \pi x)`. The truth of
 the constrained problem is the nearest function that obeys, :math:`f^* = \max(t, x)`, with
 :math:`\lambda_i = \tfrac{2}{n} \max(x_i - t_i, 0)`, which add up to nearly
-:math:`1 / \pi`. Ways with multipliers and by construction reach it to 0.03 (RMSE; a smooth
-network rounds the kink), and the multipliers' sum to 0.02. Fixed penalties have, where
-t < x, their minimum at :math:`f = x - (x - t) / (1 + w/2)` (squared hinge) or at
+:math:`1 / \pi`. Methods with multipliers and by construction reach it to 0.03 (RMSE; a
+smooth network rounds the kink), and the multipliers' sum to 0.02. Fixed penalties have,
+where t < x, their minimum at :math:`f = x - (x - t) / (1 + w/2)` (squared hinge) or at
 :math:`f = \min(x, t + w/2)` (hinge): the weight 0.5 that one sees recommended lets x be
 missed by 0.25, and a hinge is exact from :math:`w = 2 \max(x - t) = 1` on. (Noise has less
 to push with: there 0.5 lets x be missed by 0.0003 at seed 0 and 0.008 at seed 1.) Raised to
@@ -37,16 +37,14 @@ import numpy as np
 import optax
 
 from jaxcon import layers, points, report, tabular
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.derivatives import Value
 from jaxcon.examples._example import Findings, study
-from jaxcon.shapes import Pointwise
-from jaxcon.training import sweep
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     afterwards,
     augmented,
     by_construction,
@@ -55,6 +53,8 @@ from jaxcon.ways import (
     pi_control,
     unconstrained,
 )
+from jaxcon.shapes import Pointwise
+from jaxcon.training import sweep
 
 NOISE = 0.2
 DIP = 0.5  # what the sensor misreads by at most
@@ -173,8 +173,8 @@ def ordering_problem(targets: jax.Array, truth: Any) -> Problem:
     )
 
 
-def ways() -> dict[str, Way]:
-    """Every way to hold it."""
+def methods() -> dict[str, Method]:
+    """Every method to hold it."""
     softly_above = layers.positive(lambda x: x[0])
     return {
         "unconstrained": unconstrained(PRIMAL),
@@ -194,7 +194,7 @@ def _raised(apply: Apply) -> Apply:
 
 
 def ordering(seed: int = 0) -> Iterator[Findings]:
-    """Both sets of targets, each in every way.
+    """Both sets of targets, each in every method.
 
     Args:
         seed: of the noise and the initial parameters.
@@ -215,7 +215,7 @@ def ordering(seed: int = 0) -> Iterator[Findings]:
         yield study(
             title,
             problem,
-            ways(),
+            methods(),
             steps=STEPS,
             note=_noise_note if multipliers is None else _sensor_note,
             draw=partial(_draw, problem=problem, truth=truth, multipliers=multipliers),
@@ -233,19 +233,19 @@ def dead_starts(seeds: np.ndarray) -> int:
     Returns:
         A number up to k.
     """
-    way, x = ways()["raised in training"], inputs()
-    problem = way.change(sensor_problem())
+    method, x = methods()["raised in training"], inputs()
+    problem = method.change(sensor_problem())
 
     def run(seed: Any) -> tuple[Any, Any, Any]:
         params = problem.init(jax.random.key(seed))
-        return way.method(problem, None), params, problem.batch
+        return method.solver(problem, None), params, problem.batch
 
     params = sweep(run, {"seed": seeds}, steps=STEPS, keep=1).state.params
     fitted = jax.vmap(lambda p: jax.vmap(partial(problem.apply, p))(x))(params)
     return int(jnp.sum(jnp.all(fitted == x.T, axis=1)))
 
 
-def _noise_note(outcomes: dict[str, Outcome]) -> str:
+def _noise_note(outcomes: dict[str, MethodEvaluation]) -> str:
     def off(name: str) -> str:
         return f"{outcomes[name].scores['RMSE to truth']:.3f}"
 
@@ -254,18 +254,19 @@ def _noise_note(outcomes: dict[str, Outcome]) -> str:
         f"{off('unconstrained')} off the truth. Raised to x afterwards it is "
         f"{off('raised afterwards')} off; trained with multipliers {off('augmented')} "
         f"(augmented), by construction {off('by construction')}. A hinge of weight "
-        f"{outcomes['hinge'].way.value:g} leaves {outcomes['hinge'].violation:.1e} below x."
+        f"{outcomes['hinge'].method.value:g} leaves "
+        f"{outcomes['hinge'].violation:.1e} below x."
     )
 
 
-def _sensor_note(outcomes: dict[str, Outcome]) -> str:
+def _sensor_note(outcomes: dict[str, MethodEvaluation]) -> str:
     def below(name: str) -> str:
         return f"{outcomes[name].violation:.1e}"
 
     truth = float(jnp.sum(sensor_multipliers()))
     starts = np.arange(8)
     return (
-        f"Below x by at most: hinge of weight {outcomes['hinge'].way.value:g} "
+        f"Below x by at most: hinge of weight {outcomes['hinge'].method.value:g} "
         f"{below('hinge')}, squared hinge {below('squared hinge')}, Lagrangian "
         f"{below('Lagrangian')}, augmented {below('augmented')}. The Lagrangian's "
         f"multipliers add up to {outcomes['Lagrangian'].multipliers['y >= x']:.3f}, the "
@@ -275,7 +276,7 @@ def _sensor_note(outcomes: dict[str, Outcome]) -> str:
 
 
 def _draw(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[MethodEvaluation],
     path: Path,
     problem: Problem,
     truth: Any,
@@ -290,7 +291,7 @@ def _draw(
     low, high = left.get_ylim()
     left.fill_between(x, low, x, color="C3", alpha=0.1, label="y < x")
     for place, outcome in enumerate(outcomes):
-        apply, state = outcome.way.change(problem).apply, outcome.result.state
+        apply, state = outcome.method.change(problem).apply, outcome.result.state
         fitted = jax.vmap(partial(apply, state.params))(x[:, None])
         left.plot(x, fitted, lw=1, color=f"C{place}", label=outcome.name)
         each = state.multipliers.inequality["y >= x"]

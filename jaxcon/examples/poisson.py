@@ -53,14 +53,13 @@ import numpy as np
 import optax
 
 from jaxcon import derivatives, layers, points, report, shapes
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.tabular import init_network, network
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     augmented,
     by_construction,
     lagrangian,
@@ -68,6 +67,7 @@ from jaxcon.ways import (
     pi_control,
     unconstrained,
 )
+from jaxcon.tabular import init_network, network
 
 FREQUENCY = 2 * np.pi  # k
 FLUX = FREQUENCY + 1.0  # u'(0) and u'(1)
@@ -248,14 +248,14 @@ def obeying(apply: Apply) -> Apply:
     return ends.wrap(apply)
 
 
-def ways(strength: float) -> dict[str, Way]:
-    """The ways to keep the boundary values, of either form.
+def methods(strength: float) -> dict[str, Method]:
+    """The methods to keep the boundary values, of either form.
 
     Args:
         strength: c of the penalties and of the augmented Lagrangian.
 
     Returns:
-        Ways by name.
+        Methods by name.
     """
     return {
         "unconstrained": unconstrained(PRIMAL),
@@ -269,43 +269,45 @@ def ways(strength: float) -> dict[str, Way]:
     }
 
 
-def differenced(way: Way) -> Way:
-    """A way with second differences in its loss, in place of second derivatives.
+def differenced(method: Method) -> Method:
+    """A method with second differences in its loss, in place of second derivatives.
 
     Args:
-        way: to solve the equation by its residual.
+        method: to solve the equation by its residual.
 
     Returns:
-        A `Way`.
+        A `Method`.
     """
     loss = partial(squared_residual, second_difference)
-    return way._replace(change=lambda problem: way.change(problem)._replace(loss=loss))
+    return method._replace(
+        change=lambda problem: method.change(problem)._replace(loss=loss)
+    )
 
 
-def ways_by_residual() -> dict[str, Way]:
-    """Those of `ways`, and two of them with differences.
+def methods_by_residual() -> dict[str, Method]:
+    """Those of `methods`, and two of them with differences.
 
     Returns:
-        Ways by name.
+        Methods by name.
     """
-    exact = ways(1.0)
+    exact = methods(1.0)
     return exact | {
         f"{name}, differences": differenced(exact[name])
         for name in ("PI control", "by construction")
     }
 
 
-def ways_by_energy() -> dict[str, Way]:
-    """Those of `ways`, as strong as the energy is large.
+def methods_by_energy() -> dict[str, Method]:
+    """Those of `methods`, as strong as the energy is large.
 
     Returns:
-        Ways by name.
+        Methods by name.
     """
-    return ways(100.0)
+    return methods(100.0)
 
 
 def poisson(seed: int = 0) -> Iterator[Findings]:
-    """Both forms, every way.
+    """Both forms, every method.
 
     Args:
         seed: of the initial parameters.
@@ -313,14 +315,14 @@ def poisson(seed: int = 0) -> Iterator[Findings]:
     Yields:
         `Findings` by the residual, then by the energy.
     """
-    for title, problem, its_ways, note in (
-        ("Poisson by residual", by_residual(), ways_by_residual(), _residual_note),
-        ("Poisson by energy", by_energy(), ways_by_energy(), _energy_note),
+    for title, problem, its_methods, note in (
+        ("Poisson by residual", by_residual(), methods_by_residual(), _residual_note),
+        ("Poisson by energy", by_energy(), methods_by_energy(), _energy_note),
     ):
         yield study(
             title,
             problem,
-            its_ways,
+            its_methods,
             steps=STEPS,
             factors=(0.01, 0.1, 10.0),
             seed=seed,
@@ -329,7 +331,7 @@ def poisson(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def _residual_note(outcomes: dict[str, Outcome]) -> str:
+def _residual_note(outcomes: dict[str, MethodEvaluation]) -> str:
     exact, differences = (
         outcomes[name].scores
         for name in ("by construction", "by construction, differences")
@@ -350,7 +352,7 @@ def _residual_note(outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def _energy_note(outcomes: dict[str, Outcome]) -> str:
+def _energy_note(outcomes: dict[str, MethodEvaluation]) -> str:
     moved = outcomes[f"augmented, each {PERIOD} steps"]
     seen = outcomes["penalty"].sensitivity
     assert seen is not None
@@ -366,12 +368,12 @@ def _energy_note(outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def draw(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
+def draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     """The solutions, their errors and what is left of the equation.
 
     Args:
         problem: whose outcomes they are.
-        outcomes: of its ways.
+        outcomes: of its methods.
         path: the PNG to write.
     """
     x = points.grid([0.0], [1.0], 401)
@@ -381,7 +383,10 @@ def draw(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
     left, middle, right = (figure.add_subplot(1, 3, i) for i in (1, 2, 3))
     left.plot(along, truth, color="black", lw=5, alpha=0.25, label="truth")
     for place, outcome in enumerate(outcomes):
-        apply, params = outcome.way.change(problem).apply, outcome.result.state.params
+        apply, params = (
+            outcome.method.change(problem).apply,
+            outcome.result.state.params,
+        )
         style = {"color": f"C{place % 10}", "ls": "-" if place < 10 else "--", "lw": 1}
         u = np.asarray(jax.vmap(partial(apply, params))(x))
         left.plot(along, u, label=outcome.name, **style)

@@ -13,9 +13,9 @@ has none wherever g < 0: a network that starts, or is driven, below zero at all 
 dead for good. The square has none at g = 0 only, and softplus has one everywhere, though
 it comes to zero only as g falls without bound.
 
-For seed 0, ways with multipliers end within 0.1 of the truth (RMSE on [0, 1]). A softplus
-head fits the noise more closely, and a relu head may be dead: for how many initial seeds,
-the second part counts. Run it by ``jaxcon example positive``.
+For seed 0, methods with multipliers end within 0.1 of the truth (RMSE on [0, 1]). A
+softplus head fits the noise more closely, and a relu head may be dead: for how many
+initial seeds, the second part counts. Run it by ``jaxcon example positive``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,14 +28,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import layers, points, report, shapes, tabular, ways
-from jaxcon.comparison import Outcome
+from jaxcon import layers, methods, points, report, shapes, tabular
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
 from jaxcon.examples.smoothing import init_steep_network
+from jaxcon.methods import Apply, Method, Problem
 from jaxcon.report import Row
 from jaxcon.training import sweep
-from jaxcon.ways import Apply, Problem, Way
 
 SAMPLES = 40
 SHAPE = 16.0  # of the gamma noise: its standard deviation is 1 / sqrt(SHAPE)
@@ -44,7 +44,7 @@ STEPS = 3000
 STRENGTH = 1.0  # of every penalty and every multiplier method
 RUNS = 200  # initial seeds of the second part
 RUN_STEPS = 1000
-TOLERANCE = 0.1  # RMSE to the truth, of ways with multipliers
+TOLERANCE = 0.1  # RMSE to the truth, of methods with multipliers
 
 HEADS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu head": jax.nn.relu,
@@ -159,27 +159,27 @@ def _adam(steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(1e-2, steps, alpha=0.03))
 
 
-def _ways(steps: int) -> dict[str, Way]:
+def _ways(steps: int) -> dict[str, Method]:
     adam = _adam(steps)
     return {
-        "unconstrained": ways.unconstrained(adam),
-        "penalty": ways.penalty(adam, STRENGTH),
-        "hinge penalty": ways.penalty(adam, STRENGTH, "absolute"),
-        "lagrangian": ways.lagrangian(adam, STRENGTH),
-        "PI control": ways.pi_control(adam, STRENGTH),
-        "augmented": ways.augmented(adam, STRENGTH),
-        "projection afterwards": ways.afterwards(adam, with_head(jax.nn.relu)),
+        "unconstrained": methods.unconstrained(adam),
+        "penalty": methods.penalty(adam, STRENGTH),
+        "hinge penalty": methods.penalty(adam, STRENGTH, "absolute"),
+        "lagrangian": methods.lagrangian(adam, STRENGTH),
+        "PI control": methods.pi_control(adam, STRENGTH),
+        "augmented": methods.augmented(adam, STRENGTH),
+        "projection afterwards": methods.afterwards(adam, with_head(jax.nn.relu)),
     } | {
-        name: ways.by_construction(adam, with_head(head))
+        name: methods.by_construction(adam, with_head(head))
         for name, head in HEADS.items()
     }
 
 
-def positive_ways() -> dict[str, Way]:
-    """Every way to outputs that are not negative.
+def positive_methods() -> dict[str, Method]:
+    """Every method to outputs that are not negative.
 
     Returns:
-        Ways by name; heads are by construction.
+        Methods by name; heads are by construction.
     """
     return _ways(STEPS)
 
@@ -193,7 +193,7 @@ def deaths(seed: int = 0) -> list[Row]:
         seed: of the targets.
 
     Returns:
-        A row for each way: runs dead at the start and at the end, the median and the
+        A row for each method: runs dead at the start and at the end, the median and the
         worst RMSE to the truth, and the mean share of samples at which the network, before
         its head, ends negative.
     """
@@ -202,15 +202,15 @@ def deaths(seed: int = 0) -> list[Row]:
     return [_deaths(name, tried[name], problem) for name in (*HEADS, "augmented")]
 
 
-def _deaths(name: str, way: Way, problem: Problem) -> Row:
-    changed = way.change(problem)
+def _deaths(name: str, method: Method, problem: Problem) -> Row:
+    changed = method.change(problem)
     seeds = jnp.arange(RUNS)
     unseen = np.linspace(0, 1, 201)
     samples, places = problem.batch["x"], jnp.asarray(unseen, jnp.float32)[:, None]
 
     def run(seed: jax.Array) -> Any:
-        method = way.method(changed, way.value)
-        return method, changed.init(jax.random.key(seed)), changed.batch
+        solver = method.solver(changed, method.value)
+        return solver, changed.init(jax.random.key(seed)), changed.batch
 
     @jax.jit
     @jax.vmap
@@ -239,19 +239,19 @@ def _deaths(name: str, way: Way, problem: Problem) -> Row:
 
 
 def positive(seed: int = 0) -> Iterator[Findings]:
-    """Every way to outputs that are not negative, and how many relu heads die.
+    """Every method to outputs that are not negative, and how many relu heads die.
 
     Args:
         seed: of the targets and of the initial parameters.
 
     Yields:
-        `Findings` of the ways, then of many initial seeds.
+        `Findings` of the methods, then of many initial seeds.
     """
     problem = positive_problem(seed)
     yield study(
         "positive targets",
         problem,
-        positive_ways(),
+        positive_methods(),
         steps=STEPS,
         factors=(0.1, 10.0),
         seed=seed,
@@ -263,7 +263,7 @@ def positive(seed: int = 0) -> Iterator[Findings]:
     yield Findings(title, rows, _note_of_deaths(rows), {})
 
 
-def _note(outcomes: dict[str, Outcome]) -> str:
+def _note(outcomes: dict[str, MethodEvaluation]) -> str:
     free = outcomes["unconstrained"]
     held = [outcomes[name] for name in ("lagrangian", "PI control", "augmented")]
     heads = {name: outcomes[name].scores["RMSE to truth"] for name in HEADS}
@@ -287,7 +287,7 @@ def _note_of_deaths(rows: Sequence[Row]) -> str:
     )
 
 
-def draw(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
+def draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     """Fits of constraint and heads, the forbidden outputs shaded.
 
     Args:
@@ -305,7 +305,7 @@ def draw(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
         )
         axes.plot(x, truth(x), "k:", label="truth")
         for place, outcome in enumerate(o for o in outcomes if o.name in shown):
-            apply = outcome.way.change(problem).apply
+            apply = outcome.method.change(problem).apply
             fitted = _values(apply, outcome.result.state.params, x)
             label = f"{outcome.name}: {outcome.scores['RMSE to truth']:.3f}"
             color = ("C3", "C0", "C2", "C1", "C4")[place]

@@ -26,7 +26,7 @@ A softmax layer sums to one by construction. The nearest point of the simplex
 (sparsemax) does too, but with exact zeros, for which the cross-entropy is infinite: it is
 trained on squared errors of the probabilities instead.
 
-Ways that obey come within 0.05 of the truth (root mean square, from 500 labels), the sum
+Methods that obey come within 0.05 of the truth (root mean square, from 500 labels), the sum
 of the multipliers within 0.05 of 1 at seed 0 and, by PI control, within 0.11 at seed 1.
 
     jaxcon example probabilities
@@ -43,13 +43,13 @@ import numpy as np
 import optax
 
 from jaxcon import layers, points, report, shapes, tabular
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     augmented,
     by_construction,
     lagrangian,
@@ -156,8 +156,8 @@ def left_by_penalty(weight: Any, price: str) -> np.ndarray:
     return np.maximum(outputs.sum(axis=-1).max(axis=-1) - 1, 0)
 
 
-def ways() -> dict[str, Way]:
-    """Every way to make the outputs sum to one."""
+def methods() -> dict[str, Method]:
+    """Every method to make the outputs sum to one."""
 
     def softmax(apply: Apply) -> Apply:
         del apply
@@ -186,7 +186,7 @@ def ways() -> dict[str, Way]:
 
 
 def probabilities(seed: int = 0) -> Iterator[Findings]:
-    """The sum of one, in every way.
+    """The sum of one, in every method.
 
     Args:
         seed: of the data and of the initial parameters.
@@ -198,7 +198,7 @@ def probabilities(seed: int = 0) -> Iterator[Findings]:
     yield study(
         "probabilities that sum to one",
         problem,
-        ways(),
+        methods(),
         steps=STEPS,
         note=_note,
         draw=partial(_draw, problem),
@@ -206,7 +206,7 @@ def probabilities(seed: int = 0) -> Iterator[Findings]:
     )
 
 
-def _note(outcomes: dict[str, Outcome]) -> str:
+def _note(outcomes: dict[str, MethodEvaluation]) -> str:
     free, held = outcomes["unconstrained"], outcomes["augmented"]
     quadratic = outcomes["quadratic penalty"]
     sparse = outcomes["simplex projection, squares"]
@@ -216,20 +216,20 @@ def _note(outcomes: dict[str, Outcome]) -> str:
         f"to up to {1 + free.violation:.3g}. On the absolute value a weight of 1 is the "
         "least that can hold the sum, because that is what n points' multipliers come to "
         f"(augmented: {held.multipliers['sum']:.2f} in all); the quadratic "
-        f"penalty of {quadratic.way.value:g} leaves "
-        f"{left_by_penalty(quadratic.way.value, 'quadratic'):.2f} in theory, "
+        f"penalty of {quadratic.method.value:g} leaves "
+        f"{left_by_penalty(quadratic.method.value, 'quadratic'):.2f} in theory, "
         f"{quadratic.violation:.2f} here. The cross-entropy of the simplex "
         f"projection, which can give exact zeros, is {sparse.scores['cross-entropy']:.2g}."
     )
 
 
-def _draw(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
+def _draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     """Outputs and truth; the sums; multipliers added up; what penalties leave."""
     x = points.grid([0.0], [1.0], 401)
     truth = jax.vmap(posterior)(x)
     fits = {
         outcome.name: jax.vmap(
-            partial(outcome.way.change(problem).apply, outcome.result.state.params)
+            partial(outcome.method.change(problem).apply, outcome.result.state.params)
         )(x)
         for outcome in outcomes
     }

@@ -27,7 +27,7 @@ examples).
 cases to train on. There is no closed form. What is known is the sampling error: of a rule
 that has the rate :math:`\alpha` on n training negatives, the rate on m unseen ones deviates
 by about :math:`\sqrt{\alpha (1 - \alpha) (1 / n + 1 / m)} = 0.023`. Reached by the same
-ways: a rate on the training cases within one case of :math:`\alpha`, and on unseen ones
+methods: a rate on the training cases within one case of :math:`\alpha`, and on unseen ones
 within three deviations.
 
 Run it: ``jaxcon example rates``.
@@ -49,20 +49,20 @@ import numpy as np
 import optax
 
 from jaxcon import points, report
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints, proxy
 from jaxcon.examples._example import Findings, study
-from jaxcon.transforms import proximal
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     augmented,
     lagrangian,
     penalty,
     pi_control,
     unconstrained,
 )
+from jaxcon.transforms import proximal
 
 LIMIT = 0.05  # alpha
 SEPARATION = 2.0  # delta
@@ -297,15 +297,15 @@ def sampling_deviation(train: Batch, unseen: Batch) -> float:
     return float(np.sqrt(LIMIT * (1 - LIMIT) * both))
 
 
-def ways() -> dict[str, Way]:
+def methods() -> dict[str, Method]:
     """On the surrogate, through the proxy, and by the threshold.
 
     Returns:
-        Ways by name.
+        Methods by name.
     """
 
-    def surrogate(way: Way) -> Way:
-        return way._replace(
+    def surrogate(method: Method) -> Method:
+        return method._replace(
             change=lambda problem: problem._replace(trained=_limited(smooth_alarms))
         )
 
@@ -318,7 +318,7 @@ def ways() -> dict[str, Way]:
         "lagrangian, proxy": lagrangian(PRIMAL, 1.0),
         "PI control, proxy": pi_control(PRIMAL, 1.0),
         "augmented, proxy": augmented(PRIMAL, STRENGTH),
-        "projection": Way(_projected),
+        "projection": Method(_projected),
         "threshold moved": unconstrained(PRIMAL)._replace(change=_moved),
         "by construction": unconstrained(PRIMAL)._replace(change=_at_limit),
     }
@@ -331,7 +331,7 @@ def _projected(problem: Problem, _: Any) -> Any:
         above = threshold(problem.apply, params, problem.batch["negative"])
         return params | {"b": params["b"] - jnp.maximum(above, 0)}
 
-    return unconstrained(proximal(PRIMAL, lowered)).method(problem, None)
+    return unconstrained(proximal(PRIMAL, lowered)).solver(problem, None)
 
 
 def _at_limit(problem: Problem) -> Problem:
@@ -352,7 +352,7 @@ def _moved(problem: Problem) -> Problem:
 
 
 def rates(seed: int = 0) -> Iterator[Findings]:
-    """Both sets of data, every way.
+    """Both sets of data, every method.
 
     Args:
         seed: of the data and of the initial parameters.
@@ -372,7 +372,7 @@ def rates(seed: int = 0) -> Iterator[Findings]:
         yield study(
             title,
             problem,
-            ways(),
+            methods(),
             steps=STEPS,
             factors=(0.1, 10.0),
             seed=seed,
@@ -381,7 +381,7 @@ def rates(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def _gaussian_note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
+def _gaussian_note(problem: Problem, outcomes: dict[str, MethodEvaluation]) -> str:
     on_surrogate, on_proxy = (
         outcomes[f"lagrangian, {kind}"].scores for kind in ("surrogate", "proxy")
     )
@@ -401,7 +401,7 @@ def _gaussian_note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def _cancer_note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
+def _cancer_note(problem: Problem, outcomes: dict[str, MethodEvaluation]) -> str:
     on_proxy = outcomes["lagrangian, proxy"].scores
     on_surrogate = outcomes["lagrangian, surrogate"].scores
     deviation = sampling_deviation(problem.batch, _unseen(problem))
@@ -417,12 +417,12 @@ def _cancer_note(problem: Problem, outcomes: dict[str, Outcome]) -> str:
 Curve = tuple[np.ndarray, np.ndarray, str]
 
 
-def optimal_curve(problem: Problem, outcomes: Sequence[Outcome]) -> Curve:
+def optimal_curve(problem: Problem, outcomes: Sequence[MethodEvaluation]) -> Curve:
     """The lemma's rates.
 
     Args:
         problem: of the Gaussians.
-        outcomes: of its ways.
+        outcomes: of its methods.
 
     Returns:
         False alarms and misses, and what they are.
@@ -431,12 +431,12 @@ def optimal_curve(problem: Problem, outcomes: Sequence[Outcome]) -> Curve:
     return rates, optimal_misses(rates), "Neyman and Pearson"
 
 
-def moved_curve(problem: Problem, outcomes: Sequence[Outcome]) -> Curve:
+def moved_curve(problem: Problem, outcomes: Sequence[MethodEvaluation]) -> Curve:
     """The rates, on unseen examples, of an unconstrained score with any threshold.
 
     Args:
         problem: whose outcomes they are.
-        outcomes: of its ways, the unconstrained one first.
+        outcomes: of its methods, the unconstrained one first.
 
     Returns:
         False alarms and misses, and what they are.
@@ -453,8 +453,8 @@ def moved_curve(problem: Problem, outcomes: Sequence[Outcome]) -> Curve:
 
 def draw(
     problem: Problem,
-    curve: Callable[[Problem, Sequence[Outcome]], Curve],
-    outcomes: Sequence[Outcome],
+    curve: Callable[[Problem, Sequence[MethodEvaluation]], Curve],
+    outcomes: Sequence[MethodEvaluation],
     path: Path,
 ) -> None:
     """The decisions among the examples, and the two rates.
@@ -462,7 +462,7 @@ def draw(
     Args:
         problem: whose outcomes they are.
         curve: `optimal_curve` or `moved_curve`, to compare with.
-        outcomes: of its ways, the unconstrained one first.
+        outcomes: of its methods, the unconstrained one first.
         path: the PNG to write.
     """
     figure = report.new_figure(13, 5.5)
@@ -480,7 +480,10 @@ def draw(
     right.axvspan(LIMIT, 0.25, color="C3", alpha=0.1, lw=0, label="too many alarms")
     marks = "osD^v<>PX*h"
     for place, (outcome, mark) in enumerate(zip(outcomes, marks)):
-        apply, params = outcome.way.change(problem).apply, outcome.result.state.params
+        apply, params = (
+            outcome.method.change(problem).apply,
+            outcome.result.state.params,
+        )
         color = f"C{place % 10}"
         height = jax.vmap(partial(scores, apply, params))(plane)
         line = "-" if place < 10 else "--"

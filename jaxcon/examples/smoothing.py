@@ -35,10 +35,10 @@ The field is measured with noise on a grid; there the proxy is the five-point st
     \Delta_h u = \frac{u_E + u_W + u_N + u_S - 4 u_0}{h^2}.
 
 Violations are fractions of L and of C, "steepest slope" and "largest Laplacian" are not.
-Ways with a bound on exact derivatives end, for seed 0, with an RMSE of at most 0.12 to
+Methods with a bound on exact derivatives end, for seed 0, with an RMSE of at most 0.12 to
 either truth, in the series at most 0.06 from z and with a total multiplier within 25 % of
 the optimum's; their violations are, in the mean over four series, below a tenth of those
-of ways that see differences. All others are in the tables with what they come to. The
+of methods that see differences. All others are in the tables with what they come to. The
 field has no projection: no set of weights is known that is simple and holds its Laplacian
 down. Run it by ``jaxcon example smoothing``.
 """
@@ -53,12 +53,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import derivatives, points, report, shapes, tabular, ways
-from jaxcon.comparison import Outcome
+from jaxcon import derivatives, methods, points, report, shapes, tabular
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints, tighten
 from jaxcon.derivatives import Laplacian, Partial
 from jaxcon.examples._example import Findings, study
-from jaxcon.ways import Apply, Problem, Way
+from jaxcon.methods import Apply, Method, Problem
 
 STEEPEST = 8.0  # L, units of the series per unit of time
 ROUNDING = 0.95  # a; 1 is a triangle wave with sharp corners
@@ -70,7 +70,7 @@ CURVED = 40.0  # C, units of the field per squared unit of length
 SIDE = 15  # samples along each side of the field, evenly on [0, 1]
 
 SHARPNESS = (
-    20.0  # of the by-construction way's maxima and minima, per unit of the series
+    20.0  # of the by-construction method's maxima and minima, per unit of the series
 )
 CHECKED = 121  # points at which the slope is checked, four for each sample
 CHECKED_SIDE = 29  # along each side of the field, two for each sample
@@ -80,11 +80,12 @@ STEPS = 3000
 STRENGTH = 0.1  # of all multiplier methods, and the weight of smoothness penalties
 WEIGHT = 10.0  # of penalties on the bounds
 
-# Names of ways that see differences only begin with these.
+# Names of methods that see differences only begin with these.
 PROXIES = ("difference", "stencil")
 
-# What ways with a bound on exact derivatives reach: RMSE to the truth of the series and to
-# its optimum, relative error of its total multiplier, RMSE to the truth of the field.
+# What methods with a bound on exact derivatives reach: RMSE to the truth of the series
+# and to its optimum, relative error of its total multiplier, RMSE to the truth of the
+# field.
 TOLERANCES = {"series": 0.12, "optimum": 0.06, "multipliers": 0.25, "field": 0.12}
 
 
@@ -348,7 +349,7 @@ def _slope(apply: Apply) -> shapes.Pointwise:
 
 
 def _slope_excess(apply: Apply) -> shapes.Pointwise:
-    return _slope(apply).then(lambda slope: jnp.abs(slope) - 1)
+    return _slope(apply).map(lambda slope: jnp.abs(slope) - 1)
 
 
 def _laplacian(apply: Apply) -> shapes.Pointwise:
@@ -358,7 +359,7 @@ def _laplacian(apply: Apply) -> shapes.Pointwise:
 
 
 def _laplacian_excess(apply: Apply) -> shapes.Pointwise:
-    return _laplacian(apply).then(lambda laplacian: jnp.abs(laplacian) - 1)
+    return _laplacian(apply).map(lambda laplacian: jnp.abs(laplacian) - 1)
 
 
 def differences(apply: Apply) -> Callable[[Any, Any], jax.Array]:
@@ -458,17 +459,17 @@ def _adam() -> optax.GradientTransformation:
 
 def _layer(
     output: Callable[[Apply], Apply], watched: Callable, init: Any = None
-) -> Way:
+) -> Method:
     """A network with another output; a proxy is watched meanwhile, for it costs little."""
-    way = ways.by_construction(_adam(), output, init)
-    return way._replace(change=lambda problem: watched(way.change(problem)))
+    method = methods.by_construction(_adam(), output, init)
+    return method._replace(change=lambda problem: watched(method.change(problem)))
 
 
-def series_ways() -> dict[str, Way]:
-    """Every way to a series that is not steep.
+def series_methods() -> dict[str, Method]:
+    """Every method to a series that is not steep.
 
     Returns:
-        Ways by name. "difference" ones see the samples only.
+        Methods by name. "difference" ones see the samples only.
     """
     adam = _adam()
     radius = np.sqrt(STEEPEST / 2)
@@ -481,9 +482,9 @@ def series_ways() -> dict[str, Way]:
     of_differences = _smoothness("difference", differences)
     of_slopes = _smoothness("slope", _slope)
     bound_differences = _proxy_bound("difference", differences)
-    smoothness = ways.penalty(adam, STRENGTH, "absolute")
+    smoothness = methods.penalty(adam, STRENGTH, "absolute")
     return {
-        "unconstrained": ways.unconstrained(adam),
+        "unconstrained": methods.unconstrained(adam),
         "moving average": _layer(moving_average, bound_differences),
         "bounded moving average": _layer(bounded_moving_average, bound_differences),
         "Gaussian": _layer(gaussian, bound_differences),
@@ -492,43 +493,43 @@ def series_ways() -> dict[str, Way]:
         ),
         "difference penalty": smoothness._replace(change=of_differences),
         "slope penalty": smoothness._replace(change=of_slopes),
-        "difference bound, augmented": ways.augmented(adam, STRENGTH)._replace(
+        "difference bound, augmented": methods.augmented(adam, STRENGTH)._replace(
             change=bound_differences
         ),
-        "bound, penalty": ways.penalty(adam, WEIGHT),
-        "bound, lagrangian": ways.lagrangian(adam, STRENGTH),
-        "bound, PI control": ways.pi_control(adam, STRENGTH),
-        "bound, augmented": ways.augmented(adam, STRENGTH),
-        "projection": ways.projected(adam, short_weights),
+        "bound, penalty": methods.penalty(adam, WEIGHT),
+        "bound, lagrangian": methods.lagrangian(adam, STRENGTH),
+        "bound, PI control": methods.pi_control(adam, STRENGTH),
+        "bound, augmented": methods.augmented(adam, STRENGTH),
+        "projection": methods.projected(adam, short_weights),
         "by construction": _layer(
             lambda apply: max_min_of_lines, bound_differences, init_lines
         ),
     }
 
 
-def field_ways() -> dict[str, Way]:
-    """Every way to a field that is not strongly curved.
+def field_methods() -> dict[str, Method]:
+    """Every method to a field that is not strongly curved.
 
     Returns:
-        Ways by name. "stencil" ones see the grid only; there is no set of weights to
+        Methods by name. "stencil" ones see the grid only; there is no set of weights to
         project on.
     """
     adam = _adam()
     of_stencil = _smoothness("stencil", stencil)
     of_laplacians = _smoothness("Laplacian", _laplacian)
     bound_stencil = _proxy_bound("stencil", stencil)
-    smoothness = ways.penalty(adam, STRENGTH)
+    smoothness = methods.penalty(adam, STRENGTH)
     return {
-        "unconstrained": ways.unconstrained(adam),
+        "unconstrained": methods.unconstrained(adam),
         "stencil penalty": smoothness._replace(change=of_stencil),
         "Laplacian penalty": smoothness._replace(change=of_laplacians),
-        "stencil bound, augmented": ways.augmented(adam, STRENGTH)._replace(
+        "stencil bound, augmented": methods.augmented(adam, STRENGTH)._replace(
             change=bound_stencil
         ),
-        "bound, penalty": ways.penalty(adam, WEIGHT),
-        "bound, lagrangian": ways.lagrangian(adam, STRENGTH),
-        "bound, PI control": ways.pi_control(adam, STRENGTH),
-        "bound, augmented": ways.augmented(adam, STRENGTH),
+        "bound, penalty": methods.penalty(adam, WEIGHT),
+        "bound, lagrangian": methods.lagrangian(adam, STRENGTH),
+        "bound, PI control": methods.pi_control(adam, STRENGTH),
+        "bound, augmented": methods.augmented(adam, STRENGTH),
         "by construction": _layer(
             lambda apply: bounded_waves, bound_stencil, init_waves
         ),
@@ -536,7 +537,7 @@ def field_ways() -> dict[str, Way]:
 
 
 def smoothing(seed: int = 0) -> Iterator[Findings]:
-    """Every way to a series that is not steep and to a field that is not strongly curved.
+    """Every method to a series that is not steep and a field that is not strongly curved.
 
     Args:
         seed: of the noise and of the initial parameters.
@@ -546,8 +547,8 @@ def smoothing(seed: int = 0) -> Iterator[Findings]:
     """
     # A step on the field takes ten times as long: it is not swept.
     parts = (
-        (series_problem(seed), series_ways(), (0.1, 10.0), draw_series, series_note),
-        (field_problem(seed), field_ways(), (), draw_field, field_note),
+        (series_problem(seed), series_methods(), (0.1, 10.0), draw_series, series_note),
+        (field_problem(seed), field_methods(), (), draw_field, field_note),
     )
     titles = ("a series that is not steep", "a field that is not strongly curved")
     for title, (problem, tried, factors, draw, note) in zip(titles, parts):
@@ -563,29 +564,29 @@ def smoothing(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def exact(outcomes: dict[str, Outcome]) -> list[Outcome]:
-    """Of ways that train on the bound of the exact derivative."""
+def exact(outcomes: dict[str, MethodEvaluation]) -> list[MethodEvaluation]:
+    """Of methods that train on the bound of the exact derivative."""
     return [o for name, o in outcomes.items() if name.startswith("bound, ")]
 
 
-def proxies(outcomes: dict[str, Outcome]) -> list[Outcome]:
-    """Of ways that train on differences between samples."""
+def proxies(outcomes: dict[str, MethodEvaluation]) -> list[MethodEvaluation]:
+    """Of methods that train on differences between samples."""
     return [o for name, o in outcomes.items() if name.startswith(PROXIES)]
 
 
-def _worst(outcomes: Sequence[Outcome]) -> float:
+def _worst(outcomes: Sequence[MethodEvaluation]) -> float:
     return max(outcome.violation for outcome in outcomes)
 
 
-def _least(outcomes: Sequence[Outcome]) -> float:
+def _least(outcomes: Sequence[MethodEvaluation]) -> float:
     return min(outcome.violation for outcome in outcomes)
 
 
-def series_note(outcomes: dict[str, Outcome]) -> str:
+def series_note(outcomes: dict[str, MethodEvaluation]) -> str:
     """What the table of the series shows.
 
     Args:
-        outcomes: by way.
+        outcomes: by method.
 
     Returns:
         Two sentences.
@@ -607,11 +608,11 @@ def series_note(outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def field_note(outcomes: dict[str, Outcome]) -> str:
+def field_note(outcomes: dict[str, MethodEvaluation]) -> str:
     """What the table of the field shows.
 
     Args:
-        outcomes: by way.
+        outcomes: by method.
 
     Returns:
         Two sentences.
@@ -627,8 +628,10 @@ def field_note(outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def draw_series(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
-    """Fits and slopes of some ways, the forbidden slopes shaded.
+def draw_series(
+    problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path
+) -> None:
+    """Fits and slopes of some methods, the forbidden slopes shaded.
 
     Args:
         problem: of the series.
@@ -652,7 +655,7 @@ def draw_series(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> No
     left.plot(t, series(t), "k:", label="truth")
     for outcome in outcomes:
         if outcome.name in shown:
-            apply = outcome.way.change(problem).apply
+            apply = outcome.method.change(problem).apply
             params = outcome.result.state.params
             (value, slope), _ = _read(Partial(0), apply, params, _row(t), _row(t))
             style: dict[str, Any] = {"color": shown[outcome.name], "lw": 1.2}
@@ -670,7 +673,9 @@ def draw_series(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> No
     figure.savefig(path, dpi=120)
 
 
-def draw_field(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> None:
+def draw_field(
+    problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path
+) -> None:
     """Fields and their Laplacians over the square, the violated region outlined.
 
     Args:
@@ -687,7 +692,7 @@ def draw_field(problem: Problem, outcomes: Sequence[Outcome], path: Path) -> Non
     for outcome in outcomes:
         if outcome.name in shown:
             apply, params = (
-                outcome.way.change(problem).apply,
+                outcome.method.change(problem).apply,
                 outcome.result.state.params,
             )
             fitted, _ = _read(Laplacian(), apply, params, x, x)

@@ -23,7 +23,7 @@ multiplier,
     c = \operatorname{mean}_i |f_i|, \qquad \lambda = 2 \tau .
 
 Lagrangian, PI control, augmented Lagrangian, projection and by construction reach the
-truth to 0.005 (RMSE), and multipliers to 0.02. Ways that follow gradients make entries
+truth to 0.005 (RMSE), and multipliers to 0.02. Methods that follow gradients make entries
 small and none zero; projection onto the L1 ball and the proximal step, soft thresholding,
 make them exactly zero. Outputs are sums of 64 rounded terms: those below 1e-5 count as
 zero.
@@ -42,14 +42,13 @@ import numpy as np
 import optax
 
 from jaxcon import report
-from jaxcon.comparison import Outcome
+from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
-from jaxcon.transforms import proximal
-from jaxcon.ways import (
+from jaxcon.methods import (
     Apply,
+    Method,
     Problem,
-    Way,
     augmented,
     by_construction,
     lagrangian,
@@ -58,6 +57,7 @@ from jaxcon.ways import (
     projected,
     unconstrained,
 )
+from jaxcon.transforms import proximal
 
 STEPS = 3000
 RATE = 0.1  # of plain gradient steps
@@ -278,7 +278,7 @@ def within(data: Sparse, apply: Apply) -> Constraints:
     return Constraints(inequality={"budget": spent})
 
 
-def proximal_gradient(data: Sparse, weight: float) -> Way:
+def proximal_gradient(data: Sparse, weight: float) -> Method:
     """Gradient steps, each followed by soft thresholding: an L1 penalty of this weight.
 
     Args:
@@ -286,26 +286,26 @@ def proximal_gradient(data: Sparse, weight: float) -> Way:
         weight: of the norm that the budget is of.
 
     Returns:
-        A `Way` whose hyperparameter is the weight.
+        A `Method` whose hyperparameter is the weight.
     """
 
-    def method(problem: Problem, weight: Any) -> Any:
+    def solver(problem: Problem, weight: Any) -> Any:
         def shrink(weights: jax.Array) -> jax.Array:
             return data.weights(soft_threshold(data.entries(weights), RATE * weight))
 
-        return unconstrained(proximal(optax.sgd(RATE), shrink)).method(problem, None)
+        return unconstrained(proximal(optax.sgd(RATE), shrink)).solver(problem, None)
 
-    return Way(method, "weight", weight)
+    return Method(solver, "weight", weight)
 
 
-def ways(data: Sparse) -> dict[str, Way]:
-    """Every way to keep the budget, or to do with a penalty instead.
+def methods(data: Sparse) -> dict[str, Method]:
+    """Every method to keep the budget, or to do with a penalty instead.
 
     Args:
         data: the problem's numbers.
 
     Returns:
-        Ways by name; the last one takes the other norm.
+        Methods by name; the last one takes the other norm.
     """
     other = data._replace(outputs=not data.outputs, budget=0.0)
     ball = optax.projections.projection_l1_ball
@@ -349,7 +349,7 @@ def ways(data: Sparse) -> dict[str, Way]:
 
 
 def sparse(seed: int = 0) -> Iterator[Findings]:
-    """Both norms, each in every way.
+    """Both norms, each in every method.
 
     Args:
         seed: of data and noise.
@@ -363,7 +363,7 @@ def sparse(seed: int = 0) -> Iterator[Findings]:
         yield study(
             title,
             sparse_problem(data),
-            ways(data),
+            methods(data),
             steps=STEPS,
             note=partial(_note, data),
             draw=partial(_draw, data=data),
@@ -372,19 +372,19 @@ def sparse(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def reached(outcome: Outcome, data: Sparse) -> jax.Array:
-    """The weights (d,) that a way came to."""
-    problem = outcome.way.change(sparse_problem(data))
+def reached(outcome: MethodEvaluation, data: Sparse) -> jax.Array:
+    """The weights (d,) that a method came to."""
+    problem = outcome.method.change(sparse_problem(data))
     return fitted_weights(problem.apply, outcome.result.state.params, data)
 
 
-def _note(data: Sparse, outcomes: dict[str, Outcome]) -> str:
+def _note(data: Sparse, outcomes: dict[str, MethodEvaluation]) -> str:
     kind, other = ("outputs", "weights") if data.outputs else ("weights", "outputs")
     followed, confused = outcomes["Lagrangian"], outcomes[f"L1 of {other}"]
     sizes = np.abs(data.entries(reached(followed, data)))
     none = np.abs(data.entries(jnp.asarray(data.truth, sizes.dtype))) < ROUNDING
 
-    def left(outcome: Outcome) -> str:
+    def left(outcome: MethodEvaluation) -> str:
         scores = outcome.scores
         return (
             f"{scores['weights not 0']:.0f} weights and "
@@ -400,7 +400,7 @@ def _note(data: Sparse, outcomes: dict[str, Outcome]) -> str:
     )
 
 
-def _draw(outcomes: Sequence[Outcome], path: Path, data: Sparse) -> None:
+def _draw(outcomes: Sequence[MethodEvaluation], path: Path, data: Sparse) -> None:
     """The entries that the budget is of, in order and by size."""
     kind = "output" if data.outputs else "weight"
     truth = np.asarray(data.entries(jnp.asarray(data.truth)))

@@ -4,7 +4,7 @@ A `Network` is three pure functions, ``init(key)``, ``apply(params, x)`` of one 
 ``certificate(params)``; an `Output` is called on one output, ``output(y)``, and a
 `Construction` wraps any ``apply(params, x)``. ``network.then(output)`` puts them together
 and keeps count of what still holds; ``check`` tries to break it. None needs flax:
-``module`` makes an nnx module of a network, ``functional`` a pure function of any module.
+``module`` makes an nnx module of a network, ``from_module`` a pure function of any module.
 """
 
 from jaxcon.layers._certificates import Certificate as Certificate
@@ -25,14 +25,14 @@ from jaxcon.layers._convex import convex as convex
 from jaxcon.layers._fields import divergence_free as divergence_free
 from jaxcon.layers._fields import gradient_field as gradient_field
 from jaxcon.layers._fields import hamiltonian_field as hamiltonian_field
-from jaxcon.layers._flax import functional as functional
+from jaxcon.layers._flax import from_module as from_module
 from jaxcon.layers._flax import module as module
 from jaxcon.layers._lipschitz import lipschitz as lipschitz
 from jaxcon.layers._min_max import smooth_monotone as smooth_monotone
 from jaxcon.layers._networks import Construction as Construction
 from jaxcon.layers._networks import Network as Network
 from jaxcon.layers._networks import Output as Output
-from jaxcon.layers._networks import free as free
+from jaxcon.layers._networks import mlp as mlp
 from jaxcon.layers._networks import output as output
 from jaxcon.layers._norms import bounded_entries as bounded_entries
 from jaxcon.layers._norms import bounded_rows as bounded_rows

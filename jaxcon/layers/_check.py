@@ -103,7 +103,7 @@ def check(
         >>> from functools import partial
         >>> import jax
         >>> import jaxcon as jc
-        >>> network = jc.layers.free(2).then(jc.layers.bounded(0.0, 1.0))
+        >>> network = jc.layers.mlp(2).then(jc.layers.bounded(0.0, 1.0))
         >>> params = network.init(jax.random.key(0))
         >>> draw = partial(jc.points.uniform, lower=[0.0, 0.0], upper=[1.0, 2.0])
         >>> tried = jc.layers.check(

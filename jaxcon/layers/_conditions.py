@@ -47,7 +47,7 @@ def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
     Example:
         >>> import jax
         >>> import jaxcon as jc
-        >>> network = jc.layers.free(3).then(jc.layers.periodic({0: 2.0}))
+        >>> network = jc.layers.mlp(3).then(jc.layers.periodic({0: 2.0}))
         >>> params = network.init(jax.random.key(0))
         >>> here, there = jnp.array([0.5, 1.0]), jnp.array([200.5, 1.0])
         >>> bool(network.apply(params, here) == network.apply(params, there))
@@ -169,7 +169,7 @@ def dirichlet(
         >>> disc = jc.layers.dirichlet(
         ...     lambda x: 1 - x @ x, lambda x: x[0], boundary=lambda x: x / jnp.sqrt(x @ x)
         ... )
-        >>> network = jc.layers.free(2).then(disc)
+        >>> network = jc.layers.mlp(2).then(disc)
         >>> params = network.init(jax.random.key(0))
         >>> print(network.apply(params, jnp.array([0.0, -1.0])))
         0.0
@@ -219,7 +219,7 @@ def box_boundary(
         >>> import jax
         >>> import jaxcon as jc
         >>> rod = jc.layers.box_boundary([0.0, 0.0], [2.0, 1.0], 3.0, faces={0: "both"})
-        >>> network = jc.layers.free(2).then(rod)
+        >>> network = jc.layers.mlp(2).then(rod)
         >>> params = network.init(jax.random.key(0))
         >>> print(network.apply(params, jnp.array([2.0, 0.7])))
         3.0
@@ -300,7 +300,7 @@ def initial_value(
         >>> import jax
         >>> import jaxcon as jc
         >>> drop = jc.layers.initial_value(0, 0.0, value=2.0, rate=-1.0)
-        >>> network = jc.layers.free(1).then(drop)
+        >>> network = jc.layers.mlp(1).then(drop)
         >>> f = lambda t: network.apply(network.init(jax.random.key(0)), t)
         >>> [y.item() for y in jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))]
         [2.0, -1.0]
@@ -363,7 +363,7 @@ def neumann(
         >>> import jax
         >>> import jaxcon as jc
         >>> insulated = jc.layers.neumann(0, 0.0, 2.0, left=0.0, right=1.0)
-        >>> network = jc.layers.free(1).then(insulated)
+        >>> network = jc.layers.mlp(1).then(insulated)
         >>> f = lambda x: network.apply(network.init(jax.random.key(0)), x)
         >>> print(jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))[1])
         0.0
@@ -425,7 +425,7 @@ def mixed(
         >>> import jax
         >>> import jaxcon as jc
         >>> rod = jc.layers.mixed(0, dirichlet_at=1.0, neumann_at=0.0, value=5.0, slope=0.0)
-        >>> network = jc.layers.free(1).then(rod)
+        >>> network = jc.layers.mlp(1).then(rod)
         >>> print(network.apply(network.init(jax.random.key(0)), jnp.ones(1)))
         5.0
     """

@@ -49,7 +49,7 @@ def divergence_free(inputs: int) -> Construction:
     Example:
         >>> import jax
         >>> import jaxcon as jc
-        >>> flow = jc.layers.free(2).then(jc.layers.divergence_free(2))
+        >>> flow = jc.layers.mlp(2).then(jc.layers.divergence_free(2))
         >>> params = flow.init(jax.random.key(0))
         >>> flow.apply(params, jax.numpy.ones(2)).shape
         (2,)
@@ -94,7 +94,7 @@ def gradient_field() -> Construction:
     Example:
         >>> import jax
         >>> import jaxcon as jc
-        >>> force = jc.layers.free(3).then(jc.layers.gradient_field())
+        >>> force = jc.layers.mlp(3).then(jc.layers.gradient_field())
         >>> params = force.init(jax.random.key(0))
         >>> force.apply(params, jax.numpy.ones(3)).shape
         (3,)

@@ -10,7 +10,7 @@ from jax.tree_util import keystr
 from jaxcon.layers._networks import Apply, Network
 
 
-def functional(module: Any) -> tuple[Apply, Any]:
+def from_module(module: Any) -> tuple[Apply, Any]:
     """A flax nnx module as a pure function and its parameters.
 
     Args:
@@ -28,14 +28,14 @@ def functional(module: Any) -> tuple[Apply, Any]:
     Example:
         >>> import jaxcon as jc
         >>> from flax import nnx
-        >>> apply, params = jc.functional(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+        >>> apply, params = jc.from_module(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
         >>> apply(params, jax.numpy.ones(2)).shape
         (3,)
     """
-    nnx = _nnx("jc.functional")
+    nnx = _nnx("jc.from_module")
     if not isinstance(module, nnx.Module):
         raise TypeError(
-            f"jc.functional takes a flax nnx module, got {type(module).__name__}; "
+            f"jc.from_module takes a flax nnx module, got {type(module).__name__}; "
             "of a linen module, module.apply is the pure function already"
         )
     graph, params, rest = nnx.split(module, nnx.Param, ...)
@@ -63,7 +63,7 @@ def module(network: Network, *, rngs: Any) -> Any:
     Example:
         >>> import jaxcon as jc
         >>> from flax import nnx
-        >>> price = jc.layers.module(jc.layers.free(2), rngs=nnx.Rngs(0))
+        >>> price = jc.layers.module(jc.layers.mlp(2), rngs=nnx.Rngs(0))
         >>> price(jax.numpy.ones((5, 2))).shape
         (5,)
     """

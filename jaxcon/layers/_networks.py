@@ -24,7 +24,7 @@ class Construction:
     """Turns any network into one that obeys.
 
     Attributes:
-        wrap: apply -> apply, e.g. for `jaxcon.ways.by_construction`.
+        wrap: apply -> apply, e.g. for `jaxcon.methods.by_construction`.
         promises: what holds of the result.
         carry: guarantee -> the guarantee as it holds after wrapping, or None if it does
             not: what is left of what was known of the wrapped network.
@@ -206,7 +206,7 @@ def positive_sizes(name: str, **sizes: int) -> None:
             raise ValueError(f"{name}: {word} must be at least 1, got {size}")
 
 
-def free(
+def mlp(
     inputs: int, outputs: int | None = None, *, width: int = 64, depth: int = 3
 ) -> Network:
     r"""A plain network, free to do anything: what a construction is put on.
@@ -228,13 +228,13 @@ def free(
     Example:
         >>> import jax
         >>> import jaxcon as jc
-        >>> network = jc.layers.free(2).then(jc.layers.bounded(0.0, 1.0))
+        >>> network = jc.layers.mlp(2).then(jc.layers.bounded(0.0, 1.0))
         >>> params = network.init(jax.random.key(0))
         >>> bool(0 <= network.apply(params, jax.numpy.ones(2)) <= 1)
         True
     """
     sizes = [inputs, *[width] * (depth - 1), 1 if outputs is None else outputs]
-    positive_sizes("free", depth=depth, inputs=inputs, width=width, outputs=sizes[-1])
+    positive_sizes("mlp", depth=depth, inputs=inputs, width=width, outputs=sizes[-1])
 
     def init(key: jax.Array) -> Any:
         return [
@@ -243,7 +243,7 @@ def free(
         ]
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
-        h = checked_input("free", x, inputs)
+        h = checked_input("mlp", x, inputs)
         for layer in params[:-1]:
             h = jnp.tanh(h @ layer["w"] + layer["b"])
         y = h @ params[-1]["w"] + params[-1]["b"]

@@ -114,7 +114,7 @@ def learned_smoothing(network: Network, width: int) -> Network:
     Example:
         >>> import jax
         >>> import jaxcon as jc
-        >>> inner = jc.layers.free(1, 10).then(jc.layers.bounded(-1.0, 1.0))
+        >>> inner = jc.layers.mlp(1, 10).then(jc.layers.bounded(-1.0, 1.0))
         >>> network = jc.layers.learned_smoothing(inner, 5)
         >>> params = network.init(jax.random.key(0))
         >>> steps = jnp.diff(network.apply(params, jnp.ones(1)))

@@ -25,14 +25,14 @@ The orders differ in the body of their step and nowhere else.
 """
 
 from jaxcon.primal_dual._orders import alternating, extragradient, simultaneous
-from jaxcon.primal_dual._state import DualStates, Info, Loss, Method, PrimalDualState
+from jaxcon.primal_dual._state import DualStates, Info, Loss, PrimalDualState, Solver
 
 __all__ = [
     "DualStates",
     "Info",
     "Loss",
-    "Method",
     "PrimalDualState",
+    "Solver",
     "alternating",
     "extragradient",
     "simultaneous",

@@ -11,7 +11,7 @@ import optax
 from jaxcon.constraints import Constraints
 from jaxcon.multipliers import Kinds
 from jaxcon.primal_dual._parts import finish, make_method, make_parts
-from jaxcon.primal_dual._state import Info, Loss, Method, PrimalDualState
+from jaxcon.primal_dual._state import Info, Loss, PrimalDualState, Solver
 
 NONE: Kinds = MappingProxyType({})
 
@@ -27,7 +27,7 @@ def simultaneous(
     multipliers: Kinds = NONE,
     dual_batch: bool = False,
     terms: optax.GradientTransformation | None = None,
-) -> Method:
+) -> Solver:
     r"""Parameters and multipliers move at once, both from the present point.
 
     .. math::
@@ -50,12 +50,13 @@ def simultaneous(
         dual_batch: True where a batch is a pair, one for the parameters' move and an
             independent one for the multipliers'; costs one more evaluation of the
             constraints.
-        terms: a transform over `Terms`, the gradients of the loss and of each constraint
+        terms: a transform over `GradientTerms`, the gradients of the loss and of each
+        constraint
             before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
             one backward pass for each. Not for a `primal` that searches along a line.
 
     Returns:
-        A `Method`.
+        A `Solver`.
 
     Raises:
         TypeError: `constraints` is no `Constraints` of functions, or `dual` no transform.
@@ -69,15 +70,15 @@ def simultaneous(
     Example:
         >>> import jaxcon as jc
         >>> sums = jc.Constraints(equality={"sum": lambda p, _: jnp.sum(p) - 1.0})
-        >>> method = jc.simultaneous(
+        >>> solver = jc.simultaneous(
         ...     lambda p, _: jnp.sum(p**2),                       # min x² + y²
         ...     sums,
         ...     primal=optax.sgd(0.1),
         ...     dual=jc.dual_ascent(optax.sgd(0.1)),
         ...     penalty=1.0,
         ... )
-        >>> state = method.init(jnp.zeros(2))
-        >>> step = jax.jit(method.step)
+        >>> state = solver.init(jnp.zeros(2))
+        >>> step = jax.jit(solver.step)
         >>> for _ in range(300):
         ...     state, info = step(state)
         >>> print(f"{state.params[0]:.4f} {state.multipliers.equality['sum']:.4f}")
@@ -120,7 +121,7 @@ def alternating(
     multipliers: Kinds = NONE,
     dual_batch: bool = False,
     terms: optax.GradientTransformation | None = None,
-) -> Method:
+) -> Solver:
     r"""Multipliers move first, and the parameters follow the new ones.
 
     .. math::
@@ -149,12 +150,13 @@ def alternating(
         dual_batch: True where a batch is a pair, one for the parameters' move and an
             independent one for the multipliers'; costs one more evaluation of the
             constraints.
-        terms: a transform over `Terms`, the gradients of the loss and of each constraint
+        terms: a transform over `GradientTerms`, the gradients of the loss and of each
+        constraint
             before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
             one backward pass for each. Not for a `primal` that searches along a line.
 
     Returns:
-        A `Method`.
+        A `Solver`.
 
     Raises:
         TypeError: `constraints` is no `Constraints` of functions, or `dual` no transform.
@@ -168,15 +170,15 @@ def alternating(
     Example:
         >>> import jaxcon as jc
         >>> at_most_1 = jc.Constraints(inequality={"x <= 1": lambda x, _: x - 1.0})
-        >>> method = jc.alternating(
+        >>> solver = jc.alternating(
         ...     lambda x, _: (x - 2.0) ** 2,
         ...     at_most_1,
         ...     primal=optax.sgd(0.1),
         ...     dual=jc.dual_ascent(optax.sgd(1.0)),
         ...     penalty=1.0,
         ... )
-        >>> state = method.init(jnp.array(3.0))
-        >>> step = jax.jit(method.step)
+        >>> state = solver.init(jnp.array(3.0))
+        >>> step = jax.jit(solver.step)
         >>> for _ in range(300):
         ...     state, info = step(state)
         >>> print(f"{state.params:.4f} {state.multipliers.inequality['x <= 1']:.4f}")
@@ -236,7 +238,7 @@ def extragradient(
     multipliers: Kinds = NONE,
     dual_batch: bool = False,
     terms: optax.GradientTransformation | None = None,
-) -> Method:
+) -> Solver:
     r"""Looks one step ahead on both sides, then moves by what it saw there.
 
     .. math::
@@ -267,12 +269,13 @@ def extragradient(
         dual_batch: True where a batch is a pair, one for the parameters' move and an
             independent one for the multipliers'; costs one more evaluation of the
             constraints.
-        terms: a transform over `Terms`, the gradients of the loss and of each constraint
+        terms: a transform over `GradientTerms`, the gradients of the loss and of each
+        constraint
             before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
             one backward pass for each. Not for a `primal` that searches along a line.
 
     Returns:
-        A `Method`.
+        A `Solver`.
 
     Raises:
         TypeError: `constraints` is no `Constraints` of functions, or `dual` no transform.
@@ -287,14 +290,14 @@ def extragradient(
     Example:
         >>> import jaxcon as jc
         >>> at_zero = jc.Constraints(equality={"x = 0": lambda x, _: x})
-        >>> method = jc.extragradient(                   # L = μ x: a bilinear game
+        >>> solver = jc.extragradient(                   # L = μ x: a bilinear game
         ...     lambda x, _: 0.0 * x,
         ...     at_zero,
         ...     primal=optax.sgd(0.5),
         ...     dual=jc.dual_ascent(optax.sgd(0.5)),
         ... )
-        >>> state = method.init(jnp.array(1.0))
-        >>> step = jax.jit(method.step)
+        >>> state = solver.init(jnp.array(1.0))
+        >>> step = jax.jit(solver.step)
         >>> for _ in range(300):
         ...     state, info = step(state)
         >>> print(f"{abs(state.params):.4f}")

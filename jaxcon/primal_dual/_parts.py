@@ -22,7 +22,7 @@ from jaxcon.constraints import (
     violation,
     worst,
 )
-from jaxcon.lagrangian import (
+from jaxcon.lagrangians import (
     augmented_lagrangian,
     check_match,
     lagrangian,
@@ -31,11 +31,11 @@ from jaxcon.lagrangian import (
 )
 from jaxcon.multipliers import Indexed, Kinds
 from jaxcon.primal_dual._dual import Dual, capped, make_dual
-from jaxcon.primal_dual._state import Info, Loss, Method, PrimalDualState
+from jaxcon.primal_dual._state import Info, Loss, PrimalDualState, Solver
 from jaxcon.transforms import (
+    GradientTerms,
     Objective,
     PenaltyRule,
-    Terms,
     fired,
     like,
     penalty_rule,
@@ -74,7 +74,8 @@ class Weighed(NamedTuple):
     Attributes:
         multipliers: of each residual.
         value: of the objective, ().
-        gradient: with respect to the parameters; `Terms` of it where terms are moved
+        gradient: with respect to the parameters; `GradientTerms` of it where terms are
+        moved
             apart.
     """
 
@@ -151,7 +152,7 @@ class Parts(NamedTuple):
         ]
         residuals = merged([found for found, _ in groups], self.constraints)
 
-        def pullback(weights: tuple[jax.Array, Constraints]) -> tuple[Terms]:
+        def pullback(weights: tuple[jax.Array, Constraints]) -> tuple[GradientTerms]:
             gradients = []
             for found, of_group in groups:
                 none = jax.tree.map(jnp.zeros_like, found)
@@ -162,7 +163,7 @@ class Parts(NamedTuple):
                     alone = none._replace(**{kind: entries})
                     gradients.append(Constraints(**{kind: {name: of_group(alone)[0]}}))
             apart = merged(gradients, self.constraints)
-            return (Terms(of_loss(weights[0])[0], apart),)
+            return (GradientTerms(of_loss(weights[0])[0], apart),)
 
         return Point(loss, residuals, pullback, aux)
 
@@ -329,7 +330,7 @@ def make_parts(
     )
 
 
-def make_method(parts: Parts, step: Step, climbs_first: bool = False) -> Method:
+def make_method(parts: Parts, step: Step, climbs_first: bool = False) -> Solver:
     """A method of that step, which weighs gradients before or after multipliers move."""
 
     def residuals(params: Any, batch: Any = None) -> Constraints:
@@ -343,7 +344,7 @@ def make_method(parts: Parts, step: Step, climbs_first: bool = False) -> Method:
             loss, residuals, multipliers, state.penalty
         )
 
-    def gradients(state: PrimalDualState, batch: Any = None) -> Terms:
+    def gradients(state: PrimalDualState, batch: Any = None) -> GradientTerms:
         here, there = parts.split(batch)
         prices = parts.prices(state, there)
         point = parts.look_apart(state.params, here)
@@ -352,7 +353,7 @@ def make_method(parts: Parts, step: Step, climbs_first: bool = False) -> Method:
             prices = parts.climb(prices, point.loss, residuals, there)
         return parts.weigh(point, prices, here).gradient
 
-    return Method(partial(_init, parts), step, estimates, residuals, gradients)
+    return Solver(partial(_init, parts), step, estimates, residuals, gradients)
 
 
 def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
@@ -386,7 +387,7 @@ def _init(parts: Parts, params: Any, batch: Any = None) -> PrimalDualState:
 def _init_terms(parts: Parts, params: Any) -> Any:
     if parts.terms is None:
         return ()
-    each: Any = Terms(params, same(params, parts.constraints))
+    each: Any = GradientTerms(params, same(params, parts.constraints))
     return parts.terms.init(each)
 
 

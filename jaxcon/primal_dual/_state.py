@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxcon.constraints import Constraints
-from jaxcon.transforms import Terms
+from jaxcon.transforms import GradientTerms
 
 Loss = Callable[[Any, Any], Any]
 
@@ -84,16 +84,17 @@ class Info(NamedTuple):
     aux: Any
 
 
-class Method(NamedTuple):
+class Solver(NamedTuple):
     """A way to train, in optax's grammar: pure functions.
 
     Attributes:
         init: (params, batch=None) -> `PrimalDualState`.
         step: (state, batch=None) -> (`PrimalDualState`, `Info`); jit, vmap and scan it.
         estimates: (state, batch=None) -> the multipliers that the objective's gradient
-            really uses there, shaped like the residuals: what `jaxcon.kkt` wants.
+            really uses there, shaped like the residuals: what `jaxcon.optimality` wants.
         residuals: (params, batch=None) -> h and g as the multipliers see them.
-        gradients: (state, batch=None) -> `Terms`: the gradient of the loss and what each
+        gradients: (state, batch=None) -> `GradientTerms`: the gradient of the loss and
+        what each
             constraint adds to it, weighed as the step weighs them where it begins.
     """
 
@@ -101,4 +102,4 @@ class Method(NamedTuple):
     step: Callable[..., tuple[PrimalDualState, Info]]
     estimates: Callable[..., Constraints]
     residuals: Callable[..., Constraints]
-    gradients: Callable[..., Terms]
+    gradients: Callable[..., GradientTerms]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxcon.constraints import Constraints, same
-from jaxcon.primal_dual import Info, Method, PrimalDualState
+from jaxcon.primal_dual import Info, PrimalDualState, Solver
 from jaxcon.primal_dual._parts import clips
 from jaxcon.training._checkpoint import Checkpoint
 from jaxcon.training._loop import compiled, first_best
@@ -39,7 +39,7 @@ Callback = Callable[[PrimalDualState, Info], Any]
 
 
 def fit(
-    method: Method,
+    solver: Solver,
     state: PrimalDualState,
     batches: Any = None,
     *,
@@ -56,8 +56,8 @@ def fit(
     r"""Takes `steps` steps of `method`, compiled once, and keeps the best iterate.
 
     Args:
-        method: what `simultaneous`, `alternating` or `extragradient` returned.
-        state: where to start: `method.init(params, batch)`, or an earlier result's.
+        solver: what `simultaneous`, `alternating` or `extragradient` returned.
+        state: where to start: `solver.init(params, batch)`, or an earlier result's.
         batches: one of three. An iterator of batches is read as the run goes. A function
             (key) -> batch is drawn from inside the compiled loop with a fresh key each
             step. Anything else is one batch, used whole at every step; None included.
@@ -97,11 +97,11 @@ def fit(
     Example:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> sums = jc.Constraints(equality={"sum": lambda p, _: jnp.sum(p) - 1.0})
-        >>> method = jc.alternating(
+        >>> solver = jc.alternating(
         ...     lambda p, _: jnp.sum(p**2), sums,
         ...     primal=optax.sgd(0.1), dual=jc.dual_ascent(optax.sgd(0.1)), penalty=1.0,
         ... )
-        >>> result = jc.fit(method, method.init(jnp.zeros(2)), steps=500)
+        >>> result = jc.fit(solver, solver.init(jnp.zeros(2)), steps=500)
         >>> print(f"{result.state.params[0]:.4f} {result.best.feasible}")
         0.5000 True
     """
@@ -120,11 +120,11 @@ def fit(
         if ahead < 0:
             raise ValueError(
                 f"the checkpoint is of step {int(reached.step)}, the state given of "
-                f"step {int(state.step)}; start from method.init to resume, or save "
+                f"step {int(state.step)}; start from solver.init to resume, or save "
                 "elsewhere"
             )
         source.skip(ahead)
-        run = _Run(method, source, tolerance, chunk, callbacks, saved, signals)
+        run = _Run(solver, source, tolerance, chunk, callbacks, saved, signals)
         run.spike, run.level = spike, level
         if max_skipped is not None:
             # Counted from where the run began, not from where it is resumed.
@@ -141,7 +141,7 @@ class _Run:
 
     def __init__(
         self,
-        method: Method,
+        solver: Solver,
         source: Source,
         tolerance: float,
         chunk: int,
@@ -151,9 +151,9 @@ class _Run:
     ):
         self.source, self.chunk = source, chunk
         self.callbacks, self.saved, self.signals = callbacks, saved, signals
-        self.method, self.tolerance = method, tolerance
-        self.program = compiled(method.step, source.draw, source.streamed, chunk)
-        self.look = jax.jit(method.step)
+        self.solver, self.tolerance = solver, tolerance
+        self.program = compiled(solver.step, source.draw, source.streamed, chunk)
+        self.look = jax.jit(solver.step)
         self.allowed: int | None = None  # steps skipped
         self.spike: float | None = None
         self.level, self.spikes = no_level(Constraints()), 0
@@ -178,7 +178,7 @@ class _Run:
                     # A stream's first chunk may be of one batch, and show no change yet.
                     if len(self.infos) < 1 + self.source.streamed:
                         self.moving |= moving_points(
-                            self.method, reached[0], self.source, data
+                            self.solver, reached[0], self.source, data
                         )
                     before = reached
                     after, info = self._chunk(before, data, count)
@@ -291,7 +291,7 @@ class _Run:
     def _norms(self, before: Any, data: Any, row: int) -> dict[str, float]:
         """The norms of the terms' gradients at one step of a chunk, taken once more."""
         (state, _), _ = self._advance(before, data, row)
-        return gradient_norms(self.method, state, self.source.at(data, row, state.step))
+        return gradient_norms(self.solver, state, self.source.at(data, row, state.step))
 
     def _blame(self, before: Any, data: Any, info: Info, row: int) -> str:
         """Whose gradients were the largest at a row, and at the one that led to it."""
@@ -315,7 +315,7 @@ class _Run:
                     f"{kind} constraint {name!r} keeps one multiplier for each of its "
                     f"{size} points, but other batches bring other points, which they "
                     "do not belong to; give it one number, e.g. its mean, or "
-                    "jaxcon.multipliers.functional, or indexed if the points are "
+                    "jaxcon.multipliers.network, or indexed if the points are "
                     "numbered samples",
                     4,
                 )

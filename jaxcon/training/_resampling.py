@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxcon.constraints import named
-from jaxcon.primal_dual import Method, PrimalDualState
+from jaxcon.primal_dual import PrimalDualState, Solver
 from jaxcon.training._source import Source
 
 # Calls whose arguments are one to one those of the jaxpr they hold.
@@ -26,12 +26,12 @@ CALLS = {
 
 
 def moving_points(
-    method: Method, state: PrimalDualState, source: Source, data: Any
+    solver: Solver, state: PrimalDualState, source: Source, data: Any
 ) -> set[tuple[str, str]]:
     """Constraints with a multiplier for each point whose points are drawn anew.
 
     Args:
-        method: what takes the steps.
+        solver: what takes the steps.
         state: a state of the run.
         source: where batches come from.
         data: what the source read for a chunk.
@@ -54,7 +54,7 @@ def moving_points(
         return set()
     if not any(changes):
         return set()
-    traced, shapes = jax.make_jaxpr(method.residuals, return_shape=True)(
+    traced, shapes = jax.make_jaxpr(solver.residuals, return_shape=True)(
         state.params, batch
     )
     fixed = [False] * len(jax.tree.leaves(state.params))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon.primal_dual import Info, Method, PrimalDualState
+from jaxcon.primal_dual import Info, PrimalDualState, Solver
 from jaxcon.training._loop import better, first_best
 from jaxcon.training._result import FitResult, Iterate
 
@@ -61,7 +61,7 @@ class SweepResult(NamedTuple):
 
 
 def sweep(
-    make_run: Callable[..., tuple[Method, Any, Any]],
+    make_run: Callable[..., tuple[Solver, Any, Any]],
     grid: Mapping[str, Any],
     *,
     steps: int,
@@ -97,11 +97,11 @@ def sweep(
         >>> import optax, jaxcon as jc
         >>> sums = jc.Constraints(equality={"sum": lambda p, _: jnp.sum(p) - 1.0})
         >>> def run(penalty):
-        ...     method = jc.alternating(
+        ...     solver = jc.alternating(
         ...         lambda p, _: jnp.sum(p**2), sums, optax.sgd(0.05),
         ...         jc.dual_ascent(optax.sgd(penalty)), penalty=penalty,
         ...     )
-        ...     return method, jnp.zeros(2), None
+        ...     return solver, jnp.zeros(2), None
         >>> result = jc.sweep(run, {"penalty": [0.1, 1.0]}, steps=50)
         >>> print(result.state.params.sum(axis=1).round(2))
         [1.05 1.  ]
@@ -132,19 +132,19 @@ def sweep(
     rows_of_steps[kept] = np.arange(len(kept))
 
     def run(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Iterate, Info]:
-        method, params, batch = make_run(**values)
+        solver, params, batch = make_run(**values)
 
         def body(i: Any, carry: Any) -> Any:
             state, best, infos = carry
-            new, info = method.step(state, batch)
+            new, info = solver.step(state, batch)
             row = jnp.asarray(rows_of_steps)[i]
             infos = jax.tree.map(
                 lambda rows, one: rows.at[row].set(one, mode="drop"), infos, info
             )
             return new, better(best, state, info, tolerance), infos
 
-        start = method.init(params, batch)
-        _, info = jax.eval_shape(method.step, start, batch)
+        start = solver.init(params, batch)
+        _, info = jax.eval_shape(solver.step, start, batch)
         infos = jax.tree.map(
             lambda one: jnp.zeros((len(kept), *one.shape), one.dtype), info
         )

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxcon.constraints import Constraints, named, same
-from jaxcon.primal_dual import Info, Method, PrimalDualState
+from jaxcon.primal_dual import Info, PrimalDualState, Solver
 
 # Of the first chunk's largest loss, what every later one may reach: a loss that has
 # come down to zero has no scale of its own.
@@ -98,12 +98,12 @@ def first_spike(
 
 
 def gradient_norms(
-    method: Method, state: PrimalDualState, batch: Any
+    solver: Solver, state: PrimalDualState, batch: Any
 ) -> dict[str, Any]:
     """The norm of the gradient of each term.
 
     Args:
-        method: a method.
+        solver: a method.
         state: where.
         batch: of that step.
 
@@ -111,7 +111,7 @@ def gradient_norms(
         Numbers by "the loss" and "constraint 'name'"; NaN or infinity where a gradient is
         not finite.
     """
-    terms = jax.device_get(jax.jit(method.gradients)(state, batch))
+    terms = jax.device_get(jax.jit(solver.gradients)(state, batch))
     named_terms = [("the loss", terms.loss)] + [
         (f"{kind} constraint {name!r}", gradient)
         for kind, name, gradient in named(terms.constraints)

@@ -32,7 +32,8 @@ noise is skewed and often clipped, the point moves, as below.
 
 The parameters end at the same point as without a clip, and training carries multipliers in
 other units, if there are such :math:`\lambda_i`. There are if only the loss is clipped
-(``optax.masked(clip, Terms(True, False))``), or, of terms clipped to one norm c, if there
+(``optax.masked(clip, GradientTerms(True, False))``), or, of terms clipped to one norm c,
+if there
 :math:`\|\lambda_i^* \nabla h_i\| < \max(c, \|\nabla f\|)` for every i. Otherwise, as
 always with one constraint and :math:`\|\nabla f\| > c`, the clipped parts balance before
 the constraint holds: the multiplier winds up and the violation stays.
@@ -80,7 +81,7 @@ from jaxcon.transforms._clipping import (
 )
 from jaxcon.transforms._control import nupi, pid, scale_by_pi
 from jaxcon.transforms._entries import DualTransform, as_dual
-from jaxcon.transforms._fixed import fixed_price
+from jaxcon.transforms._fixed import fixed_penalty
 from jaxcon.transforms._gauss_newton import (
     GaussNewtonState,
     MeanSquares,
@@ -96,7 +97,7 @@ from jaxcon.transforms._penalty import (
     scheduled_penalty,
 )
 from jaxcon.transforms._proximal import proximal
-from jaxcon.transforms._terms import Terms, each_term, like, total
+from jaxcon.transforms._terms import GradientTerms, each_term, like, total
 from jaxcon.transforms._timing import every, restart_every, when_stalled
 
 __all__ = [
@@ -105,10 +106,10 @@ __all__ = [
     "ClipState",
     "DualTransform",
     "GaussNewtonState",
+    "GradientTerms",
     "MeanSquares",
     "Objective",
     "PenaltyRule",
-    "Terms",
     "adaptive_penalty",
     "as_dual",
     "balance_by_gradient_norm",
@@ -127,7 +128,7 @@ __all__ = [
     "each_term",
     "every",
     "fired",
-    "fixed_price",
+    "fixed_penalty",
     "gauss_newton",
     "growing_penalty",
     "like",

@@ -1,7 +1,7 @@
 r"""Weights of loss and constraints that follow the training, and shared directions.
 
-For the ``terms=`` of an order, above all where the price of a constraint is fixed
-(`jaxcon.ways.penalty`, `fixed_price`): a weight :math:`w_i` on a term's gradient
+For the ``per_term=`` of an order, above all where the price of a constraint is fixed
+(`jaxcon.methods.penalty`, `fixed_penalty`): a weight :math:`w_i` on a term's gradient
 
 .. math:: \theta \leftarrow \theta - \alpha A(w_0 \nabla f + \textstyle\sum_i w_i g_i)
 
@@ -30,7 +30,7 @@ import optax
 from jaxcon.projections._products import product
 from jaxcon.transforms._clipping import count_on, never
 from jaxcon.transforms._entries import check_number
-from jaxcon.transforms._terms import Terms, by_factors, gram, norm
+from jaxcon.transforms._terms import GradientTerms, by_factors, gram, norm
 
 
 class BalanceState(NamedTuple):
@@ -65,7 +65,7 @@ def balance_by_gradient_norm(
         decay: alpha, how much of the past is kept, in [0, 1).
 
     Returns:
-        A transform over `Terms` of gradients.
+        A transform over `GradientTerms` of gradients.
 
     Raises:
         ValueError: the decay is not in [0, 1).
@@ -80,14 +80,16 @@ def balance_by_gradient_norm(
         >>> import jaxcon as jc
         >>> balance = jc.balance_by_gradient_norm()
         >>> h = jc.Constraints({"h": jnp.array([0.0, 4.0])})
-        >>> g = jc.Terms(jnp.array([1.0, 0.0]), h)
+        >>> g = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
         >>> even, _ = balance.update(g, balance.init(g))
         >>> print(even.loss, even.constraints.equality["h"])
         [5. 0.] [0. 5.]
     """
     check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
 
-    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+    def factors(
+        updates: GradientTerms, state: Any, values: Any
+    ) -> tuple[jax.Array, Any]:
         del values
         now = jnp.stack([norm(entry) for entry in updates.entries()])
         # All begin at zero: what they lack at first cancels in the ratio.
@@ -143,8 +145,8 @@ def balance_by_relative_loss(
         temperature: T > 0; the larger, the more even the weights.
 
     Returns:
-        A transform over `Terms` of gradients. Its update takes the extra argument
-        ``values``, `Terms` of ().
+        A transform over `GradientTerms` of gradients. Its update takes the extra argument
+        ``values``, `GradientTerms` of ().
 
     Raises:
         ValueError: a number is out of its range, or, when traced, there are no values.
@@ -156,11 +158,11 @@ def balance_by_relative_loss(
     Example:
         >>> import jaxcon as jc
         >>> balance = jc.balance_by_relative_loss(decay=0.0)
-        >>> g = jc.Terms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
+        >>> g = jc.GradientTerms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
         >>> state = balance.init(g)
         >>> h = jc.Constraints({"h": jnp.array(1.0)})
         >>> for loss in (1.0, 0.5):
-        ...     read = jc.Terms(jnp.array(loss), h)
+        ...     read = jc.GradientTerms(jnp.array(loss), h)
         ...     _, state = balance.update(g, state, values=read)
         >>> print(f"{state.weights[0]:.3f} {state.weights[1]:.3f}")    # 2 softmax(0.5, 1)
         0.755 1.245
@@ -169,7 +171,9 @@ def balance_by_relative_loss(
     check_number("lookback", lookback, "in [0, 1]", lambda rho: 0 <= rho <= 1)
     check_number("temperature", temperature, "> 0", lambda t: t > 0)
 
-    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+    def factors(
+        updates: GradientTerms, state: Any, values: Any
+    ) -> tuple[jax.Array, Any]:
         del updates
         now = _known("balance_by_relative_loss", values)
         first, previous, begun = state.memory
@@ -213,8 +217,8 @@ def balance_by_uncertainty(
         limit: the largest weight, > 1; the smallest is 1 / limit.
 
     Returns:
-        A transform over `Terms` of gradients. Its update takes the extra argument
-        ``values``, `Terms` of ().
+        A transform over `GradientTerms` of gradients. Its update takes the extra argument
+        ``values``, `GradientTerms` of ().
 
     Raises:
         ValueError: the limit is not above 1, or, when traced, there are no values.
@@ -226,8 +230,8 @@ def balance_by_uncertainty(
     Example:
         >>> import jaxcon as jc
         >>> balance = jc.balance_by_uncertainty(optax.sgd(0.1))
-        >>> g = jc.Terms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
-        >>> values = jc.Terms(jnp.array(4.0), jc.Constraints({"h": jnp.array(0.5)}))
+        >>> g = jc.GradientTerms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
+        >>> values = jc.GradientTerms(jnp.array(4.0), jc.Constraints({"h": jnp.array(0.5)}))
         >>> state = balance.init(g)
         >>> for _ in range(300):
         ...     _, state = balance.update(g, state, values=values)
@@ -236,7 +240,9 @@ def balance_by_uncertainty(
     """
     check_number("limit", limit, "> 1", lambda limit: limit > 1)
 
-    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+    def factors(
+        updates: GradientTerms, state: Any, values: Any
+    ) -> tuple[jax.Array, Any]:
         del updates
         now = _known("balance_by_uncertainty", values)
         inner, s = state.memory
@@ -270,7 +276,7 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
         seed: of the orders; without effect on fewer than three terms.
 
     Returns:
-        A transform over `Terms` of gradients, counted as "conflict".
+        A transform over `GradientTerms` of gradients, counted as "conflict".
 
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), Algorithm 1.
@@ -278,7 +284,7 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
     Example:
         >>> import jaxcon as jc
         >>> h = jc.Constraints({"h": jnp.array([-1.0, 1.0])})
-        >>> g = jc.Terms(jnp.array([1.0, 0.0]), h)
+        >>> g = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
         >>> surgery = jc.project_conflicts()
         >>> moved, _ = surgery.update(g, surgery.init(g))
         >>> print(moved.loss + moved.constraints.equality["h"])        # [.5 .5] + [0 1]
@@ -286,7 +292,9 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
     """
     name = "conflict"
 
-    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+    def factors(
+        updates: GradientTerms, state: Any, values: Any
+    ) -> tuple[jax.Array, Any]:
         del values
         inner = gram(updates)
         count = len(inner)
@@ -317,11 +325,11 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
         v = (U^\top)^+ 1, \qquad U_{\cdot i} = \frac{g_i}{\|g_i\|}
 
     ConFIG: no term rises along it, to first order, and each falls at a rate in proportion
-    to its own gradient. Terms without gradient have no say. Where terms are exactly
+    to its own gradient. GradientTerms without gradient have no say. Where terms are exactly
     opposed there is no such direction, and d = 0.
 
     Returns:
-        A transform over `Terms` of gradients.
+        A transform over `GradientTerms` of gradients.
 
     References:
         Liu, Chu and Thuerey, ConFIG: Towards Conflict-free Training of Physics Informed
@@ -330,14 +338,16 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
     Example:
         >>> import jaxcon as jc
         >>> h = jc.Constraints({"h": jnp.array([0.0, 3.0])})
-        >>> g = jc.Terms(jnp.array([1.0, 0.0]), h)
+        >>> g = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
         >>> config = jc.conflict_free()
         >>> moved, _ = config.update(g, config.init(g))
         >>> print(moved.loss + moved.constraints.equality["h"])        # 45 degrees to both
         [2. 2.]
     """
 
-    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+    def factors(
+        updates: GradientTerms, state: Any, values: Any
+    ) -> tuple[jax.Array, Any]:
         del values
         inner = gram(updates)
         sizes = jnp.sqrt(jnp.diag(inner))
@@ -360,6 +370,6 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
 def _known(name: str, values: Any) -> jax.Array:
     if values is None:
         raise ValueError(
-            f"{name} needs the terms' values: use it as the terms= of an order"
+            f"{name} needs the terms' values: use it as the per_term= of an order"
         )
     return values

@@ -10,7 +10,7 @@ import optax
 from jaxcon.constraints import Constraint, Grouped
 from jaxcon.transforms._entries import as_transform, check_number
 from jaxcon.transforms._terms import (
-    Terms,
+    GradientTerms,
     by_factors,
     norm,
     precision,
@@ -328,7 +328,7 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
         g_c \leftarrow g_c \min\left(1, \frac{\kappa \|\nabla f\|}{\|g_c\|}\right), \qquad
         g_c = \sum_i \lambda_i \nabla g_i
 
-    for the ``terms=`` of an order: constraints that explode cannot make the parameters
+    for the ``per_term=`` of an order: constraints that explode cannot make the parameters
     forget the loss. At a KKT point the two parts have equal norms: with
     :math:`\kappa > 1` it is kept; with less, training ends elsewhere (see
     `jaxcon.transforms`). A point that violates a constraint is not left where
@@ -338,7 +338,7 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
         ratio: kappa > 0; above 1 unless a constraint may be given up.
 
     Returns:
-        A transform over `Terms` of gradients, counted as "constraints".
+        A transform over `GradientTerms` of gradients, counted as "constraints".
 
     Raises:
         ValueError: the ratio is not positive.
@@ -347,7 +347,7 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
         >>> import jaxcon as jc
         >>> bound = jc.bound_constraints()
         >>> h = jc.Constraints({"h": jnp.array([0.0, 9.0])})
-        >>> gradients = jc.Terms(jnp.array([1.0, 0.0]), h)
+        >>> gradients = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
         >>> bounded, _ = bound.update(gradients, bound.init(gradients))
         >>> print(bounded.constraints.equality["h"])
         [0. 2.]
@@ -355,7 +355,9 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
     check_number("ratio", ratio, "> 0", lambda ratio: ratio > 0)
     name = "constraints"
 
-    def factors(updates: Terms, state: Any, values: Any) -> tuple[jax.Array, Any]:
+    def factors(
+        updates: GradientTerms, state: Any, values: Any
+    ) -> tuple[jax.Array, Any]:
         del values
         loss, *parts = updates.entries()
         most = ratio * norm(loss)
@@ -407,7 +409,7 @@ def clip_residual(constraint: Constraint, limit: float) -> Constraint:
         return clipped + (residual - jax.lax.stop_gradient(residual))
 
     if isinstance(constraint, Grouped):
-        return constraint.then(change)
+        return constraint.map(change)
     return lambda params, batch: change(constraint(params, batch))
 
 

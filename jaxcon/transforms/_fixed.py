@@ -13,7 +13,7 @@ from jaxcon.transforms._entries import DualTransform, check_array, check_number
 Price = Callable[[jax.Array], jax.Array]
 
 
-def fixed_price(
+def fixed_penalty(
     weight: Any, equality: Price | None = None, inequality: Price | None = None
 ) -> DualTransform:
     r"""Sets multipliers to what a fixed penalty charges for the residuals.
@@ -45,7 +45,7 @@ def fixed_price(
 
     Example:
         >>> import jax.numpy as jnp, jaxcon as jc
-        >>> dual = jc.fixed_price(4.0, inequality=jc.penalties.squared_hinge)
+        >>> dual = jc.fixed_penalty(4.0, inequality=jc.penalties.squared_hinge)
         >>> lam = jc.Constraints(inequality={"cap": jnp.zeros(2)})
         >>> g = jc.Constraints(inequality={"cap": jnp.array([-1.0, 0.5])})
         >>> move, _ = dual.update(g, dual.init(lam), lam)
@@ -60,10 +60,10 @@ def fixed_price(
     ) -> tuple[Any, Any]:
         del extra
         for kind, name, multiplier in named(params):
-            check_array("fixed_price", kind, name, multiplier)
+            check_array("fixed_penalty", kind, name, multiplier)
             if prices[kind] is None:
                 raise ValueError(
-                    f"fixed_price has no price for {kind} constraint {name!r}: pass "
+                    f"fixed_penalty has no price for {kind} constraint {name!r}: pass "
                     f"{kind}=, e.g. one of jaxcon.penalties"
                 )
         moves = {

@@ -157,7 +157,7 @@ def gauss_newton(
         ...     return p[0] + p[1] * batch["x"] - batch["y"]
         >>> loss = jc.MeanSquares({"misfit": misfit})
         >>> meets = jc.Constraints({"meets": lambda p, _: p[0] + 2.0 * p[1]})
-        >>> method = jc.alternating(
+        >>> solver = jc.alternating(
         ...     loss,
         ...     meets,
         ...     primal=jc.gauss_newton(loss, meets, on={"misfit": ("x", "y")}),
@@ -165,8 +165,8 @@ def gauss_newton(
         ...     penalty=1.0,
         ... )
         >>> batch = {"x": jnp.array([0.0, 1.0]), "y": jnp.array([1.0, 1.0])}
-        >>> state = method.init(jnp.zeros(2), batch)
-        >>> step = jax.jit(method.step)
+        >>> state = solver.init(jnp.zeros(2), batch)
+        >>> step = jax.jit(solver.step)
         >>> for _ in range(20):
         ...     state, info = step(state, batch)
         >>> print(f"{state.params[0]:.3f} {state.params[1]:.3f}")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxcon.constraints import Constraints, named, only
-from jaxcon.lagrangian import check_penalty
+from jaxcon.lagrangians import check_penalty
 from jaxcon.transforms._entries import check_calls, check_number
 from jaxcon.transforms._timing import has_stalled
 

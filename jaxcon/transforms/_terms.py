@@ -11,7 +11,7 @@ from jaxcon.constraints import Constraints, named
 from jaxcon.transforms._entries import as_transform
 
 
-class Terms(NamedTuple):
+class GradientTerms(NamedTuple):
     """One entry for the loss and one for each constraint, by name.
 
     Attributes:
@@ -27,19 +27,19 @@ class Terms(NamedTuple):
         return [self.loss, *(entry for _, _, entry in named(self.constraints))]
 
 
-def like(terms: Terms, entries: Any) -> Terms:
+def like(terms: GradientTerms, entries: Any) -> GradientTerms:
     """The names of one, the entries of another.
 
     Args:
         terms: whose names.
-        entries: as many as there are terms, in the order of `Terms.entries`.
+        entries: as many as there are terms, in the order of `GradientTerms.entries`.
 
     Returns:
-        Terms of those entries.
+        GradientTerms of those entries.
     """
     loss, *rest = entries
     each = iter(rest)
-    return Terms(
+    return GradientTerms(
         loss,
         Constraints(
             *({name: next(each) for name in kind} for kind in terms.constraints)
@@ -47,7 +47,7 @@ def like(terms: Terms, entries: Any) -> Terms:
     )
 
 
-def scaled(terms: Terms, factors: Any) -> Terms:
+def scaled(terms: GradientTerms, factors: Any) -> GradientTerms:
     """Each term's gradient times a number.
 
     Args:
@@ -76,7 +76,7 @@ def total(entries: Sequence[Any]) -> Any:
     return jax.tree.map(lambda first, *others: sum(others, first), *entries)
 
 
-def gram(terms: Terms) -> jax.Array:
+def gram(terms: GradientTerms) -> jax.Array:
     r"""Inner products of the terms' gradients.
 
     .. math::
@@ -114,16 +114,16 @@ def each_term(
         \theta \leftarrow \theta - \alpha\, A\Big( T(\nabla f)
             + \textstyle\sum_i T(\lambda_i \nabla g_i) \Big)
 
-    for the ``terms=`` of an order, with T the transform and A the primal one. With a clip,
-    no one term's explosion hides the others, as it does where their sum is clipped: there
-    all of them shrink together. What this does to the point that training ends at is told
-    in `jaxcon.transforms`. A transform that has a memory has one for each term.
+    for the ``per_term=`` of an order, with T the transform and A the primal one. With a
+    clip, no one term's explosion hides the others, as it does where their sum is clipped:
+    there all of them shrink together. What this does to the point that training ends at
+    is told in `jaxcon.transforms`. A transform that has a memory has one for each term.
 
     Args:
         transform: any optax transform, e.g. ``optax.clip_by_global_norm(1.0)``.
 
     Returns:
-        A transform over `Terms` of gradients.
+        A transform over `GradientTerms` of gradients.
 
     Raises:
         TypeError: `transform` is no optax transform.
@@ -132,7 +132,7 @@ def each_term(
         >>> import jaxcon as jc
         >>> clip = jc.each_term(optax.clip_by_global_norm(1.0))
         >>> h = jc.Constraints({"h": jnp.array([0.0, 9.0])})
-        >>> gradients = jc.Terms(jnp.array([0.6, 0.8]), h)
+        >>> gradients = jc.GradientTerms(jnp.array([0.6, 0.8]), h)
         >>> clipped, _ = clip.update(gradients, clip.init(gradients))
         >>> print(clipped.loss, clipped.constraints.equality["h"])
         [0.6 0.8] [0. 1.]
@@ -204,7 +204,7 @@ def by_factors(
     init: Callable[[int, Any], Any],
     factors: Callable[..., tuple[jax.Array, Any]],
 ) -> optax.GradientTransformationExtraArgs:
-    """A transform over `Terms` that multiplies each term's gradient by a number.
+    """A transform over `GradientTerms` that multiplies each term's gradient by a number.
 
     Args:
         init: (number of terms, dtype of statistics) -> state.
@@ -212,7 +212,8 @@ def by_factors(
             each term adds to the objective, (t,), or None.
 
     Returns:
-        The transform. Its update takes the extra argument ``values``, `Terms` of ().
+        The transform. Its update takes the extra argument ``values``, `GradientTerms` of
+        ().
     """
 
     def update(

@@ -221,7 +221,7 @@ def multiplier_estimates(
     Lagrangian, and the next multipliers of the method of multipliers. With multipliers
     zero they are what a quadratic penalty stands for. A method made by
     `jaxcon.alternating` and its like has them at hand, whatever its multipliers and
-    barrier: ``method.estimates(state, batch)``.
+    barrier: ``solver.estimates(state, batch)``.
 
     Args:
         residuals: h and g, each () or (n,).
@@ -340,7 +340,7 @@ def check_match(residuals: Constraints, multipliers: Constraints) -> None:
         if not jax.tree_util.all_leaves([multiplier]):
             raise TypeError(
                 f"the multipliers of {kind} constraint {name!r} are kept as a "
-                f"{type(multiplier).__name__}: pass method.estimates(state, batch), which "
+                f"{type(multiplier).__name__}: pass solver.estimates(state, batch), which "
                 "has one for each residual"
             )
     shapes = {(kind, name): jnp.shape(r) for kind, name, r in named(residuals)}

@@ -1,10 +1,10 @@
-r"""Ways to train: each turns one definition of a problem into a method.
+r"""Methods to train: each turns one definition of a problem into a method.
 
-A `Problem` says what is to be fitted and what must hold, and nothing of how. A `Way` makes
-a `Method` of it, from at most one hyperparameter, perhaps after changing the network to
-one that obeys by construction. All builders here take the primal optimizer first; rates
-and weights are divided by a constraint's number of residuals, so that they mean the same
-however many points it is checked at.
+A `Problem` says what is to be fitted and what must hold, and nothing of how. A `Method`
+makes a `Solver` of it, from at most one hyperparameter, perhaps after changing the
+network to one that obeys by construction. All builders here take the primal optimizer
+first; rates and weights are divided by a constraint's number of residuals, so that they
+mean the same however many points it is checked at.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ import optax
 
 from jaxcon import penalties
 from jaxcon.constraints import Constraints, evaluate, named
-from jaxcon.primal_dual import Method, alternating
+from jaxcon.primal_dual import Solver, alternating
 from jaxcon.transforms import (
     dual_ascent,
     every,
-    fixed_price,
+    fixed_penalty,
     method_of_multipliers,
     proximal,
     scale_by_pi,
@@ -32,7 +32,7 @@ Apply = Callable[[Any, jax.Array], jax.Array]
 class Problem(NamedTuple):
     """What is to be fitted and what must hold.
 
-    Loss, constraints and score take the network as their first argument, so that a way
+    Loss, constraints and score take the network as their first argument, so that a method
     may put another one in its place.
 
     Attributes:
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
             them from ``batch["points"]``.
         batch: data and points, a dict of arrays.
         score: (apply, params) -> {name: number}, smaller is better, measured on data no
-            way was trained on.
+            method was trained on.
         lower: lower corner of the box in which constraints on points must hold, (d,); None
             where there are none.
         upper: upper corner, (d,).
@@ -81,33 +81,33 @@ def _unchanged(problem: Problem) -> Problem:
     return problem
 
 
-class Way(NamedTuple):
+class Method(NamedTuple):
     """How to train.
 
     Attributes:
-        method: (problem, value) -> `Method`.
+        solver: (problem, value) -> `Solver`.
         hyperparameter: what its value is, e.g. "weight"; "" where it has none.
         value: of it.
         change: problem -> problem, before anything else: another network or other
             constraints to train on.
     """
 
-    method: Callable[[Problem, Any], Method]
+    solver: Callable[[Problem, Any], Solver]
     hyperparameter: str = ""
     value: float = float("nan")
     change: Callable[[Problem], Problem] = _unchanged
 
 
-def unconstrained(primal: optax.GradientTransformation) -> Way:
+def unconstrained(primal: optax.GradientTransformation) -> Method:
     """The loss alone; constraints are evaluated and have no say.
 
     Args:
         primal: an optax transform for the parameters.
 
     Returns:
-        A `Way` without hyperparameter.
+        A `Method` without hyperparameter.
     """
-    return Way(lambda problem, _: _alternating(problem, primal, optax.set_to_zero()))
+    return Method(lambda problem, _: _alternating(problem, primal, optax.set_to_zero()))
 
 
 # name: prices of an equality and of an inequality.
@@ -125,8 +125,8 @@ def penalty(
     weight: float,
     price: str = "quadratic",
     *,
-    terms: optax.GradientTransformation | None = None,
-) -> Way:
+    per_term: optax.GradientTransformation | None = None,
+) -> Method:
     r"""A fixed penalty: :math:`f + w \operatorname{mean} p(\text{residual})`.
 
     Args:
@@ -134,20 +134,20 @@ def penalty(
         weight: w, in loss units per unit of price.
         price: a key of `PRICES`: "quadratic" (halved; of :math:`g_+` for inequalities),
             "absolute" (hinge), "huber" or "linear".
-        terms: what balances the loss and the prices of the constraints, e.g.
+        per_term: what balances the loss and the prices of the constraints, e.g.
             `jaxcon.balance_by_gradient_norm()` or `jaxcon.conflict_free()`.
 
     Returns:
-        A `Way` whose hyperparameter is the weight.
+        A `Method` whose hyperparameter is the weight.
 
     Raises:
         ValueError: there is no such price.
     """
     if price not in PRICES:
         raise ValueError(f"there is no price {price!r}; there are {', '.join(PRICES)}")
-    return Way(
+    return Method(
         lambda problem, w: _alternating(
-            problem, primal, fixed_price(w, *PRICES[price]), terms=terms
+            problem, primal, fixed_penalty(w, *PRICES[price]), per_term=per_term
         ),
         "weight",
         weight,
@@ -158,7 +158,7 @@ def multipliers(
     primal: optax.GradientTransformation,
     dual: Callable[[Any], optax.GradientTransformation],
     rate: float,
-) -> Way:
+) -> Method:
     """The plain Lagrangian, its multipliers moved by any transform.
 
     Args:
@@ -168,18 +168,18 @@ def multipliers(
         rate: c; a constraint of n residuals has the transform of c / n.
 
     Returns:
-        A `Way` whose hyperparameter is the rate.
+        A `Method` whose hyperparameter is the rate.
     """
 
-    def method(problem: Problem, rate: Any) -> Method:
+    def solver(problem: Problem, rate: Any) -> Solver:
         return _alternating(
             problem, primal, _per_residual(problem, lambda n: dual(rate / n))
         )
 
-    return Way(method, "rate", rate)
+    return Method(solver, "rate", rate)
 
 
-def lagrangian(primal: optax.GradientTransformation, rate: float) -> Way:
+def lagrangian(primal: optax.GradientTransformation, rate: float) -> Method:
     r"""Multipliers by ascent, :math:`\lambda \leftarrow [\lambda + \eta\, g]_+`.
 
     What one step may add is bounded: the residual the multipliers see is clipped to
@@ -190,14 +190,14 @@ def lagrangian(primal: optax.GradientTransformation, rate: float) -> Way:
         rate: c; the dual rate of a constraint of n residuals is c / n.
 
     Returns:
-        A `Way` whose hyperparameter is the rate.
+        A `Method` whose hyperparameter is the rate.
     """
     return multipliers(primal, _ascent, rate)
 
 
 def pi_control(
     primal: optax.GradientTransformation, rate: float, gain: float = 10.0
-) -> Way:
+) -> Method:
     """Multipliers by PI control (`jaxcon.nupi`), the residual clipped as in `lagrangian`.
 
     Args:
@@ -206,14 +206,14 @@ def pi_control(
         gain: k_p, the proportional gain, in steps.
 
     Returns:
-        A `Way` whose hyperparameter is the rate.
+        A `Method` whose hyperparameter is the rate.
     """
     return multipliers(primal, lambda rate: _ascent(rate, scale_by_pi(gain)), rate)
 
 
 def augmented(
     primal: optax.GradientTransformation, strength: float, period: int = 1
-) -> Way:
+) -> Method:
     r"""The augmented Lagrangian, :math:`\rho = c / n`.
 
     Multipliers move at every step by ascent of rate :math:`\rho`, clipped as in
@@ -228,10 +228,10 @@ def augmented(
         period: steps from one move of the multipliers to the next.
 
     Returns:
-        A `Way` whose hyperparameter is the strength.
+        A `Method` whose hyperparameter is the strength.
     """
 
-    def method(problem: Problem, strength: Any) -> Method:
+    def solver(problem: Problem, strength: Any) -> Solver:
         rho = _per_residual(problem, lambda n: strength / n)
         if period == 1:
             duals = _per_residual(problem, lambda n: _ascent(strength / n))
@@ -239,12 +239,12 @@ def augmented(
             duals = every(method_of_multipliers(), period)
         return _alternating(problem, primal, duals, penalty=rho)
 
-    return Way(method, "strength", strength)
+    return Method(solver, "strength", strength)
 
 
 def projected(
     primal: optax.GradientTransformation, operator: Callable[[Any], Any]
-) -> Way:
+) -> Method:
     """The loss alone, each move followed by a projection of the parameters.
 
     Args:
@@ -252,7 +252,7 @@ def projected(
         operator: params -> params (see `jaxcon.proximal`).
 
     Returns:
-        A `Way` without hyperparameter.
+        A `Method` without hyperparameter.
     """
     return unconstrained(proximal(primal, operator))
 
@@ -261,7 +261,7 @@ def by_construction(
     primal: optax.GradientTransformation,
     output: Callable[[Apply], Apply],
     init: Callable[[jax.Array], Any] | None = None,
-) -> Way:
+) -> Method:
     """The loss alone, of a network that cannot break the rule.
 
     Args:
@@ -271,7 +271,7 @@ def by_construction(
         init: (key) -> params of that network; the problem's own unless given.
 
     Returns:
-        A `Way` without hyperparameter.
+        A `Method` without hyperparameter.
     """
 
     def change(problem: Problem) -> Problem:
@@ -282,7 +282,7 @@ def by_construction(
 
 def afterwards(
     primal: optax.GradientTransformation, output: Callable[[Apply], Apply]
-) -> Way:
+) -> Method:
     """The loss alone, of the problem's own network; what is judged has another output.
 
     Args:
@@ -291,7 +291,7 @@ def afterwards(
             network, which never saw it.
 
     Returns:
-        A `Way` without hyperparameter.
+        A `Method` without hyperparameter.
     """
 
     def change(problem: Problem) -> Problem:
@@ -304,12 +304,14 @@ def afterwards(
     return unconstrained(primal)._replace(change=change)
 
 
-def standard(primal: optax.GradientTransformation, strength: float) -> dict[str, Way]:
+def standard(
+    primal: optax.GradientTransformation, strength: float
+) -> dict[str, Method]:
     r"""Unconstrained, fixed penalties, Lagrangian and augmented Lagrangian.
 
     They share the primal optimizer and one `strength` c (see `augmented`). A fixed penalty
     is also shown a thousand times lighter and a hundred times heavier, because its weight
-    is what one has to guess. Every way, the unconstrained one too, evaluates the
+    is what one has to guess. Every method, the unconstrained one too, evaluates the
     constraints at every step, so that their histories can be compared; its seconds hold
     that.
 
@@ -318,7 +320,7 @@ def standard(primal: optax.GradientTransformation, strength: float) -> dict[str,
         strength: c > 0, in loss units per squared residual unit.
 
     Returns:
-        Ways by name, in the order they are shown.
+        Methods by name, in the order they are shown.
     """
     return {
         "unconstrained": unconstrained(primal),
@@ -339,7 +341,7 @@ def _ascent(
 
 def _alternating(
     problem: Problem, primal: optax.GradientTransformation, dual: Any, **options: Any
-) -> Method:
+) -> Solver:
     return alternating(problem.objective, problem.trained_on(), primal, dual, **options)
 
 

@@ -36,7 +36,7 @@ _LARGEST_INTEGER = 3
 _MOST_PARAMETERS = 5
 
 
-class Confounded(NamedTuple):
+class NonIdentifiable(NamedTuple):
     """Parameters that the data tell apart from others, but not from each other.
 
     Attributes:
@@ -96,7 +96,7 @@ class Identification(NamedTuple):
     singular_values: np.ndarray
     rank: int
     tolerance: float
-    confounded: tuple[Confounded, ...]
+    confounded: tuple[NonIdentifiable, ...]
     degrees_of_freedom: float
 
     @property
@@ -216,7 +216,7 @@ def fisher_information(model: Model, params: Any, noise: Any) -> jax.Array:
 
     Example:
         >>> import jaxcon as jc
-        >>> from jaxcon.identify import fisher_information
+        >>> from jaxcon.identifiability import fisher_information
         >>> t = jnp.arange(4.0)
         >>> line = lambda p: p["height"] + p["slope"] * t
         >>> params = {"height": 0.0, "slope": 1.0}
@@ -272,7 +272,7 @@ def cramer_rao_bound(
 
     Example:
         >>> import jaxcon as jc
-        >>> from jaxcon.identify import cramer_rao_bound
+        >>> from jaxcon.identifiability import cramer_rao_bound
         >>> both = lambda p: jnp.stack([p["a"], p["b"]])
         >>> ones = {"a": 1.0, "b": 1.0}
         >>> cramer_rao_bound(both, ones, noise=1.0).tolist()
@@ -328,7 +328,7 @@ def identify(
 
     Example:
         >>> import jaxcon as jc
-        >>> from jaxcon.identify import identify
+        >>> from jaxcon.identifiability import identify
         >>> t = jnp.linspace(0.1, 1.0, 10)
         >>> decay = lambda p: p["dose"] / p["volume"] * jnp.exp(-p["rate"] * t)
         >>> print(identify(decay, {"dose": 3.0, "rate": 1.0, "volume": 2.0}, noise=0.01))
@@ -601,7 +601,7 @@ def _names(params: Any) -> tuple[str, ...]:
 
 def _confounded(
     spectrum_at: Callable[[Any], _Spectrum], params: Any
-) -> Iterator[Confounded]:
+) -> Iterator[NonIdentifiable]:
     """Groups of parameters that share directions which change no prediction."""
     theta, unravel = ravel_pytree(jax.tree.map(_real, params))
     here = _blind(spectrum_at(params), theta)
@@ -684,9 +684,9 @@ def _groups(blind: _Blind) -> Iterator[np.ndarray]:
         yield np.flatnonzero(labels == label)
 
 
-def _described(names: tuple[str, ...], here: _Blind, there: _Blind) -> Confounded:
+def _described(names: tuple[str, ...], here: _Blind, there: _Blind) -> NonIdentifiable:
     num = len(names) - here.basis.shape[1]
-    found = partial(Confounded, names, (here.basis / here.scale[:, None]).T, num)
+    found = partial(NonIdentifiable, names, (here.basis / here.scale[:, None]).T, num)
     if len(names) > _MOST_PARAMETERS:
         return found((), everywhere=False)
     alike = here.basis.shape == there.basis.shape

@@ -33,7 +33,7 @@ from jaxcon.constraints import (
     violation,
     worst,
 )
-from jaxcon.lagrangian import check_match, lagrangian
+from jaxcon.lagrangians import check_match, lagrangian
 
 # Of the proximal iteration: each costs two passes, beside the two per active residual.
 _MOST_ROUNDS = 30
@@ -139,7 +139,7 @@ def active(residuals: Constraints, tolerance: float) -> Constraints:
 
     Example:
         >>> import jaxcon as jc
-        >>> from jaxcon.kkt import active
+        >>> from jaxcon.optimality import active
         >>> g = jc.Constraints(inequality={"cap": jnp.array([-1.0, 0.0, 1.0])})
         >>> print(active(g, 1e-4).inequality["cap"])
         [False  True  True]
@@ -221,7 +221,7 @@ def least_squares_multipliers(
 
     Example:
         >>> import jaxcon as jc
-        >>> from jaxcon.kkt import least_squares_multipliers
+        >>> from jaxcon.optimality import least_squares_multipliers
         >>> f = lambda p, _: jnp.sum((p - 2.0) ** 2)           # min (x - 2)² + (y - 2)²
         >>> caps = {"caps": lambda p, _: p - jnp.array([1.0, 3.0])}
         >>> at = jnp.array([1.0, 2.0])
@@ -281,7 +281,7 @@ def sensitivity(multipliers: Constraints) -> dict[str, jax.Array]:
 
     Example:
         >>> import jaxcon as jc
-        >>> from jaxcon.kkt import sensitivity
+        >>> from jaxcon.optimality import sensitivity
         >>> lam = jc.Constraints(inequality={"cap": jnp.array([2.0, 1.0])})
         >>> print(sensitivity(lam)["cap"])                     # a looser cap, a lower loss
         -3.0
@@ -357,7 +357,7 @@ def conflict(
 
     Example:
         >>> import jaxcon as jc
-        >>> from jaxcon.kkt import conflict
+        >>> from jaxcon.optimality import conflict
         >>> rules = {"x <= -1": lambda x, _: x + 1.0, "x >= 1": lambda x, _: 1.0 - x}
         >>> found = conflict(jc.Constraints(inequality=rules), jnp.array(0.3))
         >>> print(found.names, round(float(found.weights.inequality["x >= 1"]), 4))

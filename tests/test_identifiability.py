@@ -9,7 +9,7 @@ import pytest
 from tables import assert_each, assert_refused
 
 from jaxcon.examples.diffusion import moment_covariance, second_moments
-from jaxcon.identify import cramer_rao_bound, fisher_information, identify
+from jaxcon.identifiability import cramer_rao_bound, fisher_information, identify
 
 TIMES = np.arange(1, 51) / 50
 TRUTH = {"lambda": 2.0, "mu": 0.5, "sigma": 0.8}

@@ -14,7 +14,7 @@ from tables import assert_each, assert_refused
 import jaxcon as jc
 from jaxcon import penalties
 from jaxcon.constraints import named, only
-from jaxcon.lagrangian import check_penalty, penalty_barrier_lagrangian
+from jaxcon.lagrangians import check_penalty, penalty_barrier_lagrangian
 
 RESIDUALS = jc.Constraints(
     {"h": np.float32(2.0), "hs": np.float32([1.0, -0.5])},

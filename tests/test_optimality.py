@@ -10,7 +10,7 @@ from tables import assert_each, assert_refused
 
 import jaxcon as jc
 from benchmarks.problems import PROBLEMS
-from jaxcon.kkt import (
+from jaxcon.optimality import (
     _gram,
     active,
     conflict,
@@ -626,7 +626,7 @@ INFEASIBLE = {
             },
         ),
         [0.0, 0.0],
-        None,  # found in more than one way: x <= -1 or y = 2, x + y <= -3 against x >= 1
+        None,  # found in more than one method: x <= -1 or y = 2, x + y <= -3 against x >= 1
     ),
     "equalities": (
         jc.Constraints(
@@ -746,8 +746,8 @@ def test_conflict_of_points_that_cannot_be_both_high_and_low():
     assert (
         float(found.stationarity) < 1e-4
     )  # the root of epsilon, and the same gradients
-    # The same points pull both ways, by equal weights; the others are free to follow. The
-    # weights are resolved as the rank is, with m = 25.
+    # The same points pull both methods, by equal weights; the others are free to follow.
+    # The weights are resolved as the rank is, with m = 25.
     high, low = found.weights.inequality["high"], found.weights.inequality["low"]
     atol = (35 * float(np.finfo("float32").eps)) ** 0.5
     np.testing.assert_allclose(high[5:], low[:5], atol=atol)
