@@ -116,7 +116,9 @@ def program(
 ) -> Callable[[], Any]:
     """Some steps in one call, compiled."""
     dual = jc.dual_ascent(optax.sgd(1e-3))
-    solver = jc.alternating(loss, constraints, primal, dual, per_term=per_term)
+    solver = jc.alternating(
+        jc.Lagrangian(loss, constraints), primal, dual, per_term=per_term
+    )
 
     def steps(state: Any) -> Any:
         def body(state: Any, _: None) -> Any:

@@ -107,8 +107,7 @@ def run(seed: jax.Array, clip: optax.GradientTransformation, rate: float) -> Any
         "c": jnp.zeros(()),
     }
     solver = jc.simultaneous(
-        squared_error,
-        jc.Constraints(),
+        jc.Lagrangian(squared_error, jc.Constraints()),
         optax.chain(jc.counted("clip", clip), optax.sgd(rate)),
         optax.set_to_zero(),
     )

@@ -153,11 +153,9 @@ def solver(protection: Protection) -> jc.Solver:
     )
     rate = optax.cosine_decay_schedule(1e-2, STEPS)
     return jc.alternating(
-        protection.loss,
-        constraints,
+        jc.Lagrangian(protection.loss, constraints, penalty=1.0),
         optax.chain(jc.counted("clip", protection.clip), optax.adam(rate)),
         jc.dual_ascent(optax.chain(optax.clip(1.0), optax.sgd(0.1))),
-        penalty=1.0,
     )
 
 

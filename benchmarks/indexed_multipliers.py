@@ -97,13 +97,17 @@ def error(params: Any, batch: Any) -> jax.Array:
 
 def method_of(dual: str, size: int) -> jc.Solver:
     return jc.alternating(
-        lambda params, batch: jnp.mean(error(params, batch) ** 2),
-        jc.Constraints(
-            inequality={"fits": lambda params, batch: error(params, batch) ** 2 - 0.1}
+        jc.Lagrangian(
+            lambda params, batch: jnp.mean(error(params, batch) ** 2),
+            jc.Constraints(
+                inequality={
+                    "fits": lambda params, batch: error(params, batch) ** 2 - 0.1
+                }
+            ),
+            multipliers={"fits": jc.multipliers.indexed(size, on="index")},
         ),
         optax.adam(1e-3),
         DUALS[dual],
-        multipliers={"fits": jc.multipliers.indexed(size, on="index")},
     )
 
 

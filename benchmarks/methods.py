@@ -103,15 +103,18 @@ def by_gradient(
     primal: Callable[[float], Any] = optax.sgd,
     scale: float = 1.0,
     smooth: bool = True,
+    penalty: Any = None,
+    barrier: Any = None,
     **more: Any,
 ) -> Method:
     """Gradient steps at `scale` times the problem's rate."""
 
     def make(problem: Problem) -> jc.Solver:
         rate = scale * problem.learning_rate
-        return order(
-            problem.loss, problem.constraints, primal(rate), dual(rate), **more
+        lagrangian = jc.Lagrangian(
+            problem.loss, problem.constraints, penalty=penalty, barrier=barrier
         )
+        return order(lagrangian, primal(rate), dual(rate), **more)
 
     return Method(make, smooth=smooth)
 
@@ -119,17 +122,18 @@ def by_gradient(
 def by_search(
     dual: Callable[[], Any] = lambda: jc.every(jc.method_of_multipliers(), INNER),
     inner: int = INNER,
-    **more: Any,
+    penalty: Any = None,
+    barrier: Any = None,
 ) -> Method:
     """Minimisation by L-BFGS, and a step of the method of multipliers now and then."""
 
     def make(problem: Problem) -> jc.Solver:
         return jc.alternating(
-            problem.loss,
-            problem.constraints,
+            jc.Lagrangian(
+                problem.loss, problem.constraints, penalty=penalty, barrier=barrier
+            ),
             jc.restart_every(optax.lbfgs(), inner),
             dual(),
-            **more,
         )
 
     return Method(make, most=20_000, smooth=False)
@@ -324,7 +328,8 @@ def reach(method: Method, problem: Problem, dtype: str) -> Reached:
         if problem.unique:
             return primal, apart(state.multipliers, multipliers)
         return primal, jc.kkt(
-            problem.loss, problem.constraints, state.params, state.multipliers
+            jc.Lagrangian(problem.loss, problem.constraints),
+            jc.Point(state.params, state.multipliers),
         ).worst
 
     def go_on(carry: tuple[jc.PrimalDualState, jax.Array]) -> jax.Array:

@@ -214,7 +214,8 @@ def train(
     """
     primal = primal or optax.adam(optax.cosine_decay_schedule(0.03, steps))
     constraints = jc.Constraints(inequality={"false alarms": constraint})
-    solver = order(objective, constraints, primal, dual, penalty=penalty)
+    problem = jc.Lagrangian(objective, constraints, penalty=penalty)
+    solver = order(problem, primal, dual)
     batch = samples(num)
     state = solver.init(start(), batch)
     result = jc.fit(solver, state, batch, steps=steps, progress=False)

@@ -319,7 +319,7 @@ def solutions_table(key: jax.Array) -> None:
             loss, constraints = parabola(aim, residual)
             for penalty in penalties:
                 solver = jc.alternating(
-                    loss, constraints, PRIMAL, dual, penalty=penalty, dual_batch=own
+                    jc.Lagrangian(loss, constraints, penalty=penalty), PRIMAL, dual
                 )
                 found = rest(solver, paired(draw) if own else draw, key)
                 cells.append(

@@ -140,17 +140,17 @@ def solver(
 ) -> jc.Solver:
     """Multipliers first, then SGD on the parameters."""
     primal = optax.sgd(rate, momentum)
-    return jc.alternating(loss, CONSTRAINTS, primal, dual, penalty=penalty)
+    return jc.alternating(
+        jc.Lagrangian(loss, CONSTRAINTS, penalty=penalty), primal, dual
+    )
 
 
 def minimised(penalty: float, k: int) -> jc.Solver:
     """The method of multipliers with k steps of L-BFGS between its moves."""
     return jc.alternating(
-        loss,
-        CONSTRAINTS,
+        jc.Lagrangian(loss, CONSTRAINTS, penalty=penalty),
         jc.restart_every(optax.lbfgs(), k),
         jc.every(jc.method_of_multipliers(), k),
-        penalty=penalty,
     )
 
 
@@ -418,8 +418,8 @@ def report_orbit(eta: float, batch: Any, answer: Answer) -> None:
     late = method.steps // 2
     print(
         f"  from zero, the last {method.steps - late:,} of {method.steps:,} steps: "
-        f"distance {course.distance[late:].min():.2f} to {course.distance[late:].max():.2f}, "
-        f"the first support multiplier passes its true value "
+        f"distance {course.distance[late:].min():.2f} to {course.distance[late:].max():.2f}"
+        f", the first support multiplier passes its true value "
         f"{np.sum(course.turns >= late):,} times"
     )
     _, found = search(method, batch, answer)
@@ -445,8 +445,10 @@ def main() -> None:
         rows = {name: column.astype(dtype) for name, column in batch.items()}
         state = run(control, rows, answer, 5_000).state
         lam = np.asarray(state.multipliers.inequality["margin"])
-        multipliers = control.estimates(state, rows)
-        worst = jc.kkt(loss, CONSTRAINTS, state.params, multipliers, rows).worst
+        multipliers = control.problem.multiplier_estimates(state, rows)
+        worst = jc.kkt(
+            jc.Lagrangian(loss, CONSTRAINTS), jc.Point(state.params, multipliers), rows
+        ).worst
         objective = float(loss(state.params, rows))
         print(
             f"PI control, {dtype}, 5,000 steps: objective off by "

@@ -49,11 +49,11 @@ def setting(width: int, points: int) -> tuple[Any, Any]:
 
     def run(penalty: Any) -> tuple[jc.Solver, Any, Any]:
         solver = jc.alternating(
-            loss,
-            jc.Constraints(inequality={"rises": rises}),
+            jc.Lagrangian(
+                loss, jc.Constraints(inequality={"rises": rises}), penalty=penalty
+            ),
             optax.adam(1e-3),
             jc.dual_ascent(optax.sgd(penalty)),
-            penalty=penalty,
         )
         return solver, params, batch
 

@@ -1,4 +1,4 @@
-"""`python -m jaxcon`: the command."""
+"""Entry point of `python -m jaxcon`."""
 
 from jaxcon.cli import main
 

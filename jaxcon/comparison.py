@@ -1,7 +1,7 @@
-r"""Sets methods side by side: one problem definition, several methods, one verdict each.
+r"""Comparison of training methods on one problem.
 
-`Evaluator` measures what came of a method at points that none was trained on: the
-constraints' worst case over the whole box, by search and at random.
+`Evaluator` measures the result of a method at points on which no method was trained: the
+constraints' worst violation over the whole box, by search and at random points.
 """
 
 import warnings
@@ -14,21 +14,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import points
-from jaxcon.constraints import Constraint, Constraints, evaluate, named
-from jaxcon.lagrangians import multiplier_estimates
+from jaxcon.constraints import Constraint, Constraints, named
+from jaxcon.lagrangians import Lagrangian, Point
 from jaxcon.methods import Method, Problem
 from jaxcon.optimality import KKT, kkt
 from jaxcon.training import FitResult, SweepResult, fit, sweep
 
+__all__ = [
+    "Evaluator",
+    "HyperparameterSensitivity",
+    "MethodEvaluation",
+    "compare",
+    "train",
+]
 
-class Sensitivity(NamedTuple):
-    """What becomes of a method as its hyperparameter changes.
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
+class HyperparameterSensitivity(NamedTuple):
+    """Scores and violations of a method for several values of its hyperparameter.
 
     Attributes:
         values: of the hyperparameter, the method's own among them, (k,).
         scores: `Problem.score` of each run, {name: (k,)}.
         violation: of each run the worst over all constraints, by search or at random
-            points, whichever is worse, (k,).
+            points, (k,).
     """
 
     values: np.ndarray
@@ -37,7 +50,7 @@ class Sensitivity(NamedTuple):
 
 
 class MethodEvaluation(NamedTuple):
-    """What one method came to.
+    """Evaluation of one method after training.
 
     Attributes:
         name: the method's name.
@@ -46,9 +59,9 @@ class MethodEvaluation(NamedTuple):
         scores: `Problem.score` of the last iterate.
         searched: per constraint, the worst violation that a search over the box found.
         random: per constraint, the worst violation at uniformly random points.
-        worst_points: per constraint, where the search found it, each (d,).
-        multipliers: per constraint, the sum of its points' multiplier estimates: by how
-            much the loss would fall per unit of room given to it everywhere.
+        worst_points: per constraint, the point of that violation, each (d,).
+        multipliers: per constraint, the sum of its points' multiplier estimates: the fall
+            of the loss per unit by which the constraint is relaxed everywhere.
         kkt: residuals of the problem that was trained, with those estimates.
         sensitivity: to the method's hyperparameter; None where it has none, or no sweep was
             asked for.
@@ -63,16 +76,16 @@ class MethodEvaluation(NamedTuple):
     worst_points: dict[str, Any]
     multipliers: dict[str, float]
     kkt: KKT
-    sensitivity: Sensitivity | None = None
+    sensitivity: HyperparameterSensitivity | None = None
 
     @property
     def violation(self) -> float:
-        """The worst over all constraints, by search or at random points."""
+        """Worst violation over all constraints, by search or at random points."""
         return _worst(self.searched, self.random)
 
 
 class Evaluator:
-    """Measures outcomes of one problem; what it compiles is shared by all of them.
+    """Evaluator of trained methods on one problem, which all share its compiled functions.
 
     Args:
         problem: the definition all methods share.
@@ -89,19 +102,19 @@ class Evaluator:
     def __call__(
         self, name: str, method: Method, result: FitResult
     ) -> MethodEvaluation:
-        """The verdict on one run.
+        """Evaluates one run.
 
         Args:
             name: the method's name.
             method: the method.
-            result: what `fit` returned for the problem.
+            result: the result of `fit` for the problem.
 
         Returns:
-            An `MethodEvaluation` of the last iterate.
+            A `MethodEvaluation` of the last iterate.
         """
         (measure, optimality), state = self._of(method), result.state
         searched, places, random = measure.violations(state.params)
-        verdict, weights = jax.device_get(
+        residuals, weights = jax.device_get(
             optimality(state.params, state.multipliers, state.penalty)
         )
         return MethodEvaluation(
@@ -113,32 +126,34 @@ class Evaluator:
             random=random,
             worst_points=places,
             multipliers={key: float(value) for key, value in weights.items()},
-            kkt=jax.tree.map(float, verdict),
+            kkt=jax.tree.map(float, residuals),
         )
 
-    def sensitivity(self, outcome: MethodEvaluation, runs: SweepResult) -> Sensitivity:
-        """The verdict on runs of a method with other values of its hyperparameter.
+    def sensitivity(
+        self, evaluation: MethodEvaluation, runs: SweepResult
+    ) -> HyperparameterSensitivity:
+        """Evaluates runs of a method with other values of its hyperparameter.
 
         Args:
-            outcome: of the method, which was the first of the runs.
+            evaluation: of the method, which was the first of the runs.
             runs: a sweep over "value".
 
         Returns:
-            A `Sensitivity`, its values rising.
+            A `HyperparameterSensitivity`, its values rising.
         """
-        measure, _ = self._of(outcome.method)
-        scores, violation = [outcome.scores], [outcome.violation]
+        measure, _ = self._of(evaluation.method)
+        scores, violation = [evaluation.scores], [evaluation.violation]
         for i in range(1, len(runs.values["value"])):
             one = runs.run(i)
             if not one.history.finite[-1]:
-                scores.append(dict.fromkeys(outcome.scores, np.nan))
+                scores.append(dict.fromkeys(evaluation.scores, np.nan))
                 violation.append(np.nan)
                 continue
             searched, _, random = measure.violations(one.state.params)
             scores.append(measure.scores(one.state.params))
             violation.append(_worst(searched, random))
         order = np.argsort(runs.values["value"])
-        return Sensitivity(
+        return HyperparameterSensitivity(
             runs.values["value"][order],
             {
                 name: np.array([one[name] for one in scores])[order]
@@ -148,11 +163,11 @@ class Evaluator:
         )
 
     def _of(self, method: Method) -> tuple["_Measure", Any]:
-        """What measures a method's network, and the KKT residuals of what it trains on."""
+        """Returns the measure of a method's network and its KKT residuals in training."""
         if method.change not in self._changed:
             problem = method.change(self._original)
-            # What a method trains on does not matter for what must hold in the end.
-            # By identity, for a network need not have a hash; the measure keeps it alive.
+            # The constraints of training do not enter the evaluation. The key uses
+            # identities, since a network need not have a hash; the measure keeps it alive.
             same = id(problem.apply), id(problem.constraints), id(problem.score)
             if same not in self._measures:
                 self._measures[same] = _Measure(problem, *self._options)
@@ -162,11 +177,11 @@ class Evaluator:
 
 
 class _Measure:
-    """Violations and scores of one network's parameters."""
+    """Measure of the violations and scores of one network's parameters."""
 
     def __init__(self, problem: Problem, num_random: int, seed: int):
         self._problem = problem
-        self._judged_on = problem.batch if problem.unseen is None else problem.unseen
+        self._unseen = problem.batch if problem.unseen is None else problem.unseen
         self._measure = jax.jit(self._violations)
         if problem.lower is not None:
             self._random = points.uniform(
@@ -174,7 +189,7 @@ class _Measure:
             )
 
     def violations(self, params: Any) -> tuple[dict, dict, dict]:
-        """Worst violation of each constraint by search, where, and at random points."""
+        """Returns each constraint's worst violation by search, its point, and at random."""
         searched, places, random = jax.device_get(self._measure(params))
         return (
             {name: float(value) for name, value in searched.items()},
@@ -183,7 +198,7 @@ class _Measure:
         )
 
     def scores(self, params: Any) -> dict[str, float]:
-        """The problem's scores."""
+        """Evaluates the problem's scores."""
         return {
             name: float(value)
             for name, value in self._problem.score(self._problem.apply, params).items()
@@ -196,7 +211,7 @@ class _Measure:
             signed = partial(self._signed, kind, constraint, params)
             num = self._residuals_of_a_point(signed)
             if num == 0:
-                # A sum over the data, a boundary value: there is nothing to search for.
+                # A sum over the data or a boundary value does not depend on the points.
                 searched[name] = random[name] = jnp.max(signed({}), initial=0)
                 continue
             worst = partial(_worst_of_each, signed, num)
@@ -208,14 +223,14 @@ class _Measure:
     def _signed(
         self, kind: str, constraint: Constraint, params: Any, changes: dict[str, Any]
     ) -> jax.Array:
-        """g, or abs h, on the data it is judged on, with some of them changed."""
-        residual = constraint(params, self._judged_on | changes)
+        """Evaluates g, or abs h, on the unseen data, with some of them changed."""
+        residual = constraint(params, self._unseen | changes)
         return jnp.abs(residual) if kind == "equality" else residual
 
     def _residuals_of_a_point(
         self, signed: Callable[[dict[str, Any]], jax.Array]
     ) -> int:
-        """How many residuals each point has; 0 where they are not of points."""
+        """Returns the number of residuals of each point; 0 if they are not of points."""
         if self._problem.lower is None:
             return 0
         d = np.size(self._problem.lower)
@@ -228,22 +243,23 @@ class _Measure:
 def _worst_of_each(
     signed: Callable[[dict[str, Any]], jax.Array], num: int, x: jax.Array
 ) -> jax.Array:
-    """Of the `num` residuals of each point x (n, d), the worst, (n,)."""
+    """Returns the worst of the `num` residuals of each point x (n, d), (n,)."""
     if num == 1:
         return signed({"points": x})
-    # One by one: nothing says in which order the residuals of several points come.
+    # The points are evaluated one by one: the order of several points' residuals is not
+    # known.
     return jax.vmap(lambda point: jnp.max(signed({"points": point[None]})))(x)
 
 
 def _optimality(
     problem: Problem, params: Any, multipliers: Constraints, penalty: Any
 ) -> tuple[KKT, dict[str, jax.Array]]:
-    """KKT residuals of the trained problem, and each constraint's total multiplier."""
-    trained = problem.trained_on()
-    residuals = evaluate(trained, params, problem.batch)
-    estimates = multiplier_estimates(residuals, multipliers, penalty)
-    verdict = kkt(problem.objective, trained, params, estimates, problem.batch)
-    return verdict, {name: jnp.sum(m) for _, name, m in named(estimates)}
+    """Returns KKT residuals of the trained problem and each constraint's multiplier sum."""
+    lagrangian = Lagrangian(problem.objective, problem.trained_on())
+    point = Point(params, multipliers, penalty)
+    estimates = lagrangian.multiplier_estimates(point, problem.batch)
+    conditions = kkt(lagrangian, Point(params, estimates), problem.batch)
+    return conditions, {name: jnp.sum(m) for _, name, m in named(estimates)}
 
 
 def compare(
@@ -255,26 +271,26 @@ def compare(
     seed: int = 0,
     num_random: int = 100_000,
 ) -> list[MethodEvaluation]:
-    """Trains one problem in several methods from the same start and judges each.
+    """Trains one problem by several methods from the same start and evaluates each.
 
-    A method and its other hyperparameters are one program. One that blows up is judged by
-    what it reached, with a warning; what came of such a hyperparameter is NaN.
-    `jaxcon.report` makes a table and a figure of what comes back.
+    A method and its other hyperparameters are one program. If a method diverges, its last
+    finite iterate is evaluated, with a warning; the numbers of such a hyperparameter are
+    NaN. `jaxcon.report` makes a table and a figure of the evaluations.
 
     Args:
         problem: the definition all methods share.
         methods: by name, e.g. those of `jaxcon.methods.standard`.
         steps: of each run.
-        factors: what each method's hyperparameter is multiplied by to see what hangs on it,
-            every factor one more run; () for none.
+        factors: of each method's hyperparameter, for its `HyperparameterSensitivity`, every
+            factor one more run; () for none.
         seed: of the initial parameters.
-        num_random: random points at which each constraint is judged, beside the search.
+        num_random: random points at which each constraint is evaluated, beside the search.
 
     Returns:
         One `MethodEvaluation` for each method, in order.
 
     Example:
-        >>> import optax, jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> problem = jc.Problem(                           # 2 p x <= 1 on [0, 1]
         ...     init=lambda key: jnp.zeros(()),
         ...     apply=lambda p, x: p * x[0],
@@ -292,13 +308,13 @@ def compare(
         ...     "penalty": jc.methods.penalty(primal, 1.0),
         ...     "augmented": jc.methods.augmented(primal, 1.0),
         ... }
-        >>> for outcome in jc.compare(problem, methods, steps=1000):
-        ...     print(f"{outcome.name}: {outcome.violation:.3f}")
+        >>> for evaluation in jc.compare(problem, methods, steps=1000):
+        ...     print(f"{evaluation.name}: {evaluation.violation:.3f}")
         penalty: 0.881
         augmented: 0.000
     """
-    judge = Evaluator(problem, num_random)
-    outcomes = []
+    evaluator = Evaluator(problem, num_random)
+    evaluations = []
     for name, method in methods.items():
         changed = method.change(problem)
         params = changed.init(jax.random.key(seed))
@@ -321,11 +337,13 @@ def compare(
                 RuntimeWarning,
                 stacklevel=2,
             )
-        outcome = judge(name, method, runs.run(0))
+        evaluation = evaluator(name, method, runs.run(0))
         if swept:
-            outcome = outcome._replace(sensitivity=judge.sensitivity(outcome, runs))
-        outcomes.append(outcome)
-    return outcomes
+            evaluation = evaluation._replace(
+                sensitivity=evaluator.sensitivity(evaluation, runs)
+            )
+        evaluations.append(evaluation)
+    return evaluations
 
 
 def train(
@@ -336,17 +354,17 @@ def train(
     seed: int = 0,
     progress: bool | None = None,
 ) -> FitResult:
-    """Trains one problem in one method, its whole batch at every step.
+    """Trains one problem by one method with the whole batch at every step.
 
     Args:
-        problem: what is to be fitted and what must hold.
-        method: how.
-        steps: how many.
+        problem: the definition of the problem.
+        method: the method of training.
+        steps: their number.
         seed: of the initial parameters.
         progress: as in `fit`.
 
     Returns:
-        What `fit` returned.
+        The result of `fit`.
     """
     changed = method.change(problem)
     solver = method.solver(changed, method.value)

@@ -1,13 +1,14 @@
-r"""What must hold: constraints, their residuals and their violations.
+r"""Constraints, their residuals and their violations.
 
-The convention, stated once: :math:`h = 0` and :math:`g \le 0`. A constraint is a pure
-function ``(params, batch) -> residual`` whose residual is a scalar ``()`` or one number
-per point ``(n,)``, never ``(n, 1)``: a column times a row of multipliers broadcasts to a
-matrix without a word, which is the classic bug of this field, so it is refused here.
+The convention is :math:`h = 0` for equalities and :math:`g \le 0` for inequalities. A
+constraint is a pure function ``(params, batch) -> residual`` whose residual is a scalar
+``()`` or one number per point ``(n,)``, never ``(n, 1)``: a column times a row of
+multipliers broadcasts silently to a matrix, a classic bug of this field, so that shape
+is refused.
 
-One shape, `Constraints`, carries functions, residuals, violations and multipliers alike;
-being a tuple split by kind, its *structure* says which multipliers must stay
-nonnegative, and no flag has to.
+One type, `Constraints`, holds functions, residuals, violations and multipliers alike. It
+is a tuple split by kind, so its *structure* shows which multipliers must stay
+nonnegative, without a flag.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -16,12 +17,32 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+__all__ = [
+    "Constraint",
+    "Constraints",
+    "Grouped",
+    "evaluate",
+    "feasible",
+    "max_violation",
+    "named",
+    "proxy",
+    "tighten",
+    "violation",
+    "worst",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 Constraint = Callable[[Any, Any], jax.Array]
 
 
 @runtime_checkable
 class Grouped(Protocol):
-    """A constraint that costs less when it is evaluated together with others.
+    """Constraint that costs less when it is evaluated together with others.
 
     `evaluate` calls ``evaluate_jointly`` once for all constraints of equal ``key``, e.g.
     all that read derivatives of one network at one set of points.
@@ -30,17 +51,17 @@ class Grouped(Protocol):
     key: Hashable
 
     def __call__(self, params: Any, batch: Any) -> jax.Array:
-        """The residual of this one alone."""
+        """Returns the residual of this constraint alone."""
         ...
 
     def evaluate_jointly(
         self, others: Sequence[Any], params: Any, batch: Any
     ) -> list[Any]:
-        """The residuals of all of a group, which this one is a member of, in order."""
+        """Returns the residuals of a group that includes this constraint, in order."""
         ...
 
     def map(self, change: Callable[[jax.Array], jax.Array]) -> Constraint:
-        """A constraint of the same group whose residual is changed, e.g. shifted."""
+        """Returns a constraint of the same group with a changed residual, e.g. shifted."""
         ...
 
 
@@ -71,14 +92,14 @@ def named(constraints: Constraints) -> Iterator[tuple[str, str, Any]]:
 
 
 def only(entries: Constraints, names: Any) -> Constraints:
-    """The entries of some constraints.
+    """Returns the entries of the named constraints.
 
     Args:
         entries: functions, residuals, multipliers, ...
-        names: which.
+        names: of the constraints whose entries are kept.
 
     Returns:
-        Those, under the same names.
+        Their entries, under the same names.
     """
     return Constraints(
         *(
@@ -89,14 +110,14 @@ def only(entries: Constraints, names: Any) -> Constraints:
 
 
 def merged(parts: Iterable[Constraints], order: Constraints) -> Constraints:
-    """The entries of several, which have different names.
+    """Merges entries that have different names.
 
     Args:
         parts: residuals, multipliers, gradients, ...
         order: anything with an entry for each name; its order is kept.
 
     Returns:
-        One of all entries.
+        One `Constraints` of all entries.
     """
     found = {(kind, name): entry for part in parts for kind, name, entry in named(part)}
     return Constraints(
@@ -108,7 +129,7 @@ def merged(parts: Iterable[Constraints], order: Constraints) -> Constraints:
 
 
 def same(value: Any, order: Constraints) -> Constraints:
-    """One value for each constraint.
+    """Returns one value for each constraint.
 
     Args:
         value: anything.
@@ -121,16 +142,16 @@ def same(value: Any, order: Constraints) -> Constraints:
 
 
 def check_constraints(constraints: Constraints) -> Constraints:
-    """Refuses what cannot be a set of constraints, before anything is traced.
+    """Refuses an invalid set of constraints, before anything is traced.
 
     Args:
-        constraints: what a user wrote.
+        constraints: as a user wrote them.
 
     Returns:
         `constraints`, unchanged.
 
     Raises:
-        TypeError: it is no `Constraints` of dicts of callables.
+        TypeError: it is not a `Constraints` of dicts of callables.
         ValueError: a name stands under both kinds.
     """
     if not isinstance(constraints, Constraints):
@@ -160,13 +181,13 @@ def check_constraints(constraints: Constraints) -> Constraints:
 
 
 def grouped(constraints: Constraints) -> list[Constraints]:
-    """Splits constraints into those that are evaluated together.
+    """Splits constraints into groups that are evaluated together.
 
     Args:
         constraints: functions.
 
     Returns:
-        Each of them in one of the sets; most stand alone.
+        The groups; each constraint is in one of them, most are alone in theirs.
     """
     groups: dict[Any, set[str]] = {}
     for kind, name, function in named(constraints):
@@ -177,7 +198,7 @@ def grouped(constraints: Constraints) -> list[Constraints]:
 
 
 def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constraints:
-    r"""Residuals h and g of every constraint at `params`.
+    r"""Evaluates the residuals h and g of every constraint at `params`.
 
     Constraints of `jaxcon.shapes` that read the same network at the same points share
     one pass through it.
@@ -185,7 +206,7 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
     Args:
         constraints: functions (params, batch) -> residual.
         params: any pytree.
-        batch: whatever the functions read; may be None.
+        batch: any pytree that the functions read; may be None.
 
     Returns:
         Residuals in the shape of `constraints`, each of shape () or (n,).
@@ -195,6 +216,7 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
         TypeError: a residual is not a real floating-point array.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> on_circle = jc.Constraints(equality={"circle": lambda p, _: p @ p - 1.0})
         >>> float(jc.evaluate(on_circle, jnp.array([3.0, 0.0])).equality["circle"])
@@ -239,7 +261,7 @@ def _residual(kind: str, name: str, residual: Any) -> jax.Array:
 
 
 def violation(residuals: Constraints) -> Constraints:
-    r"""By how much each residual breaks its rule: :math:`|h|` and :math:`\max(g, 0)`.
+    r"""Returns the violation of each constraint: :math:`|h|` and :math:`\max(g, 0)`.
 
     Args:
         residuals: h and g, each () or (n,), in the units the constraint was written in.
@@ -248,6 +270,7 @@ def violation(residuals: Constraints) -> Constraints:
         Nonnegative numbers in the shapes of `residuals`; NaN stays NaN.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> residuals = jc.Constraints({"h": jnp.array(-2.0)}, {"g": jnp.array(-3.0)})
         >>> print(jc.violation(residuals).equality["h"])
@@ -262,7 +285,7 @@ def violation(residuals: Constraints) -> Constraints:
 
 
 def worst(entries: Constraints) -> Constraints:
-    """The largest entry of each constraint: what one plots of an (n,) array.
+    """Returns the largest entry of each constraint, e.g. to plot an (n,) array.
 
     Args:
         entries: one array per constraint, e.g. violations, each () or (n,).
@@ -274,7 +297,7 @@ def worst(entries: Constraints) -> Constraints:
 
 
 def max_violation(residuals: Constraints) -> jax.Array:
-    r"""The one number that says how infeasible: :math:`\max(|h|, g, 0)` over everything.
+    r"""Returns the largest violation of all: :math:`\max(|h|, g, 0)` over every entry.
 
     Args:
         residuals: h and g, each () or (n,).
@@ -287,7 +310,7 @@ def max_violation(residuals: Constraints) -> jax.Array:
 
 
 def feasible(residuals: Constraints, tolerance: float) -> jax.Array:
-    """Whether every violation is at most `tolerance`.
+    """Returns whether every violation is at most `tolerance`.
 
     Args:
         residuals: h and g, each () or (n,).
@@ -300,7 +323,7 @@ def feasible(residuals: Constraints, tolerance: float) -> jax.Array:
 
 
 def batch_part(on: Any, batch: Any) -> Any:
-    """What a constraint, or its multipliers, read of a batch.
+    """Returns the part of a batch that a constraint, or its multipliers, read.
 
     Args:
         on: a name, for ``batch[on]``; None, for the batch itself; or an array, which
@@ -327,9 +350,9 @@ def batch_part(on: Any, batch: Any) -> Any:
 
 
 def tighten(constraint: Constraint, margin: float) -> Constraint:
-    r"""An inequality held with some room to spare: :math:`g + \epsilon \le 0`.
+    r"""Returns an inequality tightened by a margin: :math:`g + \epsilon \le 0`.
 
-    A constraint is checked at points; a small margin makes it hold between them too.
+    A constraint is checked at points only; a small margin makes it hold between them too.
 
     Args:
         constraint: (params, batch) -> residual g.
@@ -350,22 +373,23 @@ def tighten(constraint: Constraint, margin: float) -> Constraint:
 
 
 def proxy(surrogate: Constraint, strict: Constraint) -> Constraint:
-    r"""A constraint with the value of `strict` and the gradient of `surrogate`.
+    r"""Returns a constraint with the value of `strict` and the gradient of `surrogate`.
 
-    For rules that cannot be differentiated (rates, counts, indicators): the multiplier
-    sees the true rule while the parameters follow a smooth stand-in.
+    It is for rules that cannot be differentiated (rates, counts, indicators): the
+    multiplier receives the strict residual, and the parameters the gradient of a smooth
+    surrogate.
 
     .. math::
         \tilde g = g_\mathrm{strict}, \qquad
         \nabla_\theta \tilde g = \nabla_\theta g_\mathrm{surrogate}
 
-    An augmented Lagrangian prices the strict value too, so its penalty vanishes where the
-    rule is met. On a rate of at most 5 % (``python -m benchmarks.proxies``) runs with no
-    penalty and with 1 to 100 ended at 5.00 %, within 0.1 points of the fewest misses. A
+    An augmented Lagrangian penalizes the strict value too, so its penalty vanishes where
+    the rule is met. On a rate of at most 5 % (``python -m benchmarks.proxies``) runs with
+    no penalty and with 1 to 100 ended at 5.00 %, within 0.1 points of the fewest misses. A
     quadratic term on the surrogate's own value can constrain too much (100 on a hinge:
-    2.20 %, 14 points more misses), a penalty without multipliers constrains too little
-    (6.7 to 22 %). Not for line searches such as that of `optax.lbfgs`, which stopped at
-    17.1 %: strict values are flat or jump where the surrogate promises a slope.
+    2.20 %, 14 points more misses); a penalty without multipliers constrains too little
+    (6.7 to 22 %). It is not for line searches such as that of `optax.lbfgs`, which
+    stopped at 17.1 %: the strict value is flat or jumps where the surrogate has a slope.
 
     Args:
         surrogate: differentiable (params, batch) -> residual, () or (n,).
@@ -382,6 +406,7 @@ def proxy(surrogate: Constraint, strict: Constraint) -> Constraint:
         (2019).
 
     Example:
+        >>> import jax, jax.numpy as jnp
         >>> import jaxcon as jc
         >>> share = jc.proxy(
         ...     lambda p, x: jnp.mean(jax.nn.sigmoid(x @ p)) - 0.1,

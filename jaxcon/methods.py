@@ -1,10 +1,10 @@
-r"""Methods to train: each turns one definition of a problem into a method.
+r"""Training methods: penalty, Lagrangian, augmented Lagrangian, projection and others.
 
-A `Problem` says what is to be fitted and what must hold, and nothing of how. A `Method`
-makes a `Solver` of it, from at most one hyperparameter, perhaps after changing the
-network to one that obeys by construction. All builders here take the primal optimizer
-first; rates and weights are divided by a constraint's number of residuals, so that they
-mean the same however many points it is checked at.
+A `Problem` defines the network, the loss and the constraints, but no training method. A
+`Method` makes a `Solver` of it, from at most one hyperparameter. Some methods first change
+the network to one that obeys the constraints by construction. All builders here take the
+primal optimizer first. Rates and weights are divided by a constraint's number of
+residuals, so that their meaning does not depend on the number of points.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ import optax
 
 from jaxcon import penalties
 from jaxcon.constraints import Constraints, evaluate, named
+from jaxcon.lagrangians import Lagrangian
 from jaxcon.primal_dual import Solver, alternating
 from jaxcon.transforms import (
     dual_ascent,
@@ -26,31 +27,54 @@ from jaxcon.transforms import (
     scale_by_pi,
 )
 
+__all__ = [
+    "PENALTIES",
+    "Apply",
+    "Method",
+    "Problem",
+    "afterwards",
+    "augmented",
+    "by_construction",
+    "lagrangian",
+    "multipliers",
+    "penalty",
+    "pi_control",
+    "projected",
+    "standard",
+    "unconstrained",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 Apply = Callable[[Any, jax.Array], jax.Array]
 
 
 class Problem(NamedTuple):
-    """What is to be fitted and what must hold.
+    """Definition of a constrained training problem.
 
     Loss, constraints and score take the network as their first argument, so that a method
-    may put another one in its place.
+    may replace it by another one.
 
     Attributes:
         init: (key) -> params.
         apply: (params, x (d,)) -> output of one example.
         loss: (apply, params, batch) -> ().
-        constraints: (apply) -> `Constraints`: what must hold. Those that read points read
+        constraints: (apply) -> the `Constraints` that must hold. Those on points read
             them from ``batch["points"]``.
         batch: data and points, a dict of arrays.
-        score: (apply, params) -> {name: number}, smaller is better, measured on data no
+        score: (apply, params) -> {name: number}, smaller is better, on data with which no
             method was trained on.
         lower: lower corner of the box in which constraints on points must hold, (d,); None
             where there are none.
         upper: upper corner, (d,).
-        trained: (apply) -> `Constraints` that are trained on, if not `constraints`
-            themselves: some with a margin, or stand-ins for them.
-        unseen: the batch that constraints are judged on, with other data than `batch`
-            and the same names; `batch` itself unless given.
+        trained: (apply) -> `Constraints` of training, if not `constraints` themselves:
+            some with a margin, or proxies for them.
+        unseen: the batch on which constraints are evaluated after training, with other
+            data than `batch` and the same names; `batch` itself unless given.
     """
 
     init: Callable[[jax.Array], Any]
@@ -65,15 +89,15 @@ class Problem(NamedTuple):
     unseen: dict[str, Any] | None = None
 
     def objective(self, params: Any, batch: Any) -> jax.Array:
-        """The loss of the problem's own network, ()."""
+        """Evaluates the loss of the problem's own network, ()."""
         return self.loss(self.apply, params, batch)
 
     def held(self) -> Constraints:
-        """What must hold of the problem's own network."""
+        """Returns the constraints that must hold of the problem's own network."""
         return self.constraints(self.apply)
 
     def trained_on(self) -> Constraints:
-        """What its network is trained on."""
+        """Returns the constraints on which its network is trained."""
         return (self.trained or self.constraints)(self.apply)
 
 
@@ -82,12 +106,12 @@ def _unchanged(problem: Problem) -> Problem:
 
 
 class Method(NamedTuple):
-    """How to train.
+    """Method of training a problem.
 
     Attributes:
         solver: (problem, value) -> `Solver`.
-        hyperparameter: what its value is, e.g. "weight"; "" where it has none.
-        value: of it.
+        hyperparameter: its name, e.g. "weight"; "" where the method has none.
+        value: of the hyperparameter.
         change: problem -> problem, before anything else: another network or other
             constraints to train on.
     """
@@ -99,7 +123,7 @@ class Method(NamedTuple):
 
 
 def unconstrained(primal: optax.GradientTransformation) -> Method:
-    """The loss alone; constraints are evaluated and have no say.
+    """Minimises the loss alone; constraints are evaluated without effect.
 
     Args:
         primal: an optax transform for the parameters.
@@ -110,12 +134,12 @@ def unconstrained(primal: optax.GradientTransformation) -> Method:
     return Method(lambda problem, _: _alternating(problem, primal, optax.set_to_zero()))
 
 
-# name: prices of an equality and of an inequality.
-PRICES: dict[str, tuple[Callable, Callable]] = {
+# name: penalties of an equality and of an inequality.
+PENALTIES: dict[str, tuple[Callable, Callable]] = {
     "quadratic": (penalties.quadratic, penalties.squared_hinge),
     "absolute": (penalties.absolute, penalties.hinge),
     "huber": (penalties.huber, lambda g: penalties.huber(jnp.maximum(g, 0))),
-    # The residual itself: the weighted sum of two aims that many call a penalty.
+    # The residual itself: the weighted sum of two objectives, often called a penalty.
     "linear": (lambda h: h, lambda g: g),
 }
 
@@ -123,31 +147,32 @@ PRICES: dict[str, tuple[Callable, Callable]] = {
 def penalty(
     primal: optax.GradientTransformation,
     weight: float,
-    price: str = "quadratic",
+    kind: str = "quadratic",
     *,
     per_term: optax.GradientTransformation | None = None,
 ) -> Method:
-    r"""A fixed penalty: :math:`f + w \operatorname{mean} p(\text{residual})`.
+    r"""Minimises a fixed penalty, :math:`f + w \operatorname{mean} p(\text{residual})`.
 
     Args:
         primal: an optax transform for the parameters.
-        weight: w, in loss units per unit of price.
-        price: a key of `PRICES`: "quadratic" (halved; of :math:`g_+` for inequalities),
+        weight: w, in loss units per unit of the penalty.
+        kind: a key of `PENALTIES`: "quadratic" (halved; of :math:`g_+` for inequalities),
             "absolute" (hinge), "huber" or "linear".
-        per_term: what balances the loss and the prices of the constraints, e.g.
+        per_term: a transform that balances the loss and the penalties, e.g.
             `jaxcon.balance_by_gradient_norm()` or `jaxcon.conflict_free()`.
 
     Returns:
         A `Method` whose hyperparameter is the weight.
 
     Raises:
-        ValueError: there is no such price.
+        ValueError: there is no such penalty.
     """
-    if price not in PRICES:
-        raise ValueError(f"there is no price {price!r}; there are {', '.join(PRICES)}")
+    if kind not in PENALTIES:
+        known = ", ".join(PENALTIES)
+        raise ValueError(f"there is no penalty {kind!r}; there are {known}")
     return Method(
         lambda problem, w: _alternating(
-            problem, primal, fixed_penalty(w, *PRICES[price]), per_term=per_term
+            problem, primal, fixed_penalty(w, *PENALTIES[kind]), per_term=per_term
         ),
         "weight",
         weight,
@@ -159,7 +184,7 @@ def multipliers(
     dual: Callable[[Any], optax.GradientTransformation],
     rate: float,
 ) -> Method:
-    """The plain Lagrangian, its multipliers moved by any transform.
+    """Optimizes the plain Lagrangian with multipliers moved by any transform.
 
     Args:
         primal: an optax transform for the parameters.
@@ -180,10 +205,10 @@ def multipliers(
 
 
 def lagrangian(primal: optax.GradientTransformation, rate: float) -> Method:
-    r"""Multipliers by ascent, :math:`\lambda \leftarrow [\lambda + \eta\, g]_+`.
+    r"""Moves multipliers by ascent, :math:`\lambda \leftarrow [\lambda + \eta\, g]_+`.
 
-    What one step may add is bounded: the residual the multipliers see is clipped to
-    [-1, 1], because the first residuals may be thousands of times the later ones.
+    The residual in this ascent is clipped to [-1, 1], which bounds a single move, because
+    the first residuals may be thousands of times the later ones.
 
     Args:
         primal: an optax transform for the parameters.
@@ -198,7 +223,7 @@ def lagrangian(primal: optax.GradientTransformation, rate: float) -> Method:
 def pi_control(
     primal: optax.GradientTransformation, rate: float, gain: float = 10.0
 ) -> Method:
-    """Multipliers by PI control (`jaxcon.nupi`), the residual clipped as in `lagrangian`.
+    """Moves multipliers by PI control (`jaxcon.nupi`), with residuals clipped to [-1, 1].
 
     Args:
         primal: an optax transform for the parameters.
@@ -214,12 +239,12 @@ def pi_control(
 def augmented(
     primal: optax.GradientTransformation, strength: float, period: int = 1
 ) -> Method:
-    r"""The augmented Lagrangian, :math:`\rho = c / n`.
+    r"""Optimizes the augmented Lagrangian of penalty :math:`\rho = c / n`.
 
     Multipliers move at every step by ascent of rate :math:`\rho`, clipped as in
     `lagrangian`, or, as in the classical method, at every `period`-th to their estimates.
-    A few constraints on a network's loss, with an optimizer that has momentum, want the
-    second: at every step they would swing up.
+    Few constraints on a network's loss, with an optimizer that has momentum, need the
+    second: if multipliers moved at every step, the oscillations would grow.
 
     Args:
         primal: an optax transform for the parameters.
@@ -245,7 +270,7 @@ def augmented(
 def projected(
     primal: optax.GradientTransformation, operator: Callable[[Any], Any]
 ) -> Method:
-    """The loss alone, each move followed by a projection of the parameters.
+    """Minimises the loss alone and projects the parameters after each move.
 
     Args:
         primal: an optax transform for the parameters.
@@ -262,7 +287,7 @@ def by_construction(
     output: Callable[[Apply], Apply],
     init: Callable[[jax.Array], Any] | None = None,
 ) -> Method:
-    """The loss alone, of a network that cannot break the rule.
+    """Minimises the loss alone, of a network that obeys the constraints by construction.
 
     Args:
         primal: an optax transform for the parameters.
@@ -283,12 +308,12 @@ def by_construction(
 def afterwards(
     primal: optax.GradientTransformation, output: Callable[[Apply], Apply]
 ) -> Method:
-    """The loss alone, of the problem's own network; what is judged has another output.
+    """Minimises the loss of the problem's own network and changes its output afterwards.
 
     Args:
         primal: an optax transform for the parameters.
-        output: apply -> apply, as in `by_construction`: here it is put on the trained
-            network, which never saw it.
+        output: apply -> apply, as in `by_construction`; here it acts on the trained
+            network and has no part in the training.
 
     Returns:
         A `Method` without hyperparameter.
@@ -307,20 +332,20 @@ def afterwards(
 def standard(
     primal: optax.GradientTransformation, strength: float
 ) -> dict[str, Method]:
-    r"""Unconstrained, fixed penalties, Lagrangian and augmented Lagrangian.
+    r"""Lists the standard methods: unconstrained, penalties and two Lagrangians.
 
-    They share the primal optimizer and one `strength` c (see `augmented`). A fixed penalty
-    is also shown a thousand times lighter and a hundred times heavier, because its weight
-    is what one has to guess. Every method, the unconstrained one too, evaluates the
-    constraints at every step, so that their histories can be compared; its seconds hold
-    that.
+    They share the primal optimizer and one `strength` c (see `augmented`). There are also
+    a fixed penalty with a thousandth of the weight and one with a hundred times the
+    weight, because the weight has to be guessed. Every method, the unconstrained one too,
+    evaluates the constraints at every step, so that their histories can be compared; its
+    seconds include this.
 
     Args:
         primal: an optax transform for the parameters.
         strength: c > 0, in loss units per squared residual unit.
 
     Returns:
-        Methods by name, in the order they are shown.
+        Methods by name, in the order of tables.
     """
     return {
         "unconstrained": unconstrained(primal),
@@ -340,13 +365,18 @@ def _ascent(
 
 
 def _alternating(
-    problem: Problem, primal: optax.GradientTransformation, dual: Any, **options: Any
+    problem: Problem,
+    primal: optax.GradientTransformation,
+    dual: Any,
+    penalty: Any = None,
+    per_term: optax.GradientTransformation | None = None,
 ) -> Solver:
-    return alternating(problem.objective, problem.trained_on(), primal, dual, **options)
+    lagrangian = Lagrangian(problem.objective, problem.trained_on(), penalty=penalty)
+    return alternating(lagrangian, primal, dual, per_term=per_term)
 
 
 def _per_residual(problem: Problem, make: Callable[[int], Any]) -> Any:
-    """`make(n)` for each constraint of n residuals, by name; one where all n are equal."""
+    """Calls `make(n)` for each constraint of n residuals; once if all n are equal."""
 
     def residuals(key: jax.Array) -> Constraints:
         return evaluate(problem.trained_on(), problem.init(key), problem.batch)

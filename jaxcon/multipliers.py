@@ -1,11 +1,11 @@
-r"""How a batch reads its multipliers: dense, indexed or given by a network.
+r"""Multipliers of a batch: dense, indexed or the output of a network.
 
-- **Dense**, unless told otherwise: an array shaped like the residual. Multiplier i is
-  that of point i, so the points must stay where they are.
-- `indexed`: one for each training sample, in a table; a batch reads and moves the rows
-  of its own samples, and a step costs what its batch costs.
-- `network`: :math:`\lambda(x)`, a network's output at each point; for points that are
-  drawn anew, or for a constraint with a parameter.
+- **Dense** multipliers are the default: an array shaped like the residual. Multiplier i
+  belongs to point i, so the points must stay where they are.
+- `indexed` multipliers form a table with one for each training sample. A batch reads and
+  moves the rows of its own samples, and a step costs what its batch costs.
+- `network` multipliers :math:`\lambda(x)` are a network's output at each point. They are
+  for points that are drawn anew, or for a constraint with a parameter.
 
 The order of moves takes them by constraint name::
 
@@ -44,11 +44,11 @@ class Weights(NamedTuple):
 
 
 class Indexed(NamedTuple):
-    """What `indexed` returned.
+    """Kind of multipliers that `indexed` returns.
 
     Attributes:
         size: number of samples.
-        on: where a batch has its samples' indices.
+        on: the name of the samples' indices in a batch.
     """
 
     size: int
@@ -56,13 +56,13 @@ class Indexed(NamedTuple):
 
 
 class Network(NamedTuple):
-    """What `network` returned.
+    """Kind of multipliers that `network` returns.
 
     Attributes:
         apply: (psi, x) -> ().
         params: psi to start from.
-        on: where a batch has its points.
-        positive: what keeps an inequality's multiplier nonnegative.
+        on: the name of the points in a batch, None or the points themselves.
+        positive: the function that keeps an inequality's multiplier nonnegative.
     """
 
     apply: Callable[[Any, Any], jax.Array]
@@ -75,21 +75,21 @@ Kinds = Mapping[str, Indexed | Network]
 
 
 def indexed(size: int, *, on: Any) -> Indexed:
-    r"""One multiplier for each of `size` samples, moved when its sample is in the batch.
+    r"""Gives each of `size` samples a multiplier that moves when a batch holds the sample.
 
-    Each sample's multiplier has a dual transform of its own: its momentum, its step
+    Each sample's multiplier has a dual transform of its own. Its momentum, its step
     count and its rule's memory advance at its own visits and at no others, exactly as
-    in a run that sees nothing but those visits. So what couples multipliers, e.g.
+    in a run that consists of those visits. So a transform that couples multipliers, e.g.
     `optax.clip_by_global_norm`, acts on each sample alone. A sample that stands in one
     batch twice counts twice, in one move. Jit the step with ``donate_argnums=0``, or let
-    `jaxcon.fit` run it: else every step copies the table. `fit` copies it once a chunk:
-    with ten million samples let ``chunk`` be thousands of steps.
+    `jaxcon.fit` run it; otherwise every step copies the table. `fit` copies it once a
+    chunk: with ten million samples let ``chunk`` be thousands of steps.
 
     Args:
         size: number of samples.
         on: a name, for integer indices ``batch[on]`` of shape (n,), each in [0, size),
             beside a residual of shape (n,); or None, for the batch itself. An index out
-            of range makes the step non-finite, which skips it.
+            of range makes the step non-finite, so that it is skipped.
 
     Returns:
         A kind, for ``multipliers={name: ...}``.
@@ -98,13 +98,13 @@ def indexed(size: int, *, on: Any) -> Indexed:
         ValueError: `size` is no whole number, or below 1.
 
     Example:
-        >>> import optax, jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> solver = jc.alternating(
         ...     lambda p, batch: p**2,
         ...     jc.Constraints(inequality={"p >= y": lambda p, batch: batch["y"] - p}),
         ...     optax.sgd(0.1),
         ...     jc.dual_ascent(optax.sgd(1.0)),
-        ...     multipliers={"p >= y": indexed(1000, on="index")},
+        ...     multipliers={"p >= y": jc.multipliers.indexed(1000, on="index")},
         ... )
         >>> batch = {"y": jnp.array([1.0, 2.0]), "index": jnp.array([7, 900])}
         >>> state, info = solver.step(solver.init(0.0, batch), batch)
@@ -123,7 +123,7 @@ def network(
     on: Any,
     positive: Callable[[jax.Array], jax.Array] = jax.nn.softplus,
 ) -> Network:
-    r"""Multipliers that a network gives, as a density over the points.
+    r"""Computes multipliers by a network, as a density over the points.
 
     With n points in the batch, point i has the multiplier
 
@@ -133,15 +133,16 @@ def network(
 
     so that :math:`\sum_i \lambda_i g_i` is the mean of :math:`\lambda g`, however many
     points are drawn. The dual transform moves :math:`\psi` along its gradient,
-    :math:`\sum_i g_i \nabla_\psi \lambda_i`; nothing is projected. What no parameter of
-    the constrained network responds to, the problem does not determine: there a rich
-    multiplier network drifts with the noise, so keep it as simple as the multiplier.
+    :math:`\sum_i g_i \nabla_\psi \lambda_i`; nothing is projected. The problem does not
+    determine a part of the multiplier to which no parameter of the constrained network
+    responds. In that part a rich multiplier network drifts with the noise, so keep the
+    network as simple as the multiplier.
 
     Args:
         apply: a, (psi, x) -> () for one point x; from any library.
         params: psi to start from, any pytree of floating-point arrays.
         on: where the points are: a name, for ``batch[on]`` of shape (n, ...); None, for
-            the batch itself; or an array, for always the same.
+            the batch itself; or an array, for fixed points.
         positive: elementwise, for inequalities only.
 
     Returns:
@@ -149,16 +150,17 @@ def network(
         its own, ``dual={name: jc.dual_ascent(optax.adam(1e-3)), ...}``.
 
     Raises:
-        TypeError: `params` holds something else than floating-point arrays.
+        TypeError: `params` holds something other than floating-point arrays.
 
     References:
         Narasimhan et al., Approximate Heavily-Constrained Learning with Lagrange
         Multiplier Models (2020).
 
     Example:
-        >>> import optax, jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> slope = lambda psi, x: psi["a"] * x[0] + psi["b"]
-        >>> kind = network(slope, {"a": jnp.zeros(()), "b": jnp.zeros(())}, on="x")
+        >>> start = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+        >>> kind = jc.multipliers.network(slope, start, on="x")
         >>> solver = jc.alternating(
         ...     lambda p, batch: p**2,
         ...     jc.Constraints(equality={"p = x": lambda p, b: p - b["x"][:, 0]}),
@@ -209,13 +211,13 @@ def check_kinds(kinds: Kinds, constraints: Constraints) -> Kinds:
 
 
 def start(kinds: Kinds, residuals: Constraints, inequality: float = 0.0) -> Constraints:
-    """Multipliers to start from.
+    """Returns the multipliers that training starts from.
 
     Args:
         kinds: by constraint name; dense where there is none.
         residuals: h and g, each () or (n,); arrays or `jax.ShapeDtypeStruct`s.
-        inequality: what those of inequalities start at (those of a network start at their
-            network's output); those of equalities start at zero.
+        inequality: the first value of those of inequalities (those of a network start at
+            their network's output); those of equalities start at zero.
 
     Returns:
         One entry for each constraint: an array, a `Table` or `Weights`.
@@ -225,8 +227,8 @@ def start(kinds: Kinds, residuals: Constraints, inequality: float = 0.0) -> Cons
         value = inequality if kind == "inequality" else 0.0
         match kinds.get(name):
             case Network(params=params):
-                # A copy: whoever donates this state must leave the kind its params.
-                # Its dtype is given, since a weakly typed leaf would be traced anew.
+                # The params are copied: a donated state must leave the kind its own.
+                # The dtype is given, since a weakly typed leaf would be traced anew.
                 return Weights(
                     jax.tree.map(
                         lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params
@@ -241,16 +243,16 @@ def start(kinds: Kinds, residuals: Constraints, inequality: float = 0.0) -> Cons
 
 
 def gather(kinds: Kinds, multipliers: Constraints, batch: Any) -> Constraints:
-    """The multipliers that a batch can touch: of a table, its samples' rows.
+    """Gathers the multipliers that a batch can move; of a table, its samples' rows.
 
     Args:
         kinds: by constraint name.
         multipliers: all of them.
-        batch: what the constraints read.
+        batch: the data of the constraints.
 
     Returns:
-        The same with each `Table` replaced by rows of shape (n,); NaN where an index is
-        out of range.
+        `multipliers` with each `Table` replaced by rows of shape (n,); NaN where an index
+        is out of range.
     """
 
     def entry(_: str, name: str, multiplier: Any) -> Any:
@@ -265,13 +267,13 @@ def gather(kinds: Kinds, multipliers: Constraints, batch: Any) -> Constraints:
 def scatter(
     kinds: Kinds, multipliers: Constraints, touched: Constraints, batch: Any
 ) -> Constraints:
-    """Puts what `gather` read, and a step moved, back.
+    """Scatters the rows that `gather` read and a step moved back into their tables.
 
     Args:
         kinds: by constraint name.
         multipliers: all of them, before the step.
-        touched: what became of those that the batch could touch.
-        batch: what `gather` was given.
+        touched: those of the batch, after the step.
+        batch: the one that `gather` read.
 
     Returns:
         All of them, after the step.
@@ -290,19 +292,19 @@ def scatter(
 def read(
     kinds: Kinds, touched: Constraints, residuals: Constraints, batch: Any
 ) -> Constraints:
-    """The multiplier of each residual.
+    """Returns the multiplier of each residual.
 
     Args:
         kinds: by constraint name.
-        touched: what `gather` returned.
+        touched: the result of `gather`.
         residuals: h and g, each () or (n,); or their shapes.
-        batch: what the constraints read.
+        batch: the data of the constraints.
 
     Returns:
         mu and lambda, shaped like `residuals`.
 
     Raises:
-        ValueError: a network's output, or what the batch's indices read, does not match
+        ValueError: a network's output, or the rows of the batch's indices, do not match
             the residual's shape.
     """
 
@@ -327,13 +329,13 @@ def read(
 def ascent(
     kinds: Kinds, touched: Constraints, residuals: Constraints, batch: Any
 ) -> Constraints:
-    """The gradient of the Lagrangian with respect to what `gather` returned.
+    """Returns the gradient of the Lagrangian with respect to the result of `gather`.
 
     Args:
         kinds: by constraint name.
-        touched: what `gather` returned.
+        touched: the result of `gather`.
         residuals: h and g, each () or (n,).
-        batch: what the constraints read.
+        batch: the data of the constraints.
 
     Returns:
         A tree like `touched`: the residuals themselves, summed over a sample that the
@@ -358,7 +360,7 @@ def ascent(
 def joined(
     kinds: Kinds, multipliers: Constraints, estimates: Constraints, batch: Any
 ) -> Constraints:
-    r"""Estimates under which a sample that a batch has twice moves once, by both.
+    r"""Joins the estimates of a sample that a batch holds twice, so that both move it once.
 
     .. math::
         \lambda + \sum (\hat\lambda - \lambda)
@@ -367,7 +369,7 @@ def joined(
         kinds: by constraint name.
         multipliers: mu and lambda of each residual.
         estimates: shaped like them.
-        batch: what the constraints read.
+        batch: the data of the constraints.
 
     Returns:
         Estimates, equal for equal samples and >= 0 for inequalities.
@@ -385,12 +387,12 @@ def joined(
 
 
 def indices(name: str, kind: Indexed, batch: Any) -> jax.Array:
-    """Which samples a batch holds.
+    """Returns the indices of the samples that a batch holds.
 
     Args:
         name: the constraint's.
         kind: its kind.
-        batch: what the constraints read.
+        batch: the data of the constraints.
 
     Returns:
         Indices, shape (n,).
@@ -414,7 +416,7 @@ def indices(name: str, kind: Indexed, batch: Any) -> jax.Array:
 
 
 def rows(table: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows of a table along its first axis; NaN, or 0 of an integer, past the end.
+    """Reads rows of a table along its first axis: NaN, or 0 of an integer, past the end.
 
     Args:
         table: (size, ...).
@@ -428,7 +430,7 @@ def rows(table: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def put_rows(table: jax.Array, index: jax.Array, new: jax.Array) -> jax.Array:
-    """The table with some rows replaced; what lies past the end is dropped.
+    """Replaces some rows of a table and drops those past its end.
 
     Args:
         table: (size, ...).
@@ -442,7 +444,7 @@ def put_rows(table: jax.Array, index: jax.Array, new: jax.Array) -> jax.Array:
 
 
 def _summed(index: jax.Array, residual: jax.Array) -> jax.Array:
-    """Each entry replaced by the sum over all of the same index."""
+    """Replaces each entry by the sum over all entries of its index."""
     _, inverse = jnp.unique(index, return_inverse=True, size=index.size)
     total = jax.ops.segment_sum(residual, inverse, num_segments=index.size)
     return total[inverse]
@@ -464,7 +466,7 @@ def _density(
 
 
 def _part(what: str, on: Any, batch: Any) -> Any:
-    """What multipliers read of a batch; `what` says whose, where it is missing."""
+    """Reads the part of a batch that multipliers need; an error names it by `what`."""
     try:
         return batch_part(on, batch)
     except ValueError as error:
@@ -472,7 +474,7 @@ def _part(what: str, on: Any, batch: Any) -> Any:
 
 
 def _map(entry: Callable[[str, str, Any], Any], entries: Constraints) -> Constraints:
-    """Constraints of entry(kind, name, old)."""
+    """Builds `Constraints` from entry(kind, name, old)."""
     return Constraints(
         *(
             {name: entry(kind, name, old) for name, old in olds.items()}

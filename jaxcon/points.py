@@ -1,10 +1,10 @@
-"""Where constraints are checked: points of a box, and the worst point of one.
+"""Points of a box where constraints are checked, and the worst point of one.
 
 A constraint on every input is enforced at finitely many, the rows of an array (n, d).
-``grid``, ``uniform`` and ``sobol`` fill a box, ``boundary`` covers its faces and tells
+``grid``, ``uniform`` and ``sobol`` fill a box, ``boundary`` covers its faces and returns
 their outward normals, and ``worst_case`` searches it for the point where a residual is
 largest. The box's corners ``lower`` and ``upper`` are arrays (d,) in the inputs' units,
-known when the program is traced; the points come in the default float dtype.
+known when the program is traced; the points are of the default float dtype.
 """
 
 import itertools
@@ -16,6 +16,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+__all__ = [
+    "Boundary",
+    "WorstCase",
+    "boundary",
+    "grid",
+    "sobol",
+    "uniform",
+    "worst_case",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
 
 Corner = ArrayLike | Sequence[float]
 _MAX_CORNERS = 256  # 8 inputs; beyond, the corners would outnumber the other starts
@@ -29,7 +45,7 @@ class Boundary(NamedTuple):
 
 
 class WorstCase(NamedTuple):
-    """The point (d,) where a residual is largest, as far as found, and its value ()."""
+    """Point (d,) where a residual is largest, as far as found, and its value ()."""
 
     point: jax.Array
     value: jax.Array
@@ -40,7 +56,7 @@ def grid(lower: Corner, upper: Corner, num: int) -> jax.Array:
 
     .. math:: x_j = l + (u - l) j / (n - 1), \quad j = 0, \dots, n - 1
 
-    in each input, the last input varying fastest.
+    This holds for each input; the last input varies fastest.
 
     Args:
       lower: l (d,), the box's lower corner.
@@ -54,8 +70,8 @@ def grid(lower: Corner, upper: Corner, num: int) -> jax.Array:
       ValueError: if num < 2 or not lower < upper.
 
     Example:
-      >>> from jaxcon import points
-      >>> points.grid([0.0, 0.0], [1.0, 2.0], 2).tolist()
+      >>> import jaxcon as jc
+      >>> jc.points.grid([0.0, 0.0], [1.0, 2.0], 2).tolist()
       [[0.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 2.0]]
     """
     low, high = _box("grid", lower, upper)
@@ -85,8 +101,8 @@ def uniform(key: jax.Array, lower: Corner, upper: Corner, num: int) -> jax.Array
 
     Example:
       >>> import jax
-      >>> from jaxcon import points
-      >>> points.uniform(jax.random.key(0), [0.0, 0.0], [1.0, 2.0], 5).shape
+      >>> import jaxcon as jc
+      >>> jc.points.uniform(jax.random.key(0), [0.0, 0.0], [1.0, 2.0], 5).shape
       (5, 2)
     """
     low, high = map(jnp.asarray, _box("uniform", lower, upper))
@@ -97,11 +113,11 @@ def uniform(key: jax.Array, lower: Corner, upper: Corner, num: int) -> jax.Array
 
 
 def sobol(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> jax.Array:
-    r"""Returns a scrambled Sobol sequence in a box: even, without a grid's alignment.
+    r"""Returns a scrambled Sobol sequence in a box: even, but not aligned as a grid is.
 
     .. math:: x_j = l + (u - l) s_j, \quad s_j \in [0, 1)^d
 
-    A power of two is best: then each half, quarter, … of the box holds its share.
+    A power of two is best: each half, quarter, … of the box then holds its share.
 
     Args:
       lower: l (d,), the box's lower corner.
@@ -120,8 +136,8 @@ def sobol(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> jax.Array
       14, 1998.
 
     Example:
-      >>> from jaxcon import points
-      >>> points.sobol([0.0, 0.0], [1.0, 2.0], 100).shape
+      >>> import jaxcon as jc
+      >>> jc.points.sobol([0.0, 0.0], [1.0, 2.0], 100).shape
       (100, 2)
     """
     low, high = _box("sobol", lower, upper)
@@ -149,8 +165,8 @@ def boundary(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> Bounda
       ValueError: if num < 1 or not lower < upper.
 
     Example:
-      >>> from jaxcon import points
-      >>> ends = points.boundary([0.0], [2.0], 1)
+      >>> import jaxcon as jc
+      >>> ends = jc.points.boundary([0.0], [2.0], 1)
       >>> ends.points.tolist(), ends.normals.tolist()
       ([[0.0], [2.0]], [[-1.0], [1.0]])
     """
@@ -188,19 +204,19 @@ def worst_case(
 
     .. math:: \max_{l \le x \le u} r(x)
 
-    By projected gradient ascent from the worst of a Sobol sequence and from the box's
-    corners (up to 8 inputs), keeping the worst point ever seen. Each ascent moves a
-    distance measured in the box's widths, longer after a success and half after a
-    failure, so it never descends.
+    Projected gradient ascents start from the worst points of a Sobol sequence and from
+    the box's corners (up to 8 inputs); the worst point evaluated is kept. Each ascent
+    moves a distance measured in the box's widths, longer after a success and half after
+    a failure, so it never descends.
 
     It is a search, not a proof: the value is a lower bound of the maximum, reached at
     the point returned, and a peak much narrower than the gaps between ``num`` points
-    can be missed. A NaN residual anywhere on the way comes out as the value NaN, at
-    the point where it was seen.
+    can be missed. A NaN residual at any point evaluated makes the value NaN, at the
+    point where it occurred.
 
-    It may be jitted, and differentiated: the point is a constant, so the value's
-    gradient with respect to what the residual closes over is the residual's gradient
-    at that point, which is the maximum's gradient where the maximum is unique.
+    The search may be jitted and differentiated: the point is a constant, so the value's
+    gradient with respect to the arrays that the residual closes over is the residual's
+    gradient at that point, which is the maximum's gradient where the maximum is unique.
 
     Args:
       residual: maps points (n, d) to residuals (n,), each from its own point alone,
@@ -226,8 +242,8 @@ def worst_case(
       Mathematics 14, 1966 (the gradient).
 
     Example:
-      >>> from jaxcon import points
-      >>> worst = points.worst_case(lambda x: -((x[:, 0] - 0.5) ** 2), [0.0], [2.0])
+      >>> import jaxcon as jc
+      >>> worst = jc.points.worst_case(lambda x: -((x[:, 0] - 0.5) ** 2), [0.0], [2.0])
       >>> round(float(worst.point[0]), 3)
       0.5
     """
@@ -245,17 +261,17 @@ def worst_case(
     radius = num ** (-1 / low.size)
     climbed, heights = _ascend(residual, starts, low, high, steps, radius)
 
-    seen = jnp.concatenate([scattered, climbed])
+    evaluated = jnp.concatenate([scattered, climbed])
     heights = jnp.concatenate([values, heights])
     worst = jnp.argmax(heights)  # which takes NaN for the largest
-    point = jax.lax.stop_gradient(seen[worst])
+    point = jax.lax.stop_gradient(evaluated[worst])
     value = residual(point[None])[0]
     # A NaN that rounding moved away when evaluated in another batch is still a NaN.
     return WorstCase(point, jnp.where(jnp.isnan(heights[worst]), jnp.nan, value))
 
 
 class _Climb(NamedTuple):
-    """Where n ascents are: their points, and how far each moves next."""
+    """State of n ascents: their points, and the length of each one's next step."""
 
     points: jax.Array  # (n, d)
     values: jax.Array  # (n,)
@@ -292,9 +308,9 @@ def _ascend(
         moved = jnp.clip(moved, lower, upper)
         values, gradients = evaluate(moved)
         accept = (values > climb.values) | jnp.isnan(values)
-        accept = accept & ~jnp.isnan(climb.values)  # a NaN once seen is kept
+        accept = accept & ~jnp.isnan(climb.values)  # a NaN, once found, is kept
         start = number == 0
-        accept |= start  # whatever the residual there
+        accept |= start  # for any residual there
         chosen = accept[:, None]
         return _Climb(
             jnp.where(chosen, moved, climb.points),

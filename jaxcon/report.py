@@ -1,4 +1,4 @@
-"""Shows: the table and the figures of a comparison."""
+"""Tables and figures of a comparison of methods."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -10,14 +10,33 @@ import numpy as np
 from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import named
 
+__all__ = [
+    "Curve",
+    "Row",
+    "markdown",
+    "new_figure",
+    "plot_curves",
+    "plot_history",
+    "plot_trade_off",
+    "rows",
+    "summary",
+    "write_csv",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 Row = dict[str, str | float]
 
 
 def rows(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
-    """One row per outcome: accuracy, worst violations, multipliers, KKT, seconds.
+    """Returns one row per method: accuracy, violations, multipliers, KKT, seconds.
 
     Args:
-        outcomes: of one problem.
+        outcomes: the methods' evaluations on one problem.
 
     Returns:
         Rows with the same keys. Violations are the largest over all constraints;
@@ -41,10 +60,10 @@ def rows(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
 
 
 def summary(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
-    """One short row per outcome: accuracy, worst violation, what the sweep showed, time.
+    """Returns one short row per method: accuracy, worst violation, sweep, time.
 
     Args:
-        outcomes: of one problem.
+        outcomes: the methods' evaluations on one problem.
 
     Returns:
         Rows with the same keys. "violation" is the worst over all constraints, by search
@@ -55,7 +74,7 @@ def summary(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
     table: list[Row] = []
     names = dict.fromkeys(name for one in outcomes for name in one.multipliers)
     for outcome in outcomes:
-        method, seen = outcome.method, outcome.sensitivity
+        method, sweep = outcome.method, outcome.sensitivity
         row: Row = {"method": outcome.name, **outcome.scores}
         row["violation"] = outcome.violation
         for name in names:
@@ -66,8 +85,8 @@ def summary(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
             f"{method.hyperparameter} {method.value:g}" if method.hyperparameter else ""
         )
         first = next(iter(outcome.scores))
-        row[f"swept {first}"] = "" if seen is None else _range(seen.scores[first])
-        row["swept violation"] = "" if seen is None else _range(seen.violation)
+        row[f"swept {first}"] = "" if sweep is None else _range(sweep.scores[first])
+        row["swept violation"] = "" if sweep is None else _range(sweep.violation)
         steps = int(outcome.result.state.step)
         row["ms/step"] = 1000 * outcome.result.seconds / steps
         table.append(row)
@@ -75,21 +94,21 @@ def summary(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
 
 
 def _largest(values: Iterable[Any]) -> float:
-    """NaN if one of them is: Python's max would pass over it."""
+    """Returns the largest value, or NaN if one is NaN, which Python's max may skip."""
     return float(np.max([*values], initial=0.0))
 
 
 def _range(values: np.ndarray) -> str:
-    seen = values[~np.isnan(values)]
-    if not seen.size:
+    finished = values[~np.isnan(values)]
+    if not finished.size:
         return "all failed"
-    text = f"{_cell(float(np.min(seen)))} … {_cell(float(np.max(seen)))}"
-    failed = values.size - seen.size
+    text = f"{_cell(float(np.min(finished)))} … {_cell(float(np.max(finished)))}"
+    failed = values.size - finished.size
     return f"{text} ({failed} failed)" if failed else text
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A Markdown table, its columns aligned so that it also reads as plain text.
+    """Formats rows as a Markdown table that also reads as plain text.
 
     Args:
         rows: dicts with the same keys.
@@ -124,7 +143,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
     Args:
         rows: dicts with the same keys.
-        path: the file.
+        path: the file to write.
     """
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -155,7 +174,7 @@ def plot_curves(
     data: tuple[np.ndarray, np.ndarray] | None = None,
     truth: Curve | None = None,
 ) -> None:
-    """Fit, slope and curvature against one input, the methods over one another.
+    """Plots fit, slope and curvature against one input, the methods over one another.
 
     Args:
         x: places along the input, (n,).
@@ -185,7 +204,7 @@ def plot_curves(
 
 
 def _calm_range(curves: dict[str, Curve], part: str) -> tuple[float, float]:
-    """Limits that one wild unconstrained curve does not flatten the others by."""
+    """Returns axis limits by which a wild unconstrained curve does not flatten others."""
     calm = {name: curve for name, curve in curves.items() if name != "unconstrained"}
     series = [getattr(curve, part) for curve in (calm or curves).values()]
     low, high = min(np.min(series), 0.0), max(np.max(series), 0.0)
@@ -194,10 +213,10 @@ def _calm_range(curves: dict[str, Curve], part: str) -> tuple[float, float]:
 
 
 def plot_history(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
-    """Worst violation and largest multiplier over the steps.
+    """Plots worst violation and largest multiplier over the steps.
 
     Args:
-        outcomes: of one problem.
+        outcomes: the methods' evaluations on one problem.
         path: the PNG to write.
     """
     figure = new_figure(9, 3.6)
@@ -219,40 +238,42 @@ def plot_history(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
 
 
 def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
-    """Accuracy against violation, and violation against each method's hyperparameter.
+    """Plots accuracy against violation, and violation against hyperparameters.
 
-    A method with a sweep is a curve, its own value the large marker; others are stars, or
-    crosses from the eleventh on.
+    A method with a sweep is a curve, with a large marker at its own value; others are
+    stars, or crosses from the eleventh on.
 
     Args:
-        outcomes: of one problem; accuracy is their first score.
+        outcomes: the methods' evaluations on one problem; accuracy is their first score.
         path: the PNG to write.
     """
     figure = new_figure(11, 4.2)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     score = next(iter(outcomes[0].scores))
     for place, outcome in enumerate(outcomes):
-        seen, color = outcome.sensitivity, f"C{place % 10}"
+        sweep, color = outcome.sensitivity, f"C{place % 10}"
         # After ten colours come other marks.
-        mark = "*P"[place // 10 % 2] if seen is None else "oD"[place // 10 % 2]
+        mark = "*P"[place // 10 % 2] if sweep is None else "oD"[place // 10 % 2]
         left.plot(
             outcome.violation,
             outcome.scores[score],
             mark,
-            ms=11 if seen is None else 8,
+            ms=11 if sweep is None else 8,
             color=color,
             label=outcome.name,
         )
-        if seen is not None:
+        if sweep is not None:
             style = "--" if place >= 10 else "-"
             thin = {"color": color, "marker": ".", "lw": 1, "ls": style}
-            left.plot(seen.violation, seen.scores[score], **thin)
-            relative = seen.values / outcome.method.value
-            right.plot(relative, seen.violation, label=outcome.name, **thin)
-    seen = [outcome.violation for outcome in outcomes]
-    seen += [v for o in outcomes if o.sensitivity for v in o.sensitivity.violation]
-    # Zero is on the axis too; below the threshold, which no violation is, it is linear.
-    threshold = min((v for v in seen if v > 0), default=1.0)
+            left.plot(sweep.violation, sweep.scores[score], **thin)
+            relative = sweep.values / outcome.method.value
+            right.plot(relative, sweep.violation, label=outcome.name, **thin)
+    violations = [outcome.violation for outcome in outcomes]
+    violations += [
+        v for o in outcomes if o.sensitivity for v in o.sensitivity.violation
+    ]
+    # Zero is on the axis too, which is linear below the least positive violation.
+    threshold = min((v for v in violations if v > 0), default=1.0)
     left.set_xscale("symlog", linthresh=threshold)
     right.set_yscale("symlog", linthresh=threshold)
     right.set_xscale("log")
@@ -266,7 +287,7 @@ def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
 
 
 def _positive(series: Any) -> np.ndarray:
-    """Zero has no place on a logarithmic axis: it leaves a gap."""
+    """Replaces zeros by NaN, which leaves a gap on a logarithmic axis."""
     return np.where(series > 0, series, np.nan)
 
 
@@ -286,7 +307,7 @@ def _style(name: str) -> dict[str, Any]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure that no window belongs to.
+    """Creates an empty matplotlib figure without a window.
 
     Args:
         width: in inches.

@@ -1,8 +1,8 @@
-r"""Chooses among iterates: the best one, or a sparse mixture of several.
+r"""Selection of iterates: the best one, or a sparse mixture of several.
 
-A game between parameters and multipliers may circle its solution and never settle. Then
-no last iterate is any good, but a mixture of iterates can be: drawn with probabilities
-:math:`p`, it obeys the constraints and is cheap *on average*.
+A game between parameters and multipliers may circle its solution and never converge.
+Then the last iterate is no solution, but a mixture of iterates can be: drawn with
+probabilities :math:`p`, it obeys the constraints and has a low loss *on average*.
 """
 
 from typing import Any, NamedTuple
@@ -11,16 +11,27 @@ import numpy as np
 
 from jaxcon.constraints import Constraints, named
 
+__all__ = [
+    "Mixture",
+    "best_iterate",
+    "mixture",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
 
 class Mixture(NamedTuple):
-    """A distribution over iterates, and what it gives on average.
+    """Distribution over iterates, with its average loss and violation.
 
     Attributes:
         weights: probabilities p, float64 of shape (t,); few are not zero.
         loss: sum p f.
         max_violation: largest abs sum p h or max(sum p g, 0).
-        feasible: whether some mixture keeps within the tolerance, and so this one, up to
-            rounding.
+        feasible: whether some mixture keeps within the tolerance; this one then does so
+            up to rounding.
     """
 
     weights: np.ndarray
@@ -30,13 +41,14 @@ class Mixture(NamedTuple):
 
 
 def best_iterate(losses: Any, residuals: Constraints, tolerance: float = 1e-3) -> int:
-    r"""The feasible iterate of lowest loss, or, if none is, the least infeasible one.
+    r"""Returns the feasible iterate of lowest loss, or else the least infeasible one.
 
     .. math::
         \arg\min_i \{f_i : \max(|h_i|, g_i, 0) \le \epsilon\}
 
-    The rule of `fit`'s ``best``, for iterates judged after the run, e.g. on held-out
-    data. Of equals the first is taken; iterates that are not finite are left out.
+    It is the rule of `fit`'s ``best``, for iterates evaluated after the run, e.g. on
+    held-out data. Of equal iterates the first is taken; those that are not finite are
+    left out.
 
     Args:
         losses: f of each iterate, (t,).
@@ -50,10 +62,10 @@ def best_iterate(losses: Any, residuals: Constraints, tolerance: float = 1e-3) -
         ValueError: lengths differ, or no iterate is finite.
 
     Example:
+        >>> import numpy as np
         >>> import jaxcon as jc
-        >>> from jaxcon.selection import best_iterate
         >>> g = jc.Constraints(inequality={"cap": np.array([0.4, -0.1, -0.2])})
-        >>> best_iterate([1.0, 2.0, 3.0], g)
+        >>> jc.best_iterate([1.0, 2.0, 3.0], g)
         1
     """
     losses, sides, finite = _iterates(losses, residuals)
@@ -64,17 +76,17 @@ def best_iterate(losses: Any, residuals: Constraints, tolerance: float = 1e-3) -
 
 
 def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixture:
-    r"""The cheapest mixture of iterates that is feasible on average.
+    r"""Returns the mixture of iterates of lowest loss that is feasible on average.
 
     .. math::
         \min_p \sum_i p_i f_i \quad \text{s.t.} \quad
         \Big|\sum_i p_i h_i\Big| \le \epsilon, \quad \sum_i p_i g_i \le \epsilon, \quad
         p \ge 0, \quad \sum_i p_i = 1
 
-    A linear program, solved at a vertex: with m scalar constraints at most m + 1 weights
-    are not zero. If no mixture is feasible, :math:`\epsilon` becomes the least
-    violation that one can have, so that of the least infeasible mixtures the
-    cheapest is taken. Iterates that are not finite get weight 0.
+    This linear program is solved at a vertex: with m scalar constraints at most m + 1
+    weights are not zero. If no mixture is feasible, :math:`\epsilon` becomes the least
+    violation that a mixture can have, so that of the least infeasible mixtures the one
+    of lowest loss is taken. Iterates that are not finite get weight 0.
 
     Args:
         losses: f of each iterate, (t,).
@@ -93,11 +105,11 @@ def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixt
         Other Goals (2019), on shrinking a stochastic classifier.
 
     Example:
-        Whoever accepts all cases or none cannot accept half of them, but can toss a coin.
-        A callback of `fit` collects the iterates of a game that never settles.
+        A rule that accepts all cases or none cannot accept half of them, but a mixture of
+        the two can. A callback of `fit` collects the iterates of a game that never
+        converges.
 
         >>> import jax, jax.numpy as jnp, optax, jaxcon as jc
-        >>> from jaxcon.selection import mixture
         >>> share = lambda x, _: jnp.where(x > 0, 1.0, 0.0)
         >>> smooth = lambda x, _: jax.nn.sigmoid(x)
         >>> most = jc.Constraints(
@@ -115,7 +127,7 @@ def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixt
         ... )
         >>> x = jnp.stack(saved)
         >>> residuals = jax.vmap(lambda x: jc.evaluate(most, x))(x)
-        >>> mixed = mixture(-jax.vmap(lambda x: share(x, None))(x), residuals)
+        >>> mixed = jc.mixture(-jax.vmap(lambda x: share(x, None))(x), residuals)
         >>> print(mixed.weights[mixed.weights > 0], mixed.loss)
         [0.5 0.5] -0.5
     """
@@ -126,7 +138,7 @@ def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixt
     feasible = found is not None
     if found is None:
         bound = _least_violation(a)
-        # The bound is met up to rounding, so it must give way by as much.
+        # The bound is met up to rounding, so it is relaxed by as much.
         found = _vertex(f, a - bound * (1 + 1e-8), np.ones_like(f))
         assert found is not None
     weights = np.zeros_like(losses)
@@ -140,7 +152,7 @@ def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixt
 
 
 def _least_violation(sides: np.ndarray) -> float:
-    """The least v such that some mixture has every side at most v."""
+    """Returns the least v such that some mixture has every side at most v."""
     count = sides.shape[1]
     # The variables are the weights and v itself.
     cost, total = np.eye(1, count + 1, count)[0], 1 - np.eye(1, count + 1, count)[0]
@@ -151,7 +163,10 @@ def _least_violation(sides: np.ndarray) -> float:
 
 
 def _vertex(cost: np.ndarray, sides: np.ndarray, total: np.ndarray) -> Any:
-    """A vertex minimising cost x s.t. sides x <= 0, total x = 1, x >= 0; None if empty."""
+    """Returns a vertex that minimises cost x s.t. sides x <= 0, total x = 1, x >= 0.
+
+    None if no such x exists.
+    """
     from scipy.optimize import linprog
 
     # The solver's tolerances are absolute and it drops coefficients below 1e-9, so rows
@@ -163,7 +178,7 @@ def _vertex(cost: np.ndarray, sides: np.ndarray, total: np.ndarray) -> Any:
     program = program / np.array(typical)[:, None]
     column = np.maximum(np.abs(program).max(axis=0), 1.0)
     program = program / column
-    answer = linprog(
+    solution = linprog(
         program[0],
         program[1:] if len(sides) else None,
         np.zeros(len(sides)) if len(sides) else None,
@@ -175,17 +190,17 @@ def _vertex(cost: np.ndarray, sides: np.ndarray, total: np.ndarray) -> Any:
             "dual_feasibility_tolerance": 1e-10,
         },
     )
-    if answer.status == 2:
+    if solution.status == 2:
         return None
-    if answer.status != 0:
-        raise RuntimeError(f"mixture: the linear program failed: {answer.message}")
-    return np.maximum(answer.x, 0.0) / column
+    if solution.status != 0:
+        raise RuntimeError(f"mixture: the linear program failed: {solution.message}")
+    return np.maximum(solution.x, 0.0) / column
 
 
 def _iterates(
     losses: Any, residuals: Constraints
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Losses (t,), all that must be <= 0 (rows, t), and which iterates are finite (t,)."""
+    """Returns losses (t,), rows that must be <= 0 (rows, t), and finite iterates (t,)."""
     losses = np.asarray(losses, np.float64)
     if losses.ndim != 1:
         raise ValueError(

@@ -1,20 +1,21 @@
-r"""The residuals everybody writes: shape constraints on a network's exact derivatives.
+r"""Shape constraints on a network's values and exact input derivatives.
 
 Each function here turns an ``apply(params, x) -> y`` of *one* example, x of shape (d,),
-into a constraint ``(params, batch) -> residual`` over many points. ``on`` says where:
+into a constraint ``(params, batch) -> residual`` over many points, which ``on`` selects:
 
 - a name: the points are ``batch[name]``, shape (n, d);
-- an array (n, d): always these points;
-- None: the batch itself is the points.
+- an array (n, d): the points are always these;
+- None: the points are the batch itself.
 
 Put inequalities (`increasing`, `decreasing`, `convex`, `concave`, `bounded`, `lipschitz`)
 under ``Constraints.inequality`` and equalities (`sums_to`, `equals`, `boundary`) under
-``Constraints.equality``. They hold where they are checked; `jaxcon.points.worst_case`
-searches for where they do not.
+``Constraints.equality``. They hold at the points where they are checked;
+`jaxcon.points.worst_case` searches for points where they do not.
 
-Those on the same ``apply`` and the same points are evaluated in one pass through the
-network, which carries what all of them need; on a CPU in tiles, where the whole would
-leave the cache. A residual of your own joins them as a `Pointwise`.
+Constraints on the same ``apply`` and the same points are evaluated in one pass through
+the network, which computes the derivatives that any of them needs; on a CPU it is split
+into tiles where the whole batch would leave the cache. A residual of your own shares
+that pass as a `Pointwise`.
 """
 
 import dataclasses
@@ -30,23 +31,43 @@ from jaxcon import derivatives
 from jaxcon.constraints import Constraint, batch_part
 from jaxcon.derivatives import Gradient, Partial, Value
 
+__all__ = [
+    "Pointwise",
+    "boundary",
+    "bounded",
+    "concave",
+    "convex",
+    "decreasing",
+    "equals",
+    "increasing",
+    "lipschitz",
+    "sums_to",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 Apply = Callable[[Any, jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pointwise:
-    """A residual at each point, of a network's value and derivatives there.
+    """Residual at each point, of a network's value and derivatives there.
 
     Constraints of equal ``apply`` and ``on`` share one evaluation.
 
     Attributes:
         apply: (params, x (d,)) -> () or (m,).
-        on: where it is checked (see the module's first lines).
-        wanted: what it reads, e.g. ``(Value(), Partial((0, 0)))``.
-        residual: (x (d,), *what is wanted) -> the residual at one point.
-        change: applied to the residuals of all points at last.
+        on: the points where it is checked (see the module's first lines).
+        wanted: the quantities it reads, e.g. ``(Value(), Partial((0, 0)))``.
+        residual: (x (d,), *quantities wanted) -> the residual at one point.
+        change: applied at last to the residuals of all points.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> from jaxcon.derivatives import Partial, Value
         >>> grows = jc.shapes.Pointwise(                     # f - f' <= 0
@@ -74,32 +95,32 @@ class Pointwise:
             )
 
     def __call__(self, params: Any, batch: Any) -> jax.Array:
-        """The residual of all points."""
+        """Evaluates the residual at all points."""
         return self.evaluate_jointly([self], params, batch)[0]
 
     @property
     def key(self) -> Hashable:
-        """Equal for those that can be evaluated together."""
-        # By identity: equality is what a user's class makes of it. A bound method is
-        # another object each time it is asked for.
+        """Key that is equal for constraints that can be evaluated together."""
+        # Objects are compared by identity: a user's class may define equality otherwise.
+        # A bound method is another object at each access.
         apply: Any = self.apply
         if inspect.ismethod(apply):
-            who = (id(apply.__self__), id(apply.__func__))
+            identity = (id(apply.__self__), id(apply.__func__))
         else:
-            who = (id(apply),)
-        return who, self.on if isinstance(self.on, str) else id(self.on)
+            identity = (id(apply),)
+        return identity, self.on if isinstance(self.on, str) else id(self.on)
 
     def evaluate_jointly(
         self, others: Sequence["Pointwise"], params: Any, batch: Any
     ) -> list[jax.Array]:
-        """The residuals of several, from one pass through the network."""
+        """Evaluates the residuals of several constraints in one pass of the network."""
         points = _many(batch_part(self.on, batch))
-        # By type too: empty specifications of two kinds are equal tuples.
-        asked = {_key(spec): spec for one in others for spec in one.wanted}
-        read = derivatives.derivatives(partial(self.apply, params), *asked.values())
+        # The key holds the type: empty requests of two kinds are equal tuples.
+        requested = {_key(spec): spec for one in others for spec in one.wanted}
+        read = derivatives.derivatives(partial(self.apply, params), *requested.values())
 
         def at(x: jax.Array) -> list[jax.Array]:
-            found = dict(zip(asked, read(x)))
+            found = dict(zip(requested, read(x)))
             return [
                 one.residual(x, *(found[_key(spec)] for spec in one.wanted))
                 for one in others
@@ -109,12 +130,13 @@ class Pointwise:
         return [one.change(r) for one, r in zip(others, residuals)]
 
     def map(self, change: Callable[[jax.Array], jax.Array]) -> "Pointwise":
-        """The same with its residuals changed, e.g. shifted by a margin."""
+        """Returns the constraint with changed residuals, e.g. shifted by a margin."""
         return dataclasses.replace(self, change=lambda r: change(self.change(r)))
 
 
 def _key(spec: Any) -> Hashable:
-    """Equal for specifications of the same; by type, for empty tuples are all equal."""
+    """Returns a key that is equal for equal specifications of one type."""
+    # The type is part of the key, because empty tuples are all equal.
     parts = tuple(spec)
     if isinstance(spec, Partial) and not isinstance(spec.inputs, tuple):
         parts = ((spec.inputs,),)
@@ -126,17 +148,18 @@ def _key(spec: Any) -> Hashable:
 
 
 def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
-    r"""Never falls along one input: :math:`g = -\partial f / \partial x_i \le 0`.
+    r"""Constrains f to increase in one input: :math:`g = -\partial f / \partial x_i \le 0`.
 
     Args:
         apply: (params, x (d,)) -> ().
         index: i, which input.
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An inequality constraint with residual (n,), in output units per input unit.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> rises = jc.shapes.increasing(lambda p, x: p * x[0] ** 2, 0)
         >>> print(rises(1.0, jnp.array([[-1.0], [2.0]])))
@@ -146,17 +169,18 @@ def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
 
 
 def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
-    r"""Never rises along one input: :math:`g = \partial f / \partial x_i \le 0`.
+    r"""Constrains f to decrease in one input: :math:`g = \partial f / \partial x_i \le 0`.
 
     Args:
         apply: (params, x (d,)) -> ().
         index: i, which input.
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An inequality constraint with residual (n,), in output units per input unit.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> falls = jc.shapes.decreasing(lambda p, x: p * x[0] ** 2, 0)
         >>> print(falls(1.0, jnp.array([[-1.0], [2.0]])))
@@ -166,22 +190,26 @@ def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
 
 
 def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
-    r"""Convex along one input: :math:`g = -\partial^2 f / \partial x_i^2 \le 0`.
+    r"""Constrains f to be convex in one input.
+
+    .. math::
+        g = -\partial^2 f / \partial x_i^2 \le 0
 
     Convexity along each of several inputs is weaker than convexity in all of them
-    jointly, which asks for a positive semidefinite Hessian.
+    jointly, which requires a positive semidefinite Hessian.
 
     Args:
         apply: (params, x (d,)) -> (); twice differentiable (a relu network's second
             derivative is zero wherever it exists, so this would constrain nothing).
         index: i, which input.
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An inequality constraint with residual (n,), in output units per squared input
         unit.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> bowl = jc.shapes.convex(lambda p, x: p * x[0] ** 2, 0)
         >>> print(bowl(1.0, jnp.array([[-1.0], [2.0]])))
@@ -191,18 +219,22 @@ def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
 
 
 def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
-    r"""Concave along one input: :math:`g = \partial^2 f / \partial x_i^2 \le 0`.
+    r"""Constrains f to be concave in one input.
+
+    .. math::
+        g = \partial^2 f / \partial x_i^2 \le 0
 
     Args:
         apply: (params, x (d,)) -> (); twice differentiable, as for `convex`.
         index: i, which input.
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An inequality constraint with residual (n,), in output units per squared input
         unit.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> dome = jc.shapes.concave(lambda p, x: p * x[0] ** 2, 0)
         >>> print(dome(-1.0, jnp.array([[-1.0], [2.0]])))
@@ -218,7 +250,7 @@ def bounded(
     *,
     on: Any = None,
 ) -> Constraint:
-    r"""Stays between two bounds: :math:`g = \max(l - f, f - u) \le 0`.
+    r"""Constrains f to lie between bounds: :math:`g = \max(l - f, f - u) \le 0`.
 
     At most one side can be active at a point, so one multiplier per point and output is
     all a KKT point needs, and the kink lies half-way between the bounds, where g < 0.
@@ -227,7 +259,7 @@ def bounded(
         apply: (params, x (d,)) -> () or (m,); each output is held to the same bounds.
         lower: l, or None for no lower bound.
         upper: u > l, or None for no upper bound.
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An inequality constraint with residual (n,), or (n m,) for m outputs, in output
@@ -237,6 +269,7 @@ def bounded(
         ValueError: neither bound is given, or lower >= upper.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> unit = jc.shapes.bounded(lambda p, x: p * x[0], 0.0, 1.0)
         >>> print(unit(1.0, jnp.array([[-1.0], [0.5], [3.0]])))
@@ -262,12 +295,12 @@ def bounded(
 
 
 def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
-    r"""Nowhere steeper than a constant: :math:`g = \|\nabla_x f\|_2 - L \le 0`.
+    r"""Constrains the slope of f to a maximum: :math:`g = \|\nabla_x f\|_2 - L \le 0`.
 
     Args:
         apply: (params, x (d,)) -> ().
         constant: L > 0, in output units per input unit (Euclidean).
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An inequality constraint with residual (n,).
@@ -276,6 +309,7 @@ def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
         ValueError: `constant` is not positive.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> gentle = jc.shapes.lipschitz(lambda p, x: p * (3 * x[0] + 4 * x[1]), 1.0)
         >>> print(gentle(1.0, jnp.zeros((1, 2))))
@@ -291,17 +325,18 @@ def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
 
 
 def sums_to(apply: Apply, total: float = 1.0, *, on: Any = None) -> Constraint:
-    r"""Outputs add up: :math:`h = \sum_k f_k(x) - c = 0`.
+    r"""Constrains the sum of the outputs: :math:`h = \sum_k f_k(x) - c = 0`.
 
     Args:
         apply: (params, x (d,)) -> (m,).
         total: c.
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An equality constraint with residual (n,), in output units.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> whole = jc.shapes.sums_to(lambda p, x: p * x)
         >>> print(whole(1.0, jnp.array([[0.5, 0.5], [1.0, 1.0]])))
@@ -316,12 +351,12 @@ def equals(
     *,
     on: Any = None,
 ) -> Constraint:
-    r"""Agrees with a known function of the input: :math:`h = f(x) - t(x) = 0`.
+    r"""Constrains f to equal a known function: :math:`h = f(x) - t(x) = 0`.
 
     Args:
         apply: (params, x (d,)) -> () or (m,).
         target: t, a number or a function of one x with the shape of `apply`'s output.
-        on: where it is checked (see the module's first lines).
+        on: the points where it is checked (see the module's first lines).
 
     Returns:
         An equality constraint with residual (n,), or (n m,) for m outputs, in output
@@ -331,6 +366,7 @@ def equals(
         ValueError: when traced, if the target's shape is not the output's.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import jaxcon as jc
         >>> doubles = jc.shapes.equals(lambda p, x: p * x[0], lambda x: 2 * x[0])
         >>> print(doubles(3.0, jnp.array([[1.0], [2.0]])))
@@ -350,7 +386,7 @@ def boundary(
     flux: bool = False,
     on: Any = "boundary",
 ) -> Constraint:
-    r"""Boundary conditions, on the value (Dirichlet) or on the flux (Neumann).
+    r"""Constrains f on the boundary: its value (Dirichlet) or its flux (Neumann).
 
     .. math::
         h = f - v \quad \text{or} \quad h = \partial f / \partial n - v
@@ -360,15 +396,15 @@ def boundary(
         value: v, a number or a function of one x.
         flux: False for the value itself; True for the derivative along the outward
             normal.
-        on: where: an array (n, d) for values; for a flux `points.Boundary` (points and
-            normals); or the name of either in the batch; None for the batch itself.
+        on: the points: an array (n, d) for values; for a flux `points.Boundary` (points
+            and normals); or the name of either in the batch; None for the batch itself.
 
     Returns:
         An equality constraint with residual (n,), in output units (per input unit).
 
     Raises:
         ValueError: when traced, if `value`'s shape is not the output's.
-        TypeError: when traced, if a flux is asked for on points without normals.
+        TypeError: when traced, if a flux is requested on points without normals.
 
     Example:
         >>> import jaxcon as jc
@@ -422,7 +458,7 @@ def _minus(y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
 
 
 def _norm(v: jax.Array) -> jax.Array:
-    """Euclidean norm with gradient 0, not NaN, at the origin."""
+    """Returns the Euclidean norm, with gradient 0, not NaN, at the origin."""
     square = jnp.sum(jnp.square(v))
     nonzero = square > 0
     return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, square, 1.0)), 0.0)

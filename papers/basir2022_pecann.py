@@ -402,12 +402,16 @@ def gauss_newton(
     Returns:
         (params, batch) -> the last parameters.
     """
-    primal = jc.gauss_newton(loss, constraints, on=on)
+    penalty = moves.penalty if any(constraints) else None
+    problem = jc.Lagrangian(loss, constraints, penalty=penalty)
+    primal = jc.gauss_newton(problem, on=on)
     if any(constraints):
         dual = jc.every(jc.method_of_multipliers(), moves.period)
-        solver = jc.alternating(loss, constraints, primal, dual, penalty=moves.penalty)
+        solver = jc.alternating(problem, primal, dual)
     else:
-        solver = jc.alternating(loss, constraints, primal, optax.set_to_zero())
+        solver = jc.alternating(
+            jc.Lagrangian(loss, constraints), primal, optax.set_to_zero()
+        )
 
     def run(params: Any, batch: Any) -> Any:
         def step(state: Any, _: None) -> Any:

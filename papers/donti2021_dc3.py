@@ -351,7 +351,11 @@ def kkt_residual(given: Family, x: np.ndarray, answers: Answers) -> float:
     def worst(y: jax.Array, lam: jax.Array, x: jax.Array) -> jax.Array:
         mu = -onto_rows @ (jax.grad(given.objective)(y) + lam @ given.G)
         both = jc.Constraints({"A y = x": mu}, {ROWS: lam})
-        found = jc.kkt(lambda y, x: given.objective(y), constraints, y, both, x)
+        found = jc.kkt(
+            jc.Lagrangian(lambda y, x: given.objective(y), constraints),
+            jc.Point(y, both),
+            x,
+        )
         return found.worst
 
     return float(jnp.max(jax.jit(jax.vmap(worst))(*answers, x)))
@@ -714,12 +718,14 @@ def augmented(at: Setting, how: Priced, steps: int) -> jc.Solver:
         return jax.vmap(at.given.excess)(y).reshape(-1)
 
     return jc.alternating(
-        loss,
-        jc.Constraints(inequality={ROWS: rows}),
+        jc.Lagrangian(
+            loss,
+            jc.Constraints(inequality={ROWS: rows}),
+            penalty=how.share * how.penalty,
+            multipliers={ROWS: how.kind},
+        ),
         optax.adam(optax.cosine_onecycle_schedule(steps, PRICED_RATE, 0.1)),
         how.dual,
-        penalty=how.share * how.penalty,
-        multipliers={ROWS: how.kind},
     )
 
 
@@ -731,7 +737,9 @@ def through_layer(at: Setting, rate: float, steps: int) -> jc.Solver:
         return jnp.mean(jax.vmap(at.given.objective)(y))
 
     primal = optax.adam(optax.cosine_onecycle_schedule(steps, rate, 0.1))
-    return jc.alternating(loss, jc.Constraints(), primal, optax.set_to_zero())
+    return jc.alternating(
+        jc.Lagrangian(loss, jc.Constraints()), primal, optax.set_to_zero()
+    )
 
 
 def batch_of(x: jax.Array, index: jax.Array) -> dict[str, Any]:

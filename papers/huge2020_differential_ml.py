@@ -324,14 +324,16 @@ def method_of(method: Method, case: Case, epochs: int) -> jc.Solver:
 
     primal = optax.adam(rate)
     if not method.priced:
-        return jc.alternating(loss, jc.Constraints(), primal, optax.set_to_zero())
+        return jc.alternating(
+            jc.Lagrangian(loss, jc.Constraints()), primal, optax.set_to_zero()
+        )
     steps = epochs * per_epoch
     return jc.alternating(
-        loss,
-        jc.Constraints(inequality={"rules": rules}),
+        jc.Lagrangian(
+            loss, jc.Constraints(inequality={"rules": rules}), penalty=STRENGTH / POINTS
+        ),
         primal,
         jc.every(jc.method_of_multipliers(), max(1, steps // MOVES)),
-        penalty=STRENGTH / POINTS,
     )
 
 

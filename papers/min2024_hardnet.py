@@ -217,7 +217,9 @@ def method_of(method: Method, batch: dict[str, jax.Array], epochs: int) -> jc.So
 
     primal = optax.adam(RATE)
     if method.on is None:
-        return jc.alternating(mse, jc.Constraints(), primal, optax.set_to_zero())
+        return jc.alternating(
+            jc.Lagrangian(mse, jc.Constraints()), primal, optax.set_to_zero()
+        )
 
     def bounded(params: Any, batch: Any) -> jax.Array:
         return jax.vmap(lambda x: excess(apply(params, x), x))(batch[method.on])
@@ -227,7 +229,7 @@ def method_of(method: Method, batch: dict[str, jax.Array], epochs: int) -> jc.So
         dual = jc.every(jc.method_of_multipliers(), epochs // method.periods)
     constraints = jc.Constraints(inequality={"bound": bounded})
     rho = 2 * WEIGHT / len(batch[method.on])
-    return jc.alternating(mse, constraints, primal, dual, penalty=rho)
+    return jc.alternating(jc.Lagrangian(mse, constraints, penalty=rho), primal, dual)
 
 
 def train(method: Method, *, seeds: int = SEEDS, epochs: int = EPOCHS) -> Any:

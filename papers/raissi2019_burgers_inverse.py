@@ -428,17 +428,14 @@ def fitter(size: Size) -> Fitter:
     """
     prices = [optax.constant_schedule(price / size.points) for price in PRICES]
     edges = [size.stage * i for i in range(1, len(PRICES))]
+    penalty = optax.join_schedules(prices, edges)
+    problem = jc.Lagrangian(LOSS, CONSTRAINTS, penalty=penalty)
     solver = jc.alternating(
-        LOSS,
-        CONSTRAINTS,
+        problem,
         primal=jc.gauss_newton(
-            LOSS,
-            CONSTRAINTS,
-            on={"misfit": ("x", "u"), "equation": "points"},
-            damping=0.01,
+            problem, on={"misfit": ("x", "u"), "equation": "points"}, damping=0.01
         ),
         dual=jc.every(jc.method_of_multipliers(), PERIOD),
-        penalty=optax.join_schedules(prices, edges),
     )
 
     @jax.jit

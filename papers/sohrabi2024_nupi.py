@@ -341,7 +341,9 @@ CONSTRAINTS = jc.Constraints(inequality={"margin": margin})
 def solver(dual: Any, penalty: Any = None) -> jc.Solver:
     """Multipliers first, then their SGD on the parameters."""
     primal = optax.sgd(RATE, MOMENTUM)
-    return jc.alternating(loss, CONSTRAINTS, primal, dual, penalty=penalty)
+    return jc.alternating(
+        jc.Lagrangian(loss, CONSTRAINTS, penalty=penalty), primal, dual
+    )
 
 
 def controlled(ki: Any, kp: Any, nu: Any, init: Any = "first") -> jc.Solver:
@@ -357,11 +359,9 @@ def ascent(rate: Any, momentum: Any = None, nesterov: bool = False) -> jc.Solver
 def minimised(penalty: Any, k: int) -> jc.Solver:
     """The method of multipliers with k steps of L-BFGS between its moves."""
     return jc.alternating(
-        loss,
-        CONSTRAINTS,
+        jc.Lagrangian(loss, CONSTRAINTS, penalty=penalty),
         jc.restart_every(optax.lbfgs(), k),
         jc.every(jc.method_of_multipliers(), k),
-        penalty=penalty,
     )
 
 

@@ -194,10 +194,10 @@ FAULTS = (
     # The transpose of the Cholesky factor is taken: wrong where noise is correlated.
     Fault(
         "correlated-noise",
-        "jaxcon/identify.py",
+        "jaxcon/identifiability/_fisher.py",
         "solve_triangular(lower, jac, lower=True)",
         "solve_triangular(lower, jac, trans=1, lower=True)",
-        ("test_identify.py",),
+        ("test_identifiability.py",),
     ),
     # The index counts finite iterates only.
     Fault(
@@ -290,7 +290,7 @@ FAULTS = (
     # The scatter of a median is too small: noise passes for a trend.
     Fault(
         "median-doubt",
-        "jaxcon/diagnosis.py",
+        "jaxcon/diagnosis/_statistics.py",
         "float(deviation) / np.sqrt(len(tail) / 3)",
         "float(deviation) / (len(tail) / 3)",
         ("test_diagnosis.py",),
@@ -338,7 +338,7 @@ FAULTS = (
     # An inequality that holds with room to spare is priced.
     Fault(
         "huber-price",
-        "jaxcon/ways.py",
+        "jaxcon/methods.py",
         '"huber": (penalties.huber, lambda g: penalties.huber(jnp.maximum(g, 0))),',
         '"huber": (penalties.huber, penalties.huber),',
         ("test_comparison.py",),
@@ -362,7 +362,7 @@ FAULTS = (
     # The target is scaled by the rows that are held out, too.
     Fault(
         "target-scale",
-        "jaxcon/tabular.py",
+        "jaxcon/tabular/_problem.py",
         "float(y[train].std())",
         "float(y.std())",
         ("test_tabular.py",),
@@ -386,7 +386,7 @@ FAULTS = (
     # An example's second part overwrites the tables of the first.
     Fault(
         "overwritten-tables",
-        "jaxcon/runs.py",
+        "jaxcon/cli/_folder.py",
         'open(folder / "tables.md", "a", encoding="utf-8")',
         'open(folder / "tables.md", "w", encoding="utf-8")',
         ("test_cli.py",),
@@ -394,7 +394,7 @@ FAULTS = (
     # The threshold allows one false alarm too many.
     Fault(
         "one-alarm-more",
-        "jaxcon/examples/rates.py",
+        "jaxcon/examples/rates/_problems.py",
         "last = len(negatives) - int(LIMIT * len(negatives))",
         "last = len(negatives) - int(LIMIT * len(negatives)) - 1",
         ("test_example_rates.py",),

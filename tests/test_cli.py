@@ -19,7 +19,8 @@ import pytest
 from tables import assert_each
 from test_tabular import BAD_FILES, BAD_WISHES, GOOD
 
-from jaxcon import cli, runs
+from jaxcon import cli
+from jaxcon.cli import _app, _folder
 from jaxcon.examples import Findings, engel
 from jaxcon.tabular import Rules
 
@@ -379,7 +380,7 @@ def parts(seed):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cli.STUDIES, "both", parts)
+    monkeypatch.setitem(_app.STUDIES, "both", parts)
     code = command("example", "both", "--seed", seed)
     printed = capsys.readouterr()
     titles = ["first part", "second part"][: 2 - seed]
@@ -406,7 +407,7 @@ def test_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monkeypa
 
 def test_example_refuses_settings_of_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cli.STUDIES, "both", parts)
+    monkeypatch.setitem(_app.STUDIES, "both", parts)
     for flags in (["--steps", "7"], ["--seed", "-1"]):
         assert command("example", "both", *flags) == 2
         assert " ".join(flags[: 1 if flags[1] == "7" else 2]) in one_line(capsys)
@@ -429,7 +430,7 @@ def test_fit_without_a_file_is_of_engels_data_under_its_rules(
 
 def test_fit_and_example_train_the_methods_asked_for(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "_run", lambda *given: seen.append(given))
+    monkeypatch.setattr(_app, "_run", lambda *given: seen.append(given))
     own = engel()
 
     def check(row):
@@ -471,7 +472,7 @@ def test_fit_stopped_before_it_trained_is_kept(
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train", stop)
+    monkeypatch.setattr(_app, "train", stop)
     folder = tmp_path / "run"
     flags = ["--target", "y", "--inputs", "b", "--out", folder]
     assert command("fit", table, *flags) == 130
@@ -536,7 +537,7 @@ def test_fit_stopped_half_method_keeps_what_was_reached(
     run = json.loads((folder / "run.json").read_text())
     assert run["stopped"].startswith(f"augmented: stopped by {name}")
     assert run["trained"] == ["augmented"]
-    scaling, params = runs.read_model(folder, None)
+    scaling, params = _folder.read_model(folder, None)
     assert command("predict", folder, inputs) == 0
     _, rows = predicted(capsys.readouterr().out)
     expected = scaling.predict(params, rows[:, :2])

@@ -46,9 +46,13 @@ class End(NamedTuple):
         return np.abs(np.asarray(self.state.params) - expected).max()
 
 
-def train(primal, dual, steps=4000, start=START, f=loss, held=PLANE, **options):
+def train(
+    primal, dual, steps=4000, start=START, f=loss, held=PLANE, penalty=None, **options
+):
     """Where training ends, and how often each clip fired."""
-    solver = jc.alternating(f, held, primal, dual, **options)
+    solver = jc.alternating(
+        jc.Lagrangian(f, held, penalty=penalty), primal, dual, **options
+    )
 
     def step(state, _):
         state, info = solver.step(state)
@@ -129,7 +133,7 @@ def test_each_term_keeps_the_point_if_its_limit_is_above_opposed_parts(
         f=lambda p, _: -0.5 * p[0] + 0.5 * jnp.sum(p**2),
         held=opposed,
         start=[1.0, 0.0],
-        terms=jc.each_term(jc.counted("norm", optax.clip_by_global_norm(limit))),
+        per_term=jc.each_term(jc.counted("norm", optax.clip_by_global_norm(limit))),
         penalty=1.0,
         steps=100_000,
     )
@@ -152,7 +156,7 @@ def test_clips_by_past_norms_do_not_forget_a_constraint_met_at_first(
         f=lambda p, _: 0.5 * (p[0] - 2.0) ** 2 + p[1] ** 2,
         held=cap,
         start=[-1.0, 1.0],
-        terms=optax.masked(jc.each_term(clip), jc.GradientTerms(False, True)),
+        per_term=optax.masked(jc.each_term(clip), jc.GradientTerms(False, True)),
         penalty=1.0,
     )
     assert end.error([1.0, 0.0]) < tolerance
@@ -253,11 +257,10 @@ def test_balance_by_gradient_norm_does_not_explode_for_a_hardly_violated_one():
     cap = jc.Constraints(inequality={"cap": lambda p, _: p - 1.0})
     price = jc.fixed_penalty(4.0, inequality=penalties.squared_hinge)
     solver = jc.alternating(
-        lambda p, noise: 0.5 * (p - 2.0 - noise) ** 2,
-        cap,
+        jc.Lagrangian(lambda p, noise: 0.5 * (p - 2.0 - noise) ** 2, cap),
         optax.sgd(0.05),
         price,
-        terms=jc.balance_by_gradient_norm(),
+        per_term=jc.balance_by_gradient_norm(),
     )
 
     def largest(key):
@@ -604,7 +607,9 @@ def test_gradients_of_single_terms_add_up_to_that_of_the_objective():
     held = jc.Constraints(
         {"h": lambda p, _: jnp.sum(p) - 1.0}, {"g": lambda p, _: p**2 - 0.5}
     )
-    solver = jc.simultaneous(loss, held, optax.sgd(0.1), ASCENT, penalty=2.0)
+    solver = jc.simultaneous(
+        jc.Lagrangian(loss, held, penalty=2.0), optax.sgd(0.1), ASCENT
+    )
 
     @jax.jit
     def after_three_steps(start):
@@ -637,7 +642,9 @@ def test_gradients_of_constraints_that_share_a_pass_are_told_apart(key):
     def gradients(names):
         held = jc.Constraints(inequality={name: shapes[name] for name in names})
         solver = jc.alternating(
-            lambda p, _: jnp.sum(p["v"] ** 2), held, optax.sgd(0.1), ASCENT, penalty=3.0
+            jc.Lagrangian(lambda p, _: jnp.sum(p["v"] ** 2), held, penalty=3.0),
+            optax.sgd(0.1),
+            ASCENT,
         )
         state = solver.init(params, batch)
         return solver.gradients(state, batch).constraints.inequality
@@ -676,7 +683,7 @@ def test_terms_transforms_see_parameters_and_values():
 
     spy = optax.GradientTransformationExtraArgs(init, update)
     solver = jc.simultaneous(
-        loss, PLANE, optax.sgd(0.1), ASCENT, penalty=2.0, per_term=spy
+        jc.Lagrangian(loss, PLANE, penalty=2.0), optax.sgd(0.1), ASCENT, per_term=spy
     )
     state, _ = jax.jit(solver.step)(solver.init(START))
     params, values = state.terms
@@ -735,11 +742,10 @@ def test_clips_take_a_tree_of_nothing():
 def test_terms_of_a_constraint_that_is_itself_a_pytree():
     half = jax.tree_util.Partial(lambda a, p, _: jnp.sum(p) - a, 0.5)
     solver = jc.simultaneous(
-        loss,
-        jc.Constraints({"h": half}),
+        jc.Lagrangian(loss, jc.Constraints({"h": half})),
         optax.sgd(0.1),
         ASCENT,
-        terms=optax.trace(0.9),
+        per_term=optax.trace(0.9),
     )
     _, info = jax.jit(solver.step)(solver.init(START.astype(np.float32)))
     assert info.finite
@@ -778,7 +784,9 @@ def test_counted_is_found_inside_other_transforms():
     clip = jc.counted("inner", optax.clip(0.1))
     primal = optax.MultiSteps(optax.chain(jc.counted("outer", clip), optax.sgd(0.1)), 1)
     dual = {"h": jc.every(jc.dual_ascent(optax.chain(clip, optax.sgd(0.1))), 1)}
-    solver = jc.simultaneous(loss, PLANE, primal.gradient_transformation(), dual)
+    solver = jc.simultaneous(
+        jc.Lagrangian(loss, PLANE), primal.gradient_transformation(), dual
+    )
     _, info = solver.step(solver.init(START))
     assert {name: bool(flag) for name, flag in info.clipped.items()} == {
         "outer": True,
@@ -813,7 +821,9 @@ def test_each_term_counted_and_terms_refuse_what_is_no_transform():
             (lambda: jc.each_term(0.1), TypeError, words),
             (lambda: jc.counted("name", 0.1), TypeError, words),
             (
-                lambda: jc.alternating(loss, PLANE, primal, ASCENT, per_term=0.1),
+                lambda: jc.alternating(
+                    jc.Lagrangian(loss, PLANE), primal, ASCENT, per_term=0.1
+                ),
                 TypeError,
                 f"terms {words}",
             ),

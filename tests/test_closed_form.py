@@ -103,11 +103,13 @@ def test_problems_of_the_table_start_far_from_their_answers():
 def test_alternating_ends_an_inequality_active_or_free_from_either_side(x64, penalty):
     # A squared slack variable, started at zero, would hold on to it for ever.
     solver = jc.alternating(
-        lambda p, aim: (p - aim) ** 2,
-        jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
+        jc.Lagrangian(
+            lambda p, aim: (p - aim) ** 2,
+            jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
+            penalty=penalty,
+        ),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.5)),
-        penalty=penalty,
     )
 
     def check(row):

@@ -89,11 +89,9 @@ def problem(*names, margin=0.0):
 def at(problem, p, multipliers=None, penalty=None):
     """A run that came to p."""
     solver = jc.alternating(
-        problem.objective,
-        problem.trained_on(),
+        jc.Lagrangian(problem.objective, problem.trained_on(), penalty=penalty),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.1)),
-        penalty=penalty,
     )
     state = solver.init(jnp.asarray(p, float), problem.batch)
     if multipliers is not None:
@@ -140,20 +138,20 @@ def test_judge_sums_the_estimates_of_multipliers():
     judge = comparison.Evaluator(small, num_random=10)
 
     def check(penalty):
-        outcome = judge("a method", ANY, at(small, 3.0, multipliers, penalty))
+        evaluation = judge("a method", ANY, at(small, 3.0, multipliers, penalty))
         # Residuals at the corners (0,0), (0,1), (1,0), (1,1), with a margin of 0.5.
         g, h = 3 * np.array([1.0, 2.0, 0.0, 1.0]) - 5 + 0.5, 3.0 - 7.5
         rho = penalty or 0.0
         estimates, estimate = np.maximum(lam + rho * g, 0), float(mu) + rho * h
-        assert outcome.multipliers == pytest.approx(
+        assert evaluation.multipliers == pytest.approx(
             {"total": estimate, "corner": estimates.sum()}, rel=1e-6
         )
         # d/dp of (p - 1)^2, of the residuals 3 line - 4.5 and p - 7.5.
         stationarity = 2 * (3 - 1) + estimates @ [1.0, 2.0, 0.0, 1.0] + estimate
-        assert outcome.kkt.stationarity == pytest.approx(abs(stationarity), rel=1e-5)
-        assert outcome.kkt.inequality["corner"] == pytest.approx(g.max())
+        assert evaluation.kkt.stationarity == pytest.approx(abs(stationarity), rel=1e-5)
+        assert evaluation.kkt.inequality["corner"] == pytest.approx(g.max())
         # The violation, by contrast, is of what was asked for, without the margin.
-        assert outcome.searched["corner"] == pytest.approx(1.0)
+        assert evaluation.searched["corner"] == pytest.approx(1.0)
 
     assert_each([None, 2.0], check)
 
@@ -171,31 +169,33 @@ STANDARD = {
 
 
 @pytest.fixture(scope="module")
-def outcomes():
+def evaluations():
     """Every standard method for one step that leaves the parameters where they start."""
     methods = jc.methods.standard(optax.set_to_zero(), STRENGTH)
     held = problem("total", "corner")
     return jc.compare(held, methods, steps=1, seed=4, factors=(), num_random=10)
 
 
-def test_compare_returns_every_method_in_order(outcomes):
-    assert [outcome.name for outcome in outcomes] == list(STANDARD)
-    assert [len(outcome.result.history.loss) for outcome in outcomes] == [1] * 6
+def test_compare_returns_every_method_in_order(evaluations):
+    assert [evaluation.name for evaluation in evaluations] == list(STANDARD)
+    assert [len(evaluation.result.history.loss) for evaluation in evaluations] == [
+        1
+    ] * 6
 
 
-def test_compare_starts_every_method_from_the_seed(outcomes):
+def test_compare_starts_every_method_from_the_seed(evaluations):
     start = problem().init(jax.random.key(4))
-    assert {float(outcome.result.state.params) for outcome in outcomes} == {
+    assert {float(evaluation.result.state.params) for evaluation in evaluations} == {
         float(start)
     }
 
 
-def test_standard_methods_move_their_multipliers_by_weight_and_rate(outcomes):
+def test_standard_methods_move_their_multipliers_by_weight_and_rate(evaluations):
     p = float(problem().init(jax.random.key(4)))
 
     def check(name):
-        (outcome,) = [one for one in outcomes if one.name == name]
-        state = outcome.result.state
+        (evaluation,) = [one for one in evaluations if one.name == name]
+        state = evaluation.result.state
         weight, rate, penalty = STANDARD[name]
         # A number of residuals each, over which weight, rate and penalty are spread.
         h, g = np.array(p - 7.5), p * np.array([1.0, 2.0, 0.0, 1.0]) - 5
@@ -301,7 +301,7 @@ def capped_problem():
 class End(NamedTuple):
     """Where a method ended, and where it should have."""
 
-    outcome: Any
+    evaluation: Any
     method: Any
     where: Callable
     multiplier: float | None
@@ -312,36 +312,38 @@ def ends():
     rows = {name: make() for name, make in ENDS.items()}
     methods = {name: method for name, (method, _, _) in rows.items()}
     made = jc.compare(capped_problem(), methods, steps=2000, factors=(0.5, 2.0))
-    assert [outcome.name for outcome in made] == list(ENDS)
+    assert [evaluation.name for evaluation in made] == list(ENDS)
     return {
         name: End(
-            outcome,
+            evaluation,
             method,
             where if callable(where) else lambda _, where=where: where,
             multiplier,
         )
-        for (name, (method, where, multiplier)), outcome in zip(rows.items(), made)
+        for (name, (method, where, multiplier)), evaluation in zip(rows.items(), made)
     }
 
 
 def test_compare_ends_every_method_where_it_should(ends):
     def check(name):
-        outcome, method, where, multiplier = ends[name]
+        evaluation, method, where, multiplier = ends[name]
         where = where(method.value)
         # The absolute penalty moves by 0.02 (4 - 1.5) at most around its kink.
         tolerance = 0.1 if name == "absolute" else 1e-4
-        assert 1 - outcome.scores["distance"] == pytest.approx(where, abs=tolerance)
-        assert outcome.violation == pytest.approx(max(where - 0.25, 0), abs=tolerance)
+        assert 1 - evaluation.scores["distance"] == pytest.approx(where, abs=tolerance)
+        assert evaluation.violation == pytest.approx(
+            max(where - 0.25, 0), abs=tolerance
+        )
         if multiplier is not None:
-            assert outcome.multipliers["cap"] == pytest.approx(multiplier, abs=1e-3)
+            assert evaluation.multipliers["cap"] == pytest.approx(multiplier, abs=1e-3)
 
     assert_each(ENDS, check)
 
 
 def test_compare_sensitivity_is_of_runs_with_another_value(ends):
     def check(name):
-        outcome, method, where, _ = ends[name]
-        seen = outcome.sensitivity
+        evaluation, method, where, _ = ends[name]
+        seen = evaluation.sensitivity
         if not method.hyperparameter:
             assert seen is None
             return
@@ -359,24 +361,26 @@ def test_compare_sensitivity_is_of_runs_with_another_value(ends):
 
 
 def test_compare_sensitivity_is_that_of_training_alone(ends):
-    outcome, method, _, _ = ends["penalty"]
+    evaluation, method, _, _ = ends["penalty"]
     for place, factor in ((0, 0.5), (2, 2.0)):
         other = method._replace(value=method.value * factor)
         alone = comparison.train(capped_problem(), other, steps=200, progress=False)
         p = float(alone.state.params)
         # 200 steps contract by 0.92 or 0.8 each, to 1e-7, and float32.
-        distance = outcome.sensitivity.scores["distance"][place]
+        distance = evaluation.sensitivity.scores["distance"][place]
         assert distance == pytest.approx(abs(p - 1), abs=1e-5)
 
 
 def test_judge_looks_at_unseen_data_where_constraints_are_on_data():
     data = problem("each, negative")._replace(unseen={**BATCH, "x": np.arange(9.0)})
-    outcome = comparison.Evaluator(data, num_random=10)("a method", ANY, at(data, 3.0))
-    assert outcome.searched["each, negative"] == 5.0  # 8 - 3
+    evaluation = comparison.Evaluator(data, num_random=10)(
+        "a method", ANY, at(data, 3.0)
+    )
+    assert evaluation.searched["each, negative"] == 5.0  # 8 - 3
 
 
 def test_penalty_method_refuses_an_unknown_penalty():
-    with pytest.raises(ValueError, match="no price 'cubic'; there are quadratic"):
+    with pytest.raises(ValueError, match="no penalty 'cubic'; there are quadratic"):
         jc.methods.penalty(PRIMAL, 1.0, "cubic")
 
 
@@ -394,10 +398,10 @@ def test_compare_keeps_a_method_that_blows_up():
 
 def test_compare_has_no_numbers_of_a_hyperparameter_that_blows_up():
     method = jc.methods.penalty(optax.sgd(0.1), 1.0)
-    (outcome,) = jc.compare(
+    (evaluation,) = jc.compare(
         capped_problem(), {"penalty": method}, steps=300, factors=(1e30,)
     )
     np.testing.assert_array_equal(
-        np.isnan(outcome.sensitivity.violation), [False, True]
+        np.isnan(evaluation.sensitivity.violation), [False, True]
     )
-    assert np.isnan(outcome.sensitivity.scores["distance"][1])
+    assert np.isnan(evaluation.sensitivity.scores["distance"][1])

@@ -11,7 +11,7 @@ from tables import assert_each
 
 import jaxcon as jc
 from benchmarks.problems import PROBLEMS
-from jaxcon.diagnosis import diagnose
+from jaxcon.diagnosis import Verdict, diagnose
 from jaxcon.training import NonFiniteError
 
 PAIR = {"x <= -1": lambda x, _: x + 1.0, "x >= 1": lambda x, _: 1.0 - x}
@@ -402,6 +402,21 @@ def test_diagnose_calls_real_runs_what_they_are(dtype, name):
         assert kind in text
         for constraint in names:
             assert repr(constraint) in text
+
+
+def test_diagnosis_shows_its_sentences():
+    shown = jc.Diagnosis(
+        (
+            Verdict("not pulled", ("a < b",), "not pulled: 'a < b' stays; pull"),
+            Verdict("converged", (), "converged: all is well"),
+        )
+    )
+    lines = ["not pulled: 'a < b' stays; pull", "converged: all is well"]
+    assert repr(shown).splitlines() == str(shown).splitlines() == lines
+    html = shown._repr_html_()
+    assert html.count("<tr>") == 3
+    assert "a &lt; b" in html
+    assert "<" not in html.replace("<t", "").replace("</t", "")
 
 
 def test_diagnose_is_tried_twice_at_least_on_every_kind_of_its_docstring():

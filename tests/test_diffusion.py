@@ -130,7 +130,7 @@ def test_constant_is_found_by_every_method_that_converges():
 
 @pytest.fixture(scope="module")
 def parts():
-    return {findings.title: findings for findings in example.diffusion()}
+    return {findings.title: findings for findings in example.findings()}
 
 
 @pytest.mark.slow

@@ -49,27 +49,29 @@ def test_bounded_truth_obeys_and_scores_nothing():
 
 @pytest.mark.slow
 def test_bounded_methods_do_what_the_docstring_says(tmp_path):
-    (found,) = example.bounded()
-    outcomes = {outcome.name: outcome for outcome in found.outcomes}
-    assert outcomes.keys() == example.methods().keys()
-    assert [row["method"] for row in found.rows] == list(outcomes)
-    errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
+    (found,) = example.findings()
+    evaluations = {evaluation.name: evaluation for evaluation in found.evaluations}
+    assert evaluations.keys() == example.methods().keys()
+    assert [row["method"] for row in found.rows] == list(evaluations)
+    errors = {name: one.scores["RMSE to truth"] for name, one in evaluations.items()}
     total = example.total_multiplier(example.bounded_problem())
-    hinge = outcomes["squared hinge"]
+    hinge = evaluations["squared hinge"]
     for name in ("Lagrangian", "PI control", "augmented"):
         assert errors[name] < 0.05  # as the docstring says
-        assert outcomes[name].multipliers["in bounds"] == pytest.approx(total, abs=0.03)
-        assert outcomes[name].violation < hinge.violation / 5
+        assert evaluations[name].multipliers["in bounds"] == pytest.approx(
+            total, abs=0.03
+        )
+        assert evaluations[name].violation < hinge.violation / 5
     assert errors["clipped afterwards"] < 0.05
     # The fit's own error, 0.03, comes on top of what the penalty leaves.
     assert hinge.violation == pytest.approx(1 / (2 + hinge.method.value), abs=0.03)
-    assert outcomes["unconstrained"].violation > 0.4
-    for name, one in outcomes.items():
+    assert evaluations["unconstrained"].violation > 0.4
+    for name, one in evaluations.items():
         if "layer" in name or name == "clipped afterwards":
             assert one.violation == 0
     # No slope is left at a bound, and none at all beyond it.
     assert min(errors["sigmoid layer"], errors["clipping layer"]) > 0.1
-    dead = outcomes["clipping layer, begun outside"]
+    dead = evaluations["clipping layer, begun outside"]
     assert np.ptp(dead.result.history.loss) == 0
     for name, write in found.figures.items():
         write(tmp_path / f"{name}.png")

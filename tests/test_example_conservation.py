@@ -84,22 +84,24 @@ def test_conservation_projection_takes_what_pythagoras_says(system, x64):
 
 @pytest.mark.slow
 def test_conservation_every_method_does_what_the_docstring_says(tmp_path):
-    for system, found in zip(SYSTEMS.values(), example.conservation(), strict=True):
-        outcomes = {outcome.name: outcome for outcome in found.outcomes}
-        assert outcomes.keys() == example.methods(system).keys()
-        assert [row["method"] for row in found.rows] == list(outcomes)
-        errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
+    for system, found in zip(SYSTEMS.values(), example.findings(), strict=True):
+        evaluations = {evaluation.name: evaluation for evaluation in found.evaluations}
+        assert evaluations.keys() == example.methods(system).keys()
+        assert [row["method"] for row in found.rows] == list(evaluations)
+        errors = {
+            name: one.scores["RMSE to truth"] for name, one in evaluations.items()
+        }
         sums = example.total_multipliers(system, example.conservation_problem(system))
-        penalised = outcomes["quadratic penalty"].violation
+        penalised = evaluations["quadratic penalty"].violation
         for name in ("Lagrangian", "PI control", "augmented"):
             assert errors[name] < 0.02  # as the docstring says
-            assert outcomes[name].violation < penalised / 2
+            assert evaluations[name].violation < penalised / 2
             for law, expected in sums.items():
-                assert outcomes[name].multipliers[law] == pytest.approx(
+                assert evaluations[name].multipliers[law] == pytest.approx(
                     expected, abs=1e-3
                 )
-        assert penalised < outcomes["unconstrained"].violation / 2
-        for name, one in outcomes.items():
+        assert penalised < evaluations["unconstrained"].violation / 2
+        for name, one in evaluations.items():
             if "project" in name:
                 assert errors[name] < 0.02
                 # Four roundings of terms that add up to at most 8, and to measure it.

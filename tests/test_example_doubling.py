@@ -32,7 +32,10 @@ def test_doubling_truth_and_its_multipliers_are_a_kkt_point(x64):
     @jax.jit
     def verdicts(points):
         return [
-            jc.kkt(problem.objective, problem.held(), *point, problem.batch).worst
+            jc.kkt(
+                jc.Lagrangian(problem.objective, problem.held()),
+                jc.Point(*point, problem.batch),
+            ).worst
             for problem, point in zip(problems, points)
         ]
 
@@ -95,14 +98,16 @@ CLIMBING = ("Lagrangian", "PI control", "augmented", "Adam on multipliers", "tol
 
 @pytest.mark.slow
 def test_doubling_methods_do_what_the_docstring_says(tmp_path):
-    each, mean = example.doubling()
+    each, mean = example.findings()
     for found in (each, mean):
-        assert [row["method"] for row in found.rows] == [o.name for o in found.outcomes]
+        assert [row["method"] for row in found.rows] == [
+            o.name for o in found.evaluations
+        ]
         for name, draw in found.figures.items():
             draw(tmp_path / f"{name}.png")
     assert len(list(tmp_path.glob("*.png"))) == 4
 
-    methods = {outcome.name: outcome for outcome in each.outcomes}
+    methods = {evaluation.name: evaluation for evaluation in each.evaluations}
     assert methods.keys() == example.methods().keys()
     for name in (*CLIMBING, "by construction"):
         assert methods[name].scores["RMSE to truth"] <= 0.01
@@ -122,7 +127,7 @@ def test_doubling_methods_do_what_the_docstring_says(tmp_path):
     assert only_mean.violation == pytest.approx(WAVE, rel=0.02)
     assert only_mean.multipliers["mean"] == pytest.approx(2 * OFFSET, abs=0.01)
 
-    methods = {outcome.name: outcome for outcome in mean.outcomes}
+    methods = {evaluation.name: evaluation for evaluation in mean.evaluations}
     assert methods.keys() == example.mean_methods().keys()
     for name in (*CLIMBING, "by construction"):
         assert methods[name].scores["RMSE to truth"] <= 0.02

@@ -99,40 +99,42 @@ def test_front_models_have_targets_of_mean_square_one():
 
 @pytest.fixture(scope="module")
 def findings():
-    return list(example.front())
+    return list(example.findings())
 
 
 @pytest.mark.slow
 def test_front_multipliers_reach_what_no_weight_reaches(findings, tmp_path):
     truth = example.truth()
     numbers, network = findings
-    assert len(numbers.outcomes) == len(example.methods_of_two_numbers()) == 10
-    assert len(network.outcomes) == len(example.methods()) == 8
+    assert len(numbers.evaluations) == len(example.methods_of_two_numbers()) == 10
+    assert len(network.evaluations) == len(example.methods()) == 8
     # As the module's docstring has it: of u, and of the multiplier.
     for part, rmse, multiplier in ((numbers, 1e-5, 1e-5), (network, 0.02, 0.01)):
-        outcomes = {outcome.name: outcome for outcome in part.outcomes}
+        evaluations = {evaluation.name: evaluation for evaluation in part.evaluations}
         for name in ("augmented", "PI control"):
-            assert outcomes[name].scores["RMSE to truth"] < rmse
-            assert abs(outcomes[name].multipliers["f2"] - truth.multiplier) < multiplier
-            assert outcomes[name].violation < 1e-4
+            assert evaluations[name].scores["RMSE to truth"] < rmse
+            assert (
+                abs(evaluations[name].multipliers["f2"] - truth.multiplier) < multiplier
+            )
+            assert evaluations[name].violation < 1e-4
         for name in ("unconstrained", "weighted sum", "quadratic penalty"):
-            assert outcomes[name].violation > 0.4
+            assert evaluations[name].violation > 0.4
         for name in ("lagrangian", "augmented, momentum"):
-            low, high = example.late_aims(outcomes[name])
+            low, high = example.late_aims(evaluations[name])
             assert high - low > 0.1
-        low, high = example.late_aims(outcomes["augmented"])
+        low, high = example.late_aims(evaluations["augmented"])
         assert high - low < 1e-3
         for figure, draw in part.figures.items():
             draw(tmp_path / f"{figure}.png")
             assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
     for name in ("projection", "by construction"):
-        outcome = next(one for one in numbers.outcomes if one.name == name)
-        assert outcome.scores["RMSE to truth"] < 1e-5
+        evaluation = next(one for one in numbers.evaluations if one.name == name)
+        assert evaluation.scores["RMSE to truth"] < 1e-5
 
 
 @pytest.mark.slow
 def test_front_settles_under_a_strength_above_the_curvature_alone(findings):
-    held = next(one for one in findings[0].outcomes if one.name == "augmented")
+    held = next(one for one in findings[0].evaluations if one.name == "augmented")
     low = held.sensitivity.values < example.truth().strength
     errors = held.sensitivity.scores["RMSE to truth"]
     assert low.sum() == 2

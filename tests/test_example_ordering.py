@@ -39,10 +39,11 @@ def test_sensor_truth_and_its_multipliers_are_a_kkt_point(x64):
     )
     multipliers = example.sensor_multipliers()
     verdict = jc.kkt(
-        problem.objective,
-        problem.held(),
-        example.sensor_truth(nodes),
-        jc.Constraints(inequality={"y >= x": multipliers}),
+        jc.Lagrangian(problem.objective, problem.held()),
+        jc.Point(
+            example.sensor_truth(nodes),
+            jc.Constraints(inequality={"y >= x": multipliers}),
+        ),
         problem.batch,
     )
     assert verdict.worst < 1e-12  # float64
@@ -70,20 +71,20 @@ OBEYING = ("raised afterwards", "raised in training", "by construction")
 
 @pytest.mark.slow
 def test_ordering_every_method_does_what_the_docstring_says(tmp_path):
-    noise, sensor = example.ordering()
+    noise, sensor = example.findings()
     for found in (noise, sensor):
         assert [row["method"] for row in found.rows] == list(example.methods())
         for name, draw in found.figures.items():
             draw(tmp_path / f"{name}.png")
     assert len(list(tmp_path.glob("*.png"))) == 4
 
-    methods = {outcome.name: outcome for outcome in noise.outcomes}
+    methods = {evaluation.name: evaluation for evaluation in noise.evaluations}
     for name in (*HELD, *OBEYING):
         assert methods[name].scores["RMSE to truth"] <= 0.06
     for name in HELD:
         assert methods[name].violation < methods["unconstrained"].violation / 5
 
-    methods |= {outcome.name: outcome for outcome in sensor.outcomes}
+    methods |= {evaluation.name: evaluation for evaluation in sensor.evaluations}
     for name in (*HELD, "raised afterwards", "by construction"):
         assert methods[name].scores["RMSE to truth"] <= 0.03
     for name in HELD:
@@ -100,9 +101,9 @@ def test_ordering_every_method_does_what_the_docstring_says(tmp_path):
         DIP / (1 + methods["squared hinge"].method.value / 2), rel=0.1
     )
     for found in (noise, sensor):
-        for outcome in found.outcomes:
-            if outcome.name in OBEYING:
-                assert outcome.violation == 0
+        for evaluation in found.evaluations:
+            if evaluation.name in OBEYING:
+                assert evaluation.violation == 0
 
 
 @pytest.mark.slow

@@ -94,25 +94,29 @@ def test_obeying_keeps_the_ends(key):
 
 @pytest.mark.slow
 def test_poisson_exact_methods_reach_the_solution_and_its_fluxes(tmp_path):
-    residual, energy = list(example.poisson())
-    assert [one.name for one in residual.outcomes] == [*example.methods_by_residual()]
-    assert [one.name for one in energy.outcomes] == [*example.methods_by_energy()]
+    residual, energy = list(example.findings())
+    assert [one.name for one in residual.evaluations] == [
+        *example.methods_by_residual()
+    ]
+    assert [one.name for one in energy.evaluations] == [*example.methods_by_energy()]
     moved = f"augmented, each {example.PERIOD} steps"
     # As the module's docstring has it.
     for findings in (residual, energy):
-        outcomes = {outcome.name: outcome for outcome in findings.outcomes}
+        evaluations = {
+            evaluation.name: evaluation for evaluation in findings.evaluations
+        }
         for name in ("PI control", moved, "by construction"):
-            assert outcomes[name].scores["RMSE to truth"] < 0.005
-            assert outcomes[name].violation < 1e-4
+            assert evaluations[name].scores["RMSE to truth"] < 0.005
+            assert evaluations[name].violation < 1e-4
         for name in ("unconstrained", "lagrangian", "augmented, each step"):
-            assert outcomes[name].violation > 0.1
+            assert evaluations[name].violation > 0.1
         for figure, draw in findings.figures.items():
             draw(tmp_path / f"{figure}.png")
             assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
 
-    outcomes = {outcome.name: outcome for outcome in residual.outcomes}
+    evaluations = {evaluation.name: evaluation for evaluation in residual.evaluations}
     exact, differences = (
-        outcomes[f"by construction{kind}"].scores for kind in ("", ", differences")
+        evaluations[f"by construction{kind}"].scores for kind in ("", ", differences")
     )
     assert exact["RMSE to truth"] < 1e-4
     x = np.linspace(0, 1, 1001)
@@ -123,11 +127,11 @@ def test_poisson_exact_methods_reach_the_solution_and_its_fluxes(tmp_path):
     assert differences["RMSE to truth"] == pytest.approx(bias, rel=0.05)
     assert differences["worst PDE residual"] > 2 * exact["worst PDE residual"]
 
-    outcomes = {outcome.name: outcome for outcome in energy.outcomes}
+    evaluations = {evaluation.name: evaluation for evaluation in energy.evaluations}
     for name in ("PI control", moved):
-        fluxes = [outcomes[name].multipliers[end] for end in example.ENDS]
+        fluxes = [evaluations[name].multipliers[end] for end in example.ENDS]
         np.testing.assert_allclose(fluxes, [example.FLUX, -example.FLUX], atol=0.1)
-    swept = outcomes["penalty"].sensitivity
+    swept = evaluations["penalty"].sensitivity
     # The quadrature changes the fluxes by less than 0.1 %; the rest is training.
     expected = example.FLUX / (swept.values + 2)
     np.testing.assert_allclose(swept.violation, expected, rtol=0.02)

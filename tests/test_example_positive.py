@@ -9,7 +9,7 @@ from jaxcon.examples.positive import (
     RUNS,
     SHAPE,
     TOLERANCE,
-    positive,
+    findings,
     positive_methods,
     positive_problem,
     targets,
@@ -71,16 +71,18 @@ def test_positive_loss_moves_a_network_that_is_negative_everywhere():
 
 @pytest.mark.slow
 def test_positive_every_method_is_there_and_only_relu_heads_die(tmp_path):
-    found, seeds = positive()
-    outcomes = {outcome.name: outcome for outcome in found.outcomes}
-    assert list(outcomes) == list(positive_methods())
+    found, seeds = findings()
+    evaluations = {evaluation.name: evaluation for evaluation in found.evaluations}
+    assert list(evaluations) == list(positive_methods())
     for name in ("lagrangian", "PI control", "augmented"):
-        assert outcomes[name].scores["RMSE to truth"] <= TOLERANCE
-        assert outcomes[name].violation <= 1e-3
+        assert evaluations[name].scores["RMSE to truth"] <= TOLERANCE
+        assert evaluations[name].violation <= 1e-3
         # Less than a tenth of what is there without a constraint.
-        assert outcomes[name].violation <= outcomes["unconstrained"].violation / 10
+        assert (
+            evaluations[name].violation <= evaluations["unconstrained"].violation / 10
+        )
     for name in (*HEADS, "projection afterwards"):
-        assert outcomes[name].violation == 0
+        assert evaluations[name].violation == 0
     for part in (found, seeds):
         for name, draw in part.figures.items():
             path = tmp_path / f"{name}.png"

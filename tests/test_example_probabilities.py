@@ -87,27 +87,29 @@ def test_left_by_penalty_is_what_scipy_finds():
 
 @pytest.mark.slow
 def test_probabilities_every_method_does_what_the_docstring_says(tmp_path):
-    (found,) = example.probabilities()
-    outcomes = {outcome.name: outcome for outcome in found.outcomes}
-    assert outcomes.keys() == example.methods().keys()
-    assert [row["method"] for row in found.rows] == list(outcomes)
-    errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
+    (found,) = example.findings()
+    evaluations = {evaluation.name: evaluation for evaluation in found.evaluations}
+    assert evaluations.keys() == example.methods().keys()
+    assert [row["method"] for row in found.rows] == list(evaluations)
+    errors = {name: one.scores["RMSE to truth"] for name, one in evaluations.items()}
     for name in ("Lagrangian", "PI control", "augmented"):
         assert errors[name] < 0.05  # as the docstring says
-        assert outcomes[name].multipliers["sum"] == pytest.approx(1, abs=0.05)
-        assert outcomes[name].violation < outcomes["quadratic penalty"].violation / 5
+        assert evaluations[name].multipliers["sum"] == pytest.approx(1, abs=0.05)
+        assert (
+            evaluations[name].violation < evaluations["quadratic penalty"].violation / 5
+        )
     for name in ("softmax layer", "simplex projection, squares"):
         assert errors[name] < 0.05
         # Three float32 outputs are added, each rounded a few times.
-        assert outcomes[name].violation < 8 * np.finfo(np.float32).eps
-    free = outcomes["unconstrained"]
+        assert evaluations[name].violation < 8 * np.finfo(np.float32).eps
+    free = evaluations["unconstrained"]
     assert free.violation > 1.9
     # By its own measure the worst is the best.
-    least = min(one.scores["cross-entropy"] for one in outcomes.values())
+    least = min(one.scores["cross-entropy"] for one in evaluations.values())
     assert free.scores["cross-entropy"] == least < 1e-3
-    assert outcomes["simplex projection, squares"].scores["cross-entropy"] == np.inf
+    assert evaluations["simplex projection, squares"].scores["cross-entropy"] == np.inf
     # Below its threshold the absolute penalty gives method as far as theory says.
-    seen = outcomes["absolute penalty"].sensitivity
+    seen = evaluations["absolute penalty"].sensitivity
     for weight, violation in zip(seen.values, seen.violation):
         if weight < 0.5:
             theory = example.left_by_penalty(weight, "absolute")

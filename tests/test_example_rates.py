@@ -112,36 +112,40 @@ def test_rates_loss_is_scikit_learns_balanced_logistic_regression():
 
 @pytest.mark.slow
 def test_rates_proxy_keeps_the_limit_and_no_more(tmp_path):
-    gaussian, cancer = list(example.rates())
+    gaussian, cancer = list(example.findings())
     for findings in (gaussian, cancer):
-        assert [one.name for one in findings.outcomes] == [*example.methods()]
+        assert [one.name for one in findings.evaluations] == [*example.methods()]
         for figure, draw in findings.figures.items():
             draw(tmp_path / f"{figure}.png")
             assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
     proxies = [f"{name}, proxy" for name in ("lagrangian", "PI control", "augmented")]
     moved = ["projection", "threshold moved", "by construction"]
 
-    outcomes = {outcome.name: outcome.scores for outcome in gaussian.outcomes}
+    evaluations = {
+        evaluation.name: evaluation.scores for evaluation in gaussian.evaluations
+    }
     # As the module's docstring has it.
     for names, tolerance in ((proxies, 0.005), (moved, 0.02)):
         for name in names:
             away = (
-                outcomes[name]["false alarms"] - example.LIMIT,
-                (outcomes[name]["misses"] - example.optimal_misses(example.LIMIT)),
+                evaluations[name]["false alarms"] - example.LIMIT,
+                (evaluations[name]["misses"] - example.optimal_misses(example.LIMIT)),
             )
             assert np.abs(away).max() < tolerance
     for name in ("unconstrained", "penalty, surrogate", "penalty, proxy"):
-        assert outcomes[name]["false alarms"] > example.LIMIT + 0.02
-    assert outcomes["lagrangian, surrogate"]["false alarms"] < example.LIMIT - 0.02
+        assert evaluations[name]["false alarms"] > example.LIMIT + 0.02
+    assert evaluations["lagrangian, surrogate"]["false alarms"] < example.LIMIT - 0.02
 
     problem = example.breast_cancer_problem()
     deviation = example.sampling_deviation(problem.batch, problem.unseen)
     case = 1 / len(problem.batch["negative"])
-    outcomes = {outcome.name: outcome.scores for outcome in cancer.outcomes}
+    evaluations = {
+        evaluation.name: evaluation.scores for evaluation in cancer.evaluations
+    }
     for name in (*proxies, *moved):
-        assert abs(outcomes[name]["training alarms"] - example.LIMIT) <= 1.01 * case
-        assert abs(outcomes[name]["false alarms"] - example.LIMIT) < 3 * deviation
-    assert outcomes["unconstrained"]["training alarms"] > example.LIMIT + 2 * case
-    strict = outcomes["lagrangian, surrogate"]
+        assert abs(evaluations[name]["training alarms"] - example.LIMIT) <= 1.01 * case
+        assert abs(evaluations[name]["false alarms"] - example.LIMIT) < 3 * deviation
+    assert evaluations["unconstrained"]["training alarms"] > example.LIMIT + 2 * case
+    strict = evaluations["lagrangian, surrogate"]
     assert strict["training alarms"] < example.LIMIT - 2 * case
-    assert strict["misses"] > outcomes["lagrangian, proxy"]["misses"]
+    assert strict["misses"] > evaluations["lagrangian, proxy"]["misses"]

@@ -24,6 +24,7 @@ from jaxcon.examples.smoothing import (
     field,
     field_methods,
     field_problem,
+    findings,
     gaussian,
     init_lines,
     init_waves,
@@ -35,7 +36,6 @@ from jaxcon.examples.smoothing import (
     series_methods,
     series_problem,
     smoothed,
-    smoothing,
     stencil,
 )
 
@@ -164,7 +164,7 @@ def test_series_and_field_problems_hold_their_samples():
 
 @pytest.mark.slow
 def test_smoothing_exact_methods_reach_the_truth(tmp_path):
-    parts = list(smoothing())
+    parts = list(findings())
     assert len(parts) == 2
     for part, methods in zip(parts, (series_methods(), field_methods())):
         assert [row["method"] for row in part.rows] == list(methods)
@@ -172,27 +172,29 @@ def test_smoothing_exact_methods_reach_the_truth(tmp_path):
             path = tmp_path / f"{name}.png"
             draw(path)
             assert path.stat().st_size > 10_000
-    of_series, of_field = ({o.name: o for o in part.outcomes} for part in parts)
+    of_series, of_field = ({o.name: o for o in part.evaluations} for part in parts)
     problem = series_problem()
     t, y = (np.asarray(problem.batch[name], float).ravel() for name in "xy")
     _, price = lipschitz_regression(t, y, STEEPEST)
-    for outcome in exact(of_series):
-        assert outcome.scores["RMSE to truth"] <= TOLERANCES["series"]
-        assert outcome.scores["RMSE to optimum"] <= TOLERANCES["optimum"]
-        ratio = outcome.multipliers["slope"] / price
-        assert abs(ratio - 1) <= TOLERANCES["multipliers"], outcome.name
-    for outcome in exact(of_field):
-        assert outcome.scores["RMSE to truth"] <= TOLERANCES["field"]
-    for outcomes in (of_series, of_field):
+    for evaluation in exact(of_series):
+        assert evaluation.scores["RMSE to truth"] <= TOLERANCES["series"]
+        assert evaluation.scores["RMSE to optimum"] <= TOLERANCES["optimum"]
+        ratio = evaluation.multipliers["slope"] / price
+        assert abs(ratio - 1) <= TOLERANCES["multipliers"], evaluation.name
+    for evaluation in exact(of_field):
+        assert evaluation.scores["RMSE to truth"] <= TOLERANCES["field"]
+    for evaluations in (of_series, of_field):
         for name in ("by construction", "projection"):
-            assert name not in outcomes or outcomes[name].violation <= 1e-4  # float32
+            assert (
+                name not in evaluations or evaluations[name].violation <= 1e-4
+            )  # float32
     # No layer on the series guarantees its slope.
     for name in ("moving average", "Gaussian", "learned convolution"):
         assert of_series[name].violation > 0.1
     assert of_field["stencil bound, augmented"].violation >= 10 * max(
-        outcome.violation for outcome in exact(of_field)
+        evaluation.violation for evaluation in exact(of_field)
     )
-    assert min(outcome.violation for outcome in proxies(of_series)) > 0
+    assert min(evaluation.violation for evaluation in proxies(of_series)) > 0
 
 
 @pytest.mark.slow
@@ -212,7 +214,7 @@ def test_smoothing_exact_slopes_end_ten_times_nearer_to_the_bound_than_differenc
     ]
     # What a proxy overlooks is a matter of chance: the mean over four series.
     worst = {
-        name: np.mean([outcomes[i].violation for outcomes in seeds])
+        name: np.mean([evaluations[i].violation for evaluations in seeds])
         for i, name in enumerate(names)
     }
     of_differences = [worst[name] for name in names if name.startswith("difference")]

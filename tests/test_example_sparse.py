@@ -94,10 +94,10 @@ REACHING = ("Lagrangian", "PI control", "augmented", "projected", "by constructi
 def test_sparse_methods_do_what_the_docstring_says(tmp_path):
     from sklearn.linear_model import Lasso
 
-    both = dict(zip(("weights", "outputs"), example.sparse()))
+    both = dict(zip(("weights", "outputs"), example.findings()))
     for kind, found in both.items():
         data = getattr(example, f"sparse_{kind}")()
-        methods = {outcome.name: outcome for outcome in found.outcomes}
+        methods = {evaluation.name: evaluation for evaluation in found.evaluations}
         assert methods.keys() == example.methods(data).keys()
         assert [row["method"] for row in found.rows] == list(methods)
         for name in REACHING:
@@ -114,8 +114,10 @@ def test_sparse_methods_do_what_the_docstring_says(tmp_path):
             draw(tmp_path / f"{name}.png")
     assert len(list(tmp_path.glob("*.png"))) == 4
 
-    data, methods = example.sparse_weights(), both["weights"].outcomes
-    weights = {outcome.name: example.reached(outcome, data) for outcome in methods}
+    data, methods = example.sparse_weights(), both["weights"].evaluations
+    weights = {
+        evaluation.name: example.reached(evaluation, data) for evaluation in methods
+    }
     for name in (*BY_GRADIENTS, "unconstrained", "by construction", "L1 of outputs"):
         assert jnp.all(weights[name] != 0)
     np.testing.assert_array_equal(
@@ -133,7 +135,7 @@ def test_sparse_methods_do_what_the_docstring_says(tmp_path):
         np.testing.assert_allclose(weights[name], lasso.coef_, atol=close)
     np.testing.assert_array_equal(weights["proximal"] != 0, lasso.coef_ != 0)
 
-    scores = {kind: {o.name: o.scores for o in both[kind].outcomes} for kind in both}
+    scores = {kind: {o.name: o.scores for o in both[kind].evaluations} for kind in both}
     assert scores["weights"]["L1 of outputs"]["weights not 0"] == len(data.truth)
     assert scores["weights"]["projected"]["outputs not 0"] == len(data.targets)
     truth = example.soft_threshold(example.sparse_outputs().targets, THRESHOLD)

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from jaxcon import comparison, tabular
 from jaxcon.examples import TABLES, call_surface, engel
-from jaxcon.examples.call_surface import MATURITIES, NOISE, STRIKES, price
+from jaxcon.examples.tables import MATURITIES, NOISE, STRIKES, price
 from jaxcon.tabular import Rules
 
 

@@ -53,7 +53,9 @@ def test_gauss_newton_meets_an_equality_as_its_kkt_system_says(x64, on):
     sums = jc.Constraints({"sum": sum_of_w})
     primal = jc.gauss_newton(LOSS, sums, on=on)
     batch = data()
-    solver = jc.alternating(LOSS, sums, primal, jc.method_of_multipliers(), penalty=1.0)
+    solver = jc.alternating(
+        jc.Lagrangian(LOSS, sums, penalty=1.0), primal, jc.method_of_multipliers()
+    )
     state = run(solver, start(), batch, 60)
 
     x, y = np.asarray(batch["x"]), np.asarray(batch["y"])
@@ -79,7 +81,9 @@ def test_gauss_newton_meets_inequalities_as_nnls_says(x64):
     primal = jc.gauss_newton(loss, positive, on=ROWS)
     batch = data(seed=3)
     solver = jc.alternating(
-        loss, positive, primal, jc.every(jc.method_of_multipliers(), 3), penalty=20.0
+        jc.Lagrangian(loss, positive, penalty=20.0),
+        primal,
+        jc.every(jc.method_of_multipliers(), 3),
     )
     state = run(solver, jnp.zeros(3), batch, 150)
 
@@ -104,7 +108,9 @@ def test_gauss_newton_without_constraints_solves_what_scipy_solves(x64):
 
     loss = jc.MeanSquares({"valley": valley})
     none = jc.Constraints()
-    solver = jc.alternating(loss, none, jc.gauss_newton(loss), optax.set_to_zero())
+    solver = jc.alternating(
+        jc.Lagrangian(loss, none), jc.gauss_newton(loss), optax.set_to_zero()
+    )
     begin = np.array([-1.2, 1.0])
     state = run(solver, begin, None, 60)
     theirs = least_squares(in_numpy, begin)
@@ -119,7 +125,9 @@ def test_gauss_newton_s_matrix_is_the_objective_s_own(x64):
     )
     primal = jc.gauss_newton(LOSS, mixed, on=ROWS | {"rows": ("x", "y")}, damping=1e-13)
     batch, params = data(), {"w": np.ones(3), "b": np.array(-0.5)}
-    solver = jc.simultaneous(LOSS, mixed, primal, optax.set_to_zero(), penalty=3.0)
+    solver = jc.simultaneous(
+        jc.Lagrangian(LOSS, mixed, penalty=3.0), primal, optax.set_to_zero()
+    )
     multipliers = jc.Constraints(
         {"sum": np.array(0.3)}, {"rows": np.full(12, 0.1), "b <= 1": np.array(0.2)}
     )
@@ -154,7 +162,9 @@ def test_gauss_newton_damps_steps_that_do_not_help(x64):
 
     loss = jc.MeanSquares({"far": far})
     solver = jc.alternating(
-        loss, jc.Constraints(), jc.gauss_newton(loss, damping=1e-9), optax.set_to_zero()
+        jc.Lagrangian(loss, jc.Constraints()),
+        jc.gauss_newton(loss, damping=1e-9),
+        optax.set_to_zero(),
     )
     start = solver.init(np.array(3.0))  # from where plain Gauss-Newton diverges
 
@@ -174,7 +184,9 @@ def test_gauss_newton_moves_nothing_where_no_damping_helps(x64):
 
     loss = jc.MeanSquares({"cliff": cliff})
     solver = jc.alternating(
-        loss, jc.Constraints(), jc.gauss_newton(loss), optax.set_to_zero()
+        jc.Lagrangian(loss, jc.Constraints()),
+        jc.gauss_newton(loss),
+        optax.set_to_zero(),
     )
     state = solver.init(jnp.array(0.0))
     after, info = jax.jit(solver.step)(state)
@@ -187,7 +199,9 @@ def test_gauss_newton_takes_float32_parameters_with_float64_data(x64):
     sums = jc.Constraints({"sum": sum_of_w})
     primal = jc.gauss_newton(LOSS, sums, on=ROWS)
     batch, low = data(), partial(jax.tree.map, np.float32)
-    solver = jc.alternating(LOSS, sums, primal, jc.method_of_multipliers(), penalty=1.0)
+    solver = jc.alternating(
+        jc.Lagrangian(LOSS, sums, penalty=1.0), primal, jc.method_of_multipliers()
+    )
     state = run(solver, low(start()), batch, 30)
     x, y = batch["x"], batch["y"]
     # w = (w₀, w₁, 1 - w₀ - w₁) and b, by least squares.
@@ -207,11 +221,9 @@ def test_mean_squares_is_a_function_like_others():
 def test_gauss_newton_is_the_same_under_jit_and_vmap(x64):
     sums = jc.Constraints({"sum": sum_of_w})
     solver = jc.alternating(
-        LOSS,
-        sums,
+        jc.Lagrangian(LOSS, sums, penalty=1.0),
         jc.gauss_newton(LOSS, sums, on=ROWS),
         jc.method_of_multipliers(),
-        penalty=1.0,
     )
     batch = data()
 
@@ -228,7 +240,9 @@ def test_gauss_newton_is_the_same_under_jit_and_vmap(x64):
 
 def test_gauss_newton_moves_nothing_where_something_is_not_finite():
     solver = jc.alternating(
-        LOSS, jc.Constraints(), jc.gauss_newton(LOSS, on=ROWS), optax.set_to_zero()
+        jc.Lagrangian(LOSS, jc.Constraints()),
+        jc.gauss_newton(LOSS, on=ROWS),
+        optax.set_to_zero(),
     )
     batch = data()
     state = solver.init(start(), batch)
@@ -242,7 +256,9 @@ def test_mean_squares_may_be_of_nothing(x64):
     sums = jc.Constraints({"sum": sum_of_w})
     loss = jc.MeanSquares({})
     primal = jc.gauss_newton(loss, sums)
-    solver = jc.alternating(loss, sums, primal, optax.set_to_zero(), penalty=1.0)
+    solver = jc.alternating(
+        jc.Lagrangian(loss, sums, penalty=1.0), primal, optax.set_to_zero()
+    )
     state = run(solver, start(), None, 10)
     # The shortest step: the point of the plane that is next to the start.
     np.testing.assert_allclose(state.params["w"], np.full(3, 1 / 3), atol=1e-12)

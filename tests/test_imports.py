@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxcon"
 
 # A room imports rooms of earlier lines only.
 ORDER = [
-    {"constraints", "penalties", "projections", "derivatives"},
+    {"_display", "constraints", "penalties", "projections", "derivatives"},
     {"shapes", "points", "lagrangians", "multipliers", "identifiability"},
     {"optimality", "selection", "transforms", "layers", "certify"},
     {"primal_dual"},
@@ -20,7 +20,6 @@ ORDER = [
     {"report"},
     {"tabular"},
     {"examples", "estimator"},
-    {"runs"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -33,13 +32,13 @@ ONLY = {
     "lagrangians": {"constraints", "penalties"},
     "multipliers": {"constraints", "penalties"},
     "identifiability": {"constraints", "derivatives"},
-    "optimality": {"constraints", "lagrangians"},
+    "optimality": {"_display", "constraints", "lagrangians"},
     "selection": {"constraints"},
     "transforms": {"constraints", "lagrangians", "projections"},
     "methods": {"constraints", "penalties", "primal_dual", "transforms"},
-    "layers": {"derivatives", "points", "projections"},
+    "layers": {"_display", "derivatives", "points", "projections"},
     "certify": {"constraints", "derivatives"},
-    "diagnosis": {"constraints", "primal_dual"},
+    "diagnosis": {"_display", "constraints", "primal_dual"},
 }
 
 # Imported inside functions, so that who does not use them need not have them.

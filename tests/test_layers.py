@@ -276,6 +276,26 @@ def test_certificates_read_as_sentences():
     assert eight.tolerance("float32", 2.0) == 16 * np.finfo("float32").eps
 
 
+def test_certificate_shows_a_table_of_its_guarantees():
+    bounds = certificates.within(0.0, 1.0, domain=([0.0], [1.0]))
+    rises = certificates.slope(1, 0.0, roundings=8)
+    shown = certificates.Certificate((bounds, rises), "A < B & C.")
+    lines = repr(shown).splitlines()
+    assert repr(shown) == str(shown)
+    assert [line.split("  ")[0] for line in lines[2:4]] == [
+        "0.0 <= f(x) <= 1.0",
+        "df/dx1 >= 0",
+    ]
+    assert lines[2].split()[-3:] == ["the", "domain", "exact"]
+    assert lines[3].endswith("8 eps of the slope's and the value's terms")
+    assert lines[4:] == ["A < B & C."]
+    html = shown._repr_html_()
+    assert html.count("<tr>") == 3
+    assert "df/dx1 &gt;= 0" in html
+    assert "<p>A &lt; B &amp; C.</p>" in html
+    assert str(certificates.Certificate()) == "no guarantees"
+
+
 def test_output_layers_take_whole_numbers_as_floats():
     made = {
         "bounded": layers.bounded(0.5, 1.5),
@@ -320,8 +340,8 @@ def test_box_boundary_of_numpy_numbers_widens_nothing(x64):
 
 
 SIZES = {
-    "free: depth": lambda: layers.mlp(2, depth=0),
-    "free: outputs": lambda: layers.mlp(2, 0),
+    "mlp: depth": lambda: layers.mlp(2, depth=0),
+    "mlp: outputs": lambda: layers.mlp(2, 0),
     "convex: width": lambda: layers.convex(2, width=0),
     "concave: depth": lambda: layers.concave(2, depth=0),
     "bounded_convex: depth": lambda: layers.bounded_convex(

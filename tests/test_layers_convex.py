@@ -11,7 +11,7 @@ from tables import assert_refused
 from test_layers_outputs import random_params
 
 import jaxcon as jc
-from jaxcon.examples.call_surface import price
+from jaxcon.examples.tables import price
 from jaxcon.layers import _convex_network
 from jaxcon.layers._convex import bounded_concave, bounded_convex, concave, convex
 

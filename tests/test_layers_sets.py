@@ -14,11 +14,11 @@ import jaxcon as jc
 from jaxcon import projections
 from jaxcon.layers import Network, check, mlp
 from jaxcon.layers._certificates import Certificate, lipschitz
+from jaxcon.layers._oblique import oblique_correction
 from jaxcon.layers._sets import (
     affine,
     box_section,
     half_space,
-    oblique_correction,
     second_order_cone,
     spectral_ball,
 )

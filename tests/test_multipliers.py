@@ -222,12 +222,14 @@ def after_two_moves(kind):
     """All duals, moved twice by a batch that has a sample twice, or once their sum."""
     duals = {f"{name}, {kind}": dual for name, dual in (DUALS | WITH_PENALTY).items()}
     solver = jc.alternating(
-        lambda p, _: p**2,
-        constraints_of(duals, lambda i: lambda p, batch: batch["r"]),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            constraints_of(duals, lambda i: lambda p, batch: batch["r"]),
+            penalty={f"{name}, {kind}": RHO for name in WITH_PENALTY},
+            multipliers={name: indexed(SIZE, on="index") for name in duals},
+        ),
         optax.sgd(0.1),
         duals,
-        penalty={f"{name}, {kind}": RHO for name in WITH_PENALTY},
-        multipliers={name: indexed(SIZE, on="index") for name in duals},
     )
 
     @jax.jit
@@ -265,12 +267,14 @@ def test_indexed_sample_that_a_batch_has_twice_counts_twice_in_one_move(
 def test_indexed_multiplier_of_a_sample_that_a_batch_has_twice_stays_nonnegative():
     # Each copy alone takes the multiplier to zero; both together would take it below.
     solver = jc.alternating(
-        lambda p, _: p**2,
-        jc.Constraints(inequality={"c": lambda p, batch: batch["r"]}),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            jc.Constraints(inequality={"c": lambda p, batch: batch["r"]}),
+            penalty=RHO,
+            multipliers={"c": indexed(SIZE, on="index")},
+        ),
         optax.sgd(0.1),
         {"c": jc.method_of_multipliers()},
-        penalty=RHO,
-        multipliers={"c": indexed(SIZE, on="index")},
     )
     batches = [
         {"index": np.int32([3, 5, 8]), "r": np.float32([0.5, 0.25, 0.125])},
@@ -454,7 +458,7 @@ def test_info_reports_the_batch_s_multipliers():
     )
     estimates, residuals = jax.jit(
         lambda state: (
-            solver.estimates(state, batch),
+            solver.problem.multiplier_estimates(state, batch),
             solver.residuals(state.params, batch),
         )
     )(state)
@@ -609,11 +613,13 @@ def numbered(i):
 
 def one_constraint(multipliers, kind="inequality", dual=DUALS["sgd"], **more):
     return jc.alternating(
-        lambda p, _: p**2,
-        jc.Constraints(**{kind: {"flux": lambda p, batch: p - batch["y"]}}),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            jc.Constraints(**{kind: {"flux": lambda p, batch: p - batch["y"]}}),
+            multipliers=multipliers,
+        ),
         optax.sgd(0.1),
         dual,
-        multipliers=multipliers,
         **more,
     )
 
@@ -740,12 +746,14 @@ def test_functional_learns_the_multiplier_of_every_parameter(kind, apply, start)
 
     rate = optax.cosine_decay_schedule(1e-2, STEPS)
     solver = jc.alternating(
-        loss,
-        jc.Constraints(**{kind: {"x": residual}}),
+        jc.Lagrangian(
+            loss,
+            jc.Constraints(**{kind: {"x": residual}}),
+            penalty=4.0 / POINTS,
+            multipliers={"x": network(apply, start(), on="p")},
+        ),
         optax.adam(rate),
         {"x": jc.dual_ascent(optax.adam(rate))},
-        penalty=4.0 / POINTS,  # 4, of a mean over the points
-        multipliers={"x": network(apply, start(), on="p")},
     )
 
     def draw(key):
@@ -778,11 +786,13 @@ def priced_on_both_sides(apply, params, dual, **more):
     """A method whose multipliers of both kinds are a network's."""
     kinds = {kind: {kind: lambda p, batch: p - batch["y"]} for kind in KINDS}
     return jc.alternating(
-        lambda p, _: p**2,
-        jc.Constraints(**kinds),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            jc.Constraints(**kinds),
+            multipliers={kind: network(apply, params, on="y") for kind in KINDS},
+        ),
         optax.sgd(0.1),
         dual,
-        multipliers={kind: network(apply, params, on="y") for kind in KINDS},
         **more,
     )
 
@@ -855,11 +865,11 @@ def on_a_table_of_three():
     """A method over a table of three samples, and its constraints."""
     constraints = jc.Constraints(inequality={"g": lambda p, batch: batch["y"] - p})
     solver = jc.alternating(
-        lambda p, _: p**2,
-        constraints,
+        jc.Lagrangian(
+            lambda p, _: p**2, constraints, multipliers={"g": indexed(3, on="i")}
+        ),
         optax.sgd(0.1),
         DUALS["sgd"],
-        multipliers={"g": indexed(3, on="i")},
     )
     return solver, constraints
 
@@ -871,7 +881,11 @@ def test_table_is_not_taken_for_a_batch_s_multipliers():
 
     def judged():
         loss = lambda p, _: p**2  # noqa: E731
-        return jc.kkt(loss, constraints, state.params, state.multipliers, batch)
+        return jc.kkt(
+            jc.Lagrangian(loss, constraints),
+            jc.Point(state.params, state.multipliers),
+            batch,
+        )
 
     words = r"'g' are kept as a Table.*method\.estimates"
     assert_refused(

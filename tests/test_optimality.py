@@ -91,7 +91,9 @@ def test_kkt_residuals_answer_to_their_own_fault():
 
     @jax.jit
     def judge(params, multipliers, batch):
-        return jc.kkt(loss, CONSTRAINTS, params, multipliers, batch)
+        return jc.kkt(
+            jc.Lagrangian(loss, CONSTRAINTS), jc.Point(params, multipliers), batch
+        )
 
     def check(case):
         name, how = case
@@ -133,10 +135,8 @@ def test_kkt_evaluates_everything_once():
     calls = []
     constraints = jc.Constraints({"h": lambda p, _: calls.append("h") or p})
     jc.kkt(
-        lambda p, _: calls.append("f") or p**2,
-        constraints,
-        jnp.array(1.0),
-        jc.Constraints({"h": jnp.array(1.0)}),
+        jc.Lagrangian(lambda p, _: calls.append("f") or p**2, constraints),
+        jc.Point(jnp.array(1.0), jc.Constraints({"h": jnp.array(1.0)})),
     )
     assert sorted(calls) == ["f", "h"]
 
@@ -144,10 +144,13 @@ def test_kkt_evaluates_everything_once():
 def test_kkt_dual_alone_shows_a_negative_multiplier_of_an_active_constraint():
     # max instead of min at the bound: stationary with λ = -2, g = 0.
     judged = jc.kkt(
-        lambda p, _: p**2,
-        jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
-        jnp.array(1.0),
-        jc.Constraints(inequality={"p <= 1": jnp.array(-2.0)}),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
+        ),
+        jc.Point(
+            jnp.array(1.0), jc.Constraints(inequality={"p <= 1": jnp.array(-2.0)})
+        ),
     )
     assert jax.tree.map(float, judged) == jc.KKT(
         0.0, {}, {"p <= 1": 0.0}, {"p <= 1": 2.0}, {"p <= 1": 0.0}
@@ -162,7 +165,10 @@ def test_kkt_takes_the_largest_entry_not_a_sum():
     multipliers = jc.Constraints(
         {"h": jnp.zeros(3)}, {"g": jnp.array([-0.5, -0.25, 1.0])}
     )
-    judged = jc.kkt(lambda p, _: 0.0 * p[0], constraints, jnp.zeros(3), multipliers)
+    judged = jc.kkt(
+        jc.Lagrangian(lambda p, _: 0.0 * p[0], constraints),
+        jc.Point(jnp.zeros(3), multipliers),
+    )
     assert jax.tree.map(float, judged) == jc.KKT(
         1.0, {"h": 4.0}, {"g": 3.0}, {"g": 0.5}, {"g": 9.0}
     )
@@ -170,7 +176,10 @@ def test_kkt_takes_the_largest_entry_not_a_sum():
 
 def test_kkt_of_a_loss_with_aux_and_no_constraints():
     none = jc.Constraints()
-    judged = jc.kkt(lambda p, _: (p**2, {"p": p}), none, jnp.array(3.0), none)
+    judged = jc.kkt(
+        jc.Lagrangian(lambda p, _: (p**2, {"p": p}), none),
+        jc.Point(jnp.array(3.0), none),
+    )
     assert jax.tree.map(float, judged) == jc.KKT(6.0, {}, {}, {}, {})
     assert float(judged.worst) == 6.0
 
@@ -179,7 +188,10 @@ def test_kkt_refuses_multipliers_of_another_shape():
     constraints = jc.Constraints({"h": lambda p, _: p})
     multipliers = jc.Constraints({"h": jnp.zeros(())})
     with pytest.raises(ValueError, match=r"'h' has a residual of shape \(3,\)"):
-        jc.kkt(lambda p, _: jnp.sum(p), constraints, jnp.ones(3), multipliers)
+        jc.kkt(
+            jc.Lagrangian(lambda p, _: jnp.sum(p), constraints),
+            jc.Point(jnp.ones(3), multipliers),
+        )
 
 
 def test_active_are_all_equalities_and_inequalities_at_their_bound_or_beyond():
@@ -197,7 +209,9 @@ def test_active_are_all_equalities_and_inequalities_at_their_bound_or_beyond():
 def assert_least_squares_finds(name, dtype):
     problem = PROBLEMS[name]()
     params = jax.tree.map(lambda p: jnp.asarray(p, dtype), problem.params)
-    found = least_squares_multipliers(problem.loss, problem.constraints, params)
+    found = least_squares_multipliers(
+        jc.Lagrangian(problem.loss, problem.constraints), params
+    )
     assert found.unique == problem.unique
     # Gradients of order ten round at ten times epsilon; OSQP's answers end at 1e-12.
     atol = max(1e-10, 200 * np.finfo(dtype).eps)
@@ -257,7 +271,9 @@ def test_least_squares_multipliers_are_the_bounded_least_squares_of_the_jacobian
             "idle": (np.zeros((4, dimension)), idle),
         }
         found = least_squares_multipliers(
-            lambda p, batch: batch["slope"] @ p, constraints, np.zeros(dimension), batch
+            jc.Lagrangian(lambda p, batch: batch["slope"] @ p, constraints),
+            np.zeros(dimension),
+            batch,
         )
         below = [-np.inf] * equalities + [0.0] * inequalities
         oracle = lsq_linear(rows.T, -slope, (below, np.inf), method="bvls", tol=1e-14)
@@ -294,8 +310,9 @@ def test_least_squares_multipliers_not_unique_share_by_equal_pulls(dtype):
         for kind, (name, function) in zip(kinds, functions.items()):
             entries[kind][name] = function
         found = least_squares_multipliers(
-            lambda p, _: -p[0] - 3 * p[1],
-            jc.Constraints(*entries.values()),
+            jc.Lagrangian(
+                lambda p, _: -p[0] - 3 * p[1], jc.Constraints(*entries.values())
+            ),
             np.zeros(2, dtype),
         )
         multipliers = {
@@ -323,7 +340,8 @@ def test_least_squares_multipliers_not_unique_share_by_equal_pulls(dtype):
 def test_least_squares_rank_has_the_resolution_it_says(dtype, angle, rank):
     rows = np.array([[1.0, 0.0], [np.cos(angle), np.sin(angle)]])
     found = least_squares_multipliers(
-        lambda p, _: -p[0], jc.Constraints({"h": linear(rows)}), jnp.zeros(2)
+        jc.Lagrangian(lambda p, _: -p[0], jc.Constraints({"h": linear(rows)})),
+        jnp.zeros(2),
     )
     assert found.rank == rank
 
@@ -332,7 +350,9 @@ def test_least_squares_multiplier_of_a_constraint_without_gradient_is_zero():
     constraints = jc.Constraints(
         inequality={"flat": lambda p, _: 0 * p + 1.0, "p <= 0": lambda p, _: p}
     )
-    found = least_squares_multipliers(lambda p, _: -2 * p, constraints, jnp.array(0.0))
+    found = least_squares_multipliers(
+        jc.Lagrangian(lambda p, _: -2 * p, constraints), jnp.array(0.0)
+    )
     assert jax.tree.map(float, found.multipliers.inequality) == {"flat": 0, "p <= 0": 2}
     assert (found.num_active, found.rank) == (2, 1)
 
@@ -341,7 +361,10 @@ def test_least_squares_multipliers_where_nothing_is_active_are_none():
     params = {"x": jnp.array(1.0), "yz": (jnp.array(4.0), jnp.array(0.0))}
     for constraints in (jc.Constraints(), CONSTRAINTS._replace(equality={})):
         found = least_squares_multipliers(
-            lambda p, _: (3 * p["x"] + 4 * p["yz"][0], "aux"), constraints, params
+            jc.Lagrangian(
+                lambda p, _: (3 * p["x"] + 4 * p["yz"][0], "aux"), constraints
+            ),
+            params,
         )
         assert float(found.stationarity) == 5.0
         assert (found.num_active, found.rank, found.unique) == (0, 0, True)
@@ -404,7 +427,7 @@ def test_least_squares_multipliers_of_a_million_parameters_and_two_hundred_point
     true[7:9] = 0.25
     constraints = jc.Constraints(inequality={"below": below})
     loss = pulled_by(true, params, batch)
-    found = least_squares_multipliers(loss, constraints, params, batch)
+    found = least_squares_multipliers(jc.Lagrangian(loss, constraints), params, batch)
     assert (found.num_active, found.rank) == (200, 199)  # one point stands there twice
     # Gradients of order one, nearly orthogonal, and products summed in float32.
     np.testing.assert_allclose(found.multipliers.inequality["below"], true, atol=1e-5)
@@ -483,7 +506,9 @@ def test_least_squares_multipliers_of_any_parameters_and_any_backward_pass(half)
             jnp.vdot(true, rule(p, batch).astype("float32")) for rule in rules.values()
         )
 
-    found = least_squares_multipliers(loss, jc.Constraints(rules), params, batch)
+    found = least_squares_multipliers(
+        jc.Lagrangian(loss, jc.Constraints(rules)), params, batch
+    )
     # Nearly orthogonal gradients: rounding times a condition number below 100.
     atol = (0.05 if half else 1e-4) * np.max(np.abs(true))
 
@@ -513,7 +538,8 @@ def test_least_squares_multipliers_and_conflict_name_what_is_not_finite():
             ),
             (
                 lambda: least_squares_multipliers(
-                    lambda p, _: jnp.sqrt(p), jc.Constraints(), np.float32(0.0)
+                    jc.Lagrangian(lambda p, _: jnp.sqrt(p), jc.Constraints()),
+                    np.float32(0.0),
                 ),
                 ValueError,
                 "gradient of the loss is not finite",
@@ -575,7 +601,9 @@ def optimal_loss(problem):
 def assert_sensitivity_is_the_slope(name):
     problem, room = PROBLEMS[name](), 1e-3
     params = jax.tree.map(jnp.array, problem.params)
-    found = least_squares_multipliers(problem.loss, problem.constraints, params)
+    found = least_squares_multipliers(
+        jc.Lagrangian(problem.loss, problem.constraints), params
+    )
     slopes, solve = sensitivity(found.multipliers), optimal_loss(problem)
     zeros = dict.fromkeys(slopes, 0.0)
     assert set(slopes) == {
@@ -666,7 +694,9 @@ def test_conflict_certifies_an_infeasible_set_by_name(dtype):
     def check(name):
         constraints, at, expected = INFEASIBLE[name]
         scale = np.array(1e4 if name == "units" else 1.0, dtype)
-        found = conflict(constraints, np.array(at, dtype), scale)
+        found = conflict(
+            jc.Lagrangian(lambda *_: 0.0, constraints), np.array(at, dtype), scale
+        )
         weights = {key: float(w) for _, key, w in jc.constraints.named(found.weights)}
         assert sum(map(abs, weights.values())) == pytest.approx(1.0, abs=1e-6)
         assert float(found.stationarity) < atol
@@ -714,7 +744,7 @@ def test_conflict_step_is_the_shortest_that_mends_every_violation(x64):
             options={"ftol": 1e-14},
         )
         batch = {"h": (rows[h], offsets[h]), "g": (rows[g], offsets[g])}
-        found = conflict(constraints, np.zeros(6), batch)
+        found = conflict(jc.Lagrangian(lambda *_: 0.0, constraints), np.zeros(6), batch)
         # SLSQP ends when the half square changes by 1e-14.
         np.testing.assert_allclose(found.step, np.linalg.norm(oracle.x), rtol=1e-6)
 
@@ -727,7 +757,7 @@ def test_conflict_of_a_feasible_point_is_none():
         {"x = 0": lambda p, _: p[0]}, {"y <= 1": lambda p, _: p[1] - 1.0}
     )
     for rules in (constraints, jc.Constraints()):
-        found = conflict(rules, jnp.array([0.0, 1.0]))
+        found = conflict(jc.Lagrangian(lambda *_: 0.0, rules), jnp.array([0.0, 1.0]))
         assert found.names == ()
         assert not any(jax.tree.leaves(found.weights))
         assert (found.stationarity, found.step, found.violation) == (1.0, 0.0, 0.0)
@@ -741,7 +771,9 @@ def test_conflict_of_points_that_cannot_be_both_high_and_low():
         "high": lambda p, x: 1.0 - at_points(p, x[:10]),
         "low": lambda p, x: at_points(p, x[5:]) + 1.0,
     }
-    found = conflict(jc.Constraints(inequality=rules), params, x)
+    found = conflict(
+        jc.Lagrangian(lambda *_: 0.0, jc.Constraints(inequality=rules)), params, x
+    )
     assert set(found.names) == {"high", "low"}
     assert (
         float(found.stationarity) < 1e-4

@@ -53,10 +53,11 @@ def test_nupi_answer_meets_all_conditions(x64):
     batch = nupi.iris()
     answer = nupi.solve(batch)
     judged = jc.kkt(
-        nupi.loss,
-        nupi.CONSTRAINTS,
-        answer.params,
-        jc.Constraints(inequality={"margin": jnp.asarray(answer.multipliers)}),
+        jc.Lagrangian(nupi.loss, nupi.CONSTRAINTS),
+        jc.Point(
+            answer.params,
+            jc.Constraints(inequality={"margin": jnp.asarray(answer.multipliers)}),
+        ),
         batch,
     )
     assert judged.worst < 1e-12

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxcon.transforms._penalty import penalty_rule, unsettled
 from tables import assert_each, assert_refused
 
 import jaxcon as jc
 from jaxcon.constraints import named, only
 from jaxcon.transforms import PenaltyRule
-from jaxcon.transforms._penalty import penalty_rule, unsettled
 
 growing = partial(jc.growing_penalty, 1.0, every=1)
 
@@ -433,14 +433,16 @@ SCHEDULES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_scheduled_penalty_that_is_not_positive_skips_steps_and_fit_says_so(name):
     solver = jc.alternating(
-        lambda p, _: p**2,
-        jc.Constraints({"h": lambda p, _: p - 1.0}),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            jc.Constraints({"h": lambda p, _: p - 1.0}),
+            penalty=SCHEDULES[name],
+        ),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.1)),
-        penalty=SCHEDULES[name],
     )
     with pytest.raises(FloatingPointError, match="a penalty,") as caught:
-        jc.fit(solver, solver.init(0.0), steps=20, chunk=4, progress=False)
+        jc.fit(solver, 0.0, steps=20, chunk=4, progress=False)
     state = caught.value.result.state
     # The clock of the schedule stands with the rest: it moves on when the state says so.
     assert 0 < int(state.skipped) < int(state.step)

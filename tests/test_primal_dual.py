@@ -237,7 +237,7 @@ def test_penalty_under_a_dual_that_stands_still_is_the_quadratic_penalty(x64, or
             penalty=rho,
         )
         state, _ = scanned(solver, solver.init(jnp.zeros(3)), 4000)
-        return state, solver.estimates(state)
+        return state, solver.problem.multiplier_estimates(state)
 
     rhos = np.array([0.5, 8.0])
     states, estimates = jax.jit(jax.vmap(ended))(rhos)
@@ -374,7 +374,7 @@ def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
         @jax.jit
         def everything(state):
             residuals, pullback = jax.vjp(solver.residuals, state.params)
-            estimates = solver.estimates(state)
+            estimates = solver.problem.multiplier_estimates(state)
             got = jax.grad(loss)(state.params, None) + pullback(estimates)[0]
             return got, jax.grad(objective)(state.params), residuals, estimates
 
@@ -403,12 +403,14 @@ def test_estimates_and_residuals_read_the_batch(order):
     )
     state = solver.init(5.0, 1.0)
     assert float(solver.residuals(state.params, 3.0).equality["h"]) == 2.0
-    assert float(solver.estimates(state, 3.0).equality["h"]) == 4.0
+    assert float(solver.problem.multiplier_estimates(state, 3.0).equality["h"]) == 4.0
 
 
 def test_first_is_the_dual_or_the_primal():
     def made(first):
-        return lambda: jc.alternating(*NEAREST, optax.sgd(0.1), SGD, first=first)
+        return lambda: jc.alternating(
+            jc.Lagrangian(*NEAREST), optax.sgd(0.1), SGD, first=first
+        )
 
     assert_refused(
         (made(first), ValueError, f"first must be 'dual' or .*got {first!r}")
@@ -470,7 +472,7 @@ def test_dual_for_each_constraint_is_a_run_of_each(x64, name):
 
 def test_dual_that_is_none_is_refused_in_one_sentence():
     def made(dual):
-        return lambda: jc.alternating(*NEAREST, optax.sgd(0.1), dual)
+        return lambda: jc.alternating(jc.Lagrangian(*NEAREST), optax.sgd(0.1), dual)
 
     no_transform = "dual must be an optax transform, .* got "
     assert_refused(
@@ -520,7 +522,9 @@ def test_dual_that_descends_is_refused_however_it_is_wrapped():
     }
 
     def made(dual):
-        return lambda: jc.alternating(parabola, AT_MOST_1, optax.sgd(0.1), dual())
+        return lambda: jc.alternating(
+            jc.Lagrangian(parabola, AT_MOST_1), optax.sgd(0.1), dual()
+        )
 
     words = r"dual moves a .*wrap it as jaxcon\.dual_ascent"
     assert_refused(
@@ -541,7 +545,7 @@ def test_dual_that_descends_is_refused_however_it_is_wrapped():
 def test_dual_wrapped_by_optax_climbs_at_rates_swept_in_one_program(wrap):
     def climbed(rate):
         dual = wrap(jc.dual_ascent(optax.sgd(rate)))
-        solver = jc.alternating(*NEAREST, optax.sgd(0.01), dual)
+        solver = jc.alternating(jc.Lagrangian(*NEAREST), optax.sgd(0.01), dual)
         state = solver.init(jnp.array([2.0, 1.0, 0.0]))
         return scanned(solver, state, 2)[0].multipliers
 
@@ -599,13 +603,15 @@ CAPPED = jc.capped(jc.dual_ascent(optax.sgd(1.0)), 2.0)
 )
 def test_info_capped_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
     solver = jc.alternating(
-        lambda p, _: 0.0 * p,
-        jc.Constraints(
-            {"up": lambda p, _: 1.0 + 0 * p, "down": lambda p, _: 0 * p - 1.0},
-            {
-                "pushes": lambda p, _: jnp.stack([1.0 + 0 * p, 0 * p - 1.0]),
-                "rests": lambda p, _: 0 * p - 1.0,
-            },
+        jc.Lagrangian(
+            lambda p, _: 0.0 * p,
+            jc.Constraints(
+                {"up": lambda p, _: 1.0 + 0 * p, "down": lambda p, _: 0 * p - 1.0},
+                {
+                    "pushes": lambda p, _: jnp.stack([1.0 + 0 * p, 0 * p - 1.0]),
+                    "rests": lambda p, _: 0 * p - 1.0,
+                },
+            ),
         ),
         optax.sgd(0.1),
         dual,
@@ -678,7 +684,9 @@ def test_params_keep_their_structure_in_every_order():
 
 def test_params_that_are_no_floats_are_refused_by_path():
     def begun(params):
-        solver = jc.alternating(lambda p, _: 0.0, jc.Constraints(), optax.sgd(0.1), SGD)
+        solver = jc.alternating(
+            jc.Lagrangian(lambda p, _: 0.0, jc.Constraints()), optax.sgd(0.1), SGD
+        )
         return lambda: solver.init(params)
 
     ones = jnp.ones(2)
@@ -727,7 +735,9 @@ def test_multipliers_of_another_number_of_points_are_refused():
     def stepped(kind, later, penalty):
         constraints = jc.Constraints(**{kind: {"flux": lambda p, batch: p * batch}})
         solver = jc.alternating(
-            lambda p, _: p**2, constraints, optax.sgd(0.1), SGD, penalty=penalty
+            jc.Lagrangian(lambda p, _: p**2, constraints, penalty=penalty),
+            optax.sgd(0.1),
+            SGD,
         )
         state = solver.init(1.0, np.ones(5, np.float32))
         return lambda: jax.eval_shape(solver.step, state, later)
@@ -989,12 +999,9 @@ def parabola(x, _):
 def test_barrier_s_multiplier_survives_a_start_far_inside(phi):
     # e^(-300) is zero in float32, and a price that is a product with it stays zero.
     solver = jc.alternating(
-        parabola,
-        AT_MOST_1,
+        jc.Lagrangian(parabola, AT_MOST_1, penalty=10.0, barrier=phi),
         optax.sgd(0.01),
         jc.every(jc.method_of_multipliers(), 100),
-        penalty=10.0,
-        barrier=phi,
     )
     ended = jax.jit(jax.vmap(lambda p: scanned(solver, solver.init(p), 12_000)[0]))
     states = ended(np.float32([-30.0, -3.0, 0.0]))
@@ -1033,7 +1040,7 @@ def test_state_can_be_donated_and_the_start_is_kept(more):
         inequality={"a": lambda x, _: x - 1.0, "b": lambda x, _: x - 2.0}
     )
     how = {"primal": optax.sgd(0.1), "dual": SGD} | more()
-    solver, start = jc.alternating(parabola, two, **how), jnp.array(0.5)
+    solver, start = jc.alternating(jc.Lagrangian(parabola, two), **how), jnp.array(0.5)
     step = jax.jit(solver.step, donate_argnums=0)
     state, _ = step(solver.init(start))
     state, info = step(state)

@@ -10,7 +10,7 @@ import pytest
 from tables import assert_each
 
 from jaxcon import methods, report
-from jaxcon.comparison import MethodEvaluation, Sensitivity
+from jaxcon.comparison import HyperparameterSensitivity, MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.optimality import KKT
 from jaxcon.primal_dual import Info
@@ -165,7 +165,7 @@ def test_plot_history_draws_any_run(tmp_path):
     assert_each(runs, check)
 
 
-SWEPT = Sensitivity(
+SWEPT = HyperparameterSensitivity(
     values=np.array([0.2, 2.0, 20.0]),
     scores={"held-out RMSE": np.array([0.5, 2 / 3, 0.7]), "RMSE to truth": np.ones(3)},
     violation=np.array([3.0, 0.25, 0.0]),

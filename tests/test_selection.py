@@ -74,10 +74,12 @@ def test_best_iterate_is_what_fit_keeps(x64):
 
     _, like, _ = instance(0)
     solver = jc.simultaneous(
-        row_of(lambda batch: batch[0]),
-        jc.Constraints(
-            {"h": row_of(lambda batch: batch[1].equality["h"])},
-            {n: row_of(lambda b, n=n: b[1].inequality[n]) for n in like.inequality},
+        jc.Lagrangian(
+            row_of(lambda batch: batch[0]),
+            jc.Constraints(
+                {"h": row_of(lambda batch: batch[1].equality["h"])},
+                {n: row_of(lambda b, n=n: b[1].inequality[n]) for n in like.inequality},
+            ),
         ),
         optax.GradientTransformation(lambda _: (), onward),
         optax.set_to_zero(),
@@ -90,7 +92,7 @@ def test_best_iterate_is_what_fit_keeps(x64):
         batch = losses, residuals
         result = jc.fit(
             solver,
-            solver.init(jnp.array(0.0), batch),
+            jnp.array(0.0),
             batch,
             steps=len(losses),
             tolerance=tolerance,
@@ -127,15 +129,14 @@ def test_mixture_of_a_game_that_circles_is_its_solution(x64):
     a, b = np.array([[1.0, 0.5], [0.0, 1.0]]), np.array([1.0, -1.0])
     constraints = jc.Constraints(equality={"A x = b": lambda x, _: a @ x - b})
     solver = jc.simultaneous(
-        lambda x, _: 0 * jnp.sum(x),
-        constraints,
+        jc.Lagrangian(lambda x, _: 0 * jnp.sum(x), constraints),
         optax.sgd(0.05),
         jc.dual_ascent(optax.sgd(0.05)),
     )
     saved = []
     jc.fit(
         solver,
-        solver.init(jnp.zeros(2)),
+        jnp.zeros(2),
         steps=1000,
         chunk=10,
         callbacks=[lambda state, _: saved.append(state.params)],

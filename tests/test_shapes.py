@@ -284,16 +284,12 @@ def test_increasing_cubic_is_the_quadratic_programs_answer(x64):
 
     rises = jc.Constraints(inequality={"rises": shapes.increasing(cubic, 0, on="x")})
     solver = jc.alternating(
-        loss,
-        rises,
+        jc.Lagrangian(loss, rises, penalty=1.0),
         optax.sgd(0.02),
         jc.dual_ascent(optax.sgd(1.0)),
-        penalty=1.0,
     )
     batch = {"x": x[:, None], "y": y}
-    result = jc.fit(
-        solver, solver.init(jnp.zeros(4), batch), batch, steps=20_000, progress=False
-    )
+    result = jc.fit(solver, jnp.zeros(4), batch, steps=20_000, progress=False)
     # What is left of the slowest direction after so many steps, well below 1e-4.
     np.testing.assert_allclose(result.state.params, expected, atol=1e-4)
 

@@ -105,15 +105,13 @@ def streaming(points, steps=12, until=0):
         }
 
 
-def warned(constraints, source, points, dual=None, chunk=5, **more):
+def warned(constraints, source, points, dual=None, chunk=5, **kinds):
     """Messages of a run of 12 steps."""
     make = drawing(points) if source == "function" else streaming(points)
     solver = jc.alternating(
-        loss,
-        constraints,
+        jc.Lagrangian(loss, constraints, **kinds),
         optax.sgd(0.01),
         dual or jc.dual_ascent(optax.sgd(0.1)),
-        **more,
     )
     batch = next(streaming(points))
     with warnings.catch_warnings(record=True) as caught:
@@ -202,17 +200,15 @@ def test_fit_with_a_batch_of_the_duals_own_looks_at_its_points(half):
     def draw(key):
         pair = [fixed, fixed]
         pair[half] = drawing_half(key)
-        return tuple(pair)
+        return jc.SplitBatch(*pair)
 
     fixed = next(streaming("fixed"))
     solver = jc.alternating(
-        loss,
-        jc.Constraints(inequality={"high": values}),
+        jc.Lagrangian(loss, jc.Constraints(inequality={"high": values})),
         optax.sgd(0.01),
         jc.dual_ascent(optax.sgd(0.1)),
-        dual_batch=True,
     )
-    state = solver.init(PARAMS, (fixed, fixed))
+    state = solver.init(PARAMS, jc.SplitBatch(fixed, fixed))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         jc.fit(solver, state, draw, steps=3, key=jax.random.key(1), progress=False)
@@ -222,8 +218,7 @@ def test_fit_with_a_batch_of_the_duals_own_looks_at_its_points(half):
 @pytest.mark.parametrize("chunk", [5, 100])
 def test_fit_warns_of_an_iterator_that_changes_its_points_late(chunk):
     solver = jc.alternating(
-        loss,
-        jc.Constraints(inequality={"high": values}),
+        jc.Lagrangian(loss, jc.Constraints(inequality={"high": values})),
         optax.sgd(0.01),
         jc.dual_ascent(optax.sgd(0.1)),
     )
@@ -248,8 +243,7 @@ def test_fit_looks_for_new_points_without_tracing_a_further_step():
         return loss(params, batch)
 
     solver = jc.alternating(
-        counted,
-        jc.Constraints(inequality={"high": values}),
+        jc.Lagrangian(counted, jc.Constraints(inequality={"high": values})),
         optax.sgd(0.01),
         jc.dual_ascent(optax.set_to_zero()),
     )
@@ -541,7 +535,9 @@ def rests():
     def solver(aim, cap, primal, dual, penalty=None):
         residual, _ = noisy.shifted(cap, 0.5)
         problem = noisy.parabola(aim, residual)
-        return jc.alternating(*problem, optax.sgd(primal), dual, penalty=penalty), False
+        return jc.alternating(
+            jc.Lagrangian(*problem, penalty=penalty), optax.sgd(primal), dual
+        ), False
 
     ascent = jc.dual_ascent(optax.sgd(0.1))
     methods = {

@@ -89,7 +89,7 @@ def test_nupi_reaches_objective_and_multipliers(x64, batch, truth):
     np.testing.assert_allclose(objective, OBJECTIVE, rtol=0, atol=svm.ACCURACY)
     np.testing.assert_allclose(lam, truth, rtol=0, atol=svm.ACCURACY)
     assert np.flatnonzero(lam).tolist() == list(MULTIPLIERS)
-    multipliers = solver.estimates(state, batch)
+    multipliers = solver.problem.multiplier_estimates(state, batch)
     judge = jax.jit(partial(jc.kkt, svm.loss, svm.CONSTRAINTS))
     judged = judge(state.params, multipliers, batch)
     assert judged.worst < svm.ACCURACY

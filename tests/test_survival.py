@@ -94,11 +94,9 @@ USUAL = {"to": 1.0, "flat": 0.0, "pull": 0.0, "level": 0.5, "steep": 1.0}
 @cache
 def small(primal=None):
     solver = jc.alternating(
-        pulled,
-        CAP,
+        jc.Lagrangian(pulled, CAP, penalty=1.0),
         optax.sgd(0.05) if primal is None else primal,
         jc.dual_ascent(optax.sgd(0.05)),
-        penalty=1.0,
     )
     return solver, solver.init({"x": 2.0, "y": 0.0}, USUAL)
 
@@ -121,8 +119,10 @@ def fit(batches, steps=60, **options):
 def diverging():
     """One batch for all steps, and a rate at which the loss doubles in each."""
     solver = jc.alternating(
-        lambda p, _: p["x"] ** 2 + p["y"] ** 2,
-        jc.Constraints({"level": lambda p, _: p["y"] - 1.0}),
+        jc.Lagrangian(
+            lambda p, _: p["x"] ** 2 + p["y"] ** 2,
+            jc.Constraints({"level": lambda p, _: p["y"] - 1.0}),
+        ),
         optax.sgd(1.2),
         optax.set_to_zero(),
     )
@@ -207,7 +207,9 @@ def root_of_zero(params, _):
 def test_step_lets_an_answer_of_optax_to_nan_have_its_method(name):
     primal, moves = answered(name)
     cap = jc.Constraints(inequality={"cap": lambda p, _: p["y"] - 1.0})
-    solver = jc.alternating(root_of_zero, cap, primal, jc.dual_ascent(optax.sgd(0.1)))
+    solver = jc.alternating(
+        jc.Lagrangian(root_of_zero, cap), primal, jc.dual_ascent(optax.sgd(0.1))
+    )
     (state, info), gradients = jax.jit(
         lambda state: (solver.step(state), solver.gradients(state))
     )(solver.init({"x": 1.0, "y": 2.0}))
@@ -220,8 +222,7 @@ def test_step_lets_an_answer_of_optax_to_nan_have_its_method(name):
 
 def test_step_of_an_infinite_gradient_is_skipped_even_by_a_clip():
     solver = jc.alternating(
-        lambda p, batch: jnp.sqrt(p) * batch,
-        jc.Constraints(),
+        jc.Lagrangian(lambda p, batch: jnp.sqrt(p) * batch, jc.Constraints()),
         optax.clip(1.0),
         optax.set_to_zero(),
     )
@@ -254,8 +255,9 @@ def test_spike_is_no_skipped_step():
 
 def test_spike_of_a_loss_come_down_to_zero_is_measured_from_its_first_scale():
     solver = jc.alternating(
-        lambda p, batch: jnp.maximum(p["x"] - batch, 0.0),
-        jc.Constraints(),
+        jc.Lagrangian(
+            lambda p, batch: jnp.maximum(p["x"] - batch, 0.0), jc.Constraints()
+        ),
         optax.sgd(0.1),
         optax.set_to_zero(),
     )

@@ -17,11 +17,9 @@ SUMS = jc.Constraints(equality={"sum": lambda p, batch: jnp.sum(p) - batch})
 
 def method_of(penalty):
     return jc.alternating(
-        lambda p, _: jnp.sum(p**2),
-        SUMS,
+        jc.Lagrangian(lambda p, _: jnp.sum(p**2), SUMS, penalty=penalty),
         optax.sgd(0.05),
         jc.dual_ascent(optax.sgd(penalty)),
-        penalty=penalty,
     )
 
 

@@ -188,8 +188,10 @@ def test_fit_s_best_is_the_best_by_brute_force(tolerance):
 
 def test_fit_s_best_is_never_a_step_that_was_not_finite():
     solver = jc.alternating(
-        lambda p, b: (p - 1) ** 2 + b["loss"] + jnp.sqrt(b["root"] * p**2),
-        jc.Constraints(inequality={"g": lambda p, b: 0 * p + b["g"]}),
+        jc.Lagrangian(
+            lambda p, b: (p - 1) ** 2 + b["loss"] + jnp.sqrt(b["root"] * p**2),
+            jc.Constraints(inequality={"g": lambda p, b: 0 * p + b["g"]}),
+        ),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.1)),
     )
@@ -207,14 +209,19 @@ def test_fit_s_best_is_never_a_step_that_was_not_finite():
 
 def test_fit_s_diagnosis_says_which_constraints_cannot_hold():
     solver = jc.alternating(
-        lambda p, _: p**2,
-        jc.Constraints(
-            {"at 1": lambda p, _: p - 1.0, "at target": lambda p, target: p - target},
-            {"above -9": lambda p, _: -p - 9.0},
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            jc.Constraints(
+                {
+                    "at 1": lambda p, _: p - 1.0,
+                    "at target": lambda p, target: p - target,
+                },
+                {"above -9": lambda p, _: -p - 9.0},
+            ),
+            penalty=1.0,
         ),
         optax.sgd(0.05),
         jc.dual_ascent(optax.sgd(0.05)),
-        penalty=1.0,
     )
     for target, kind, names in [
         (1.0, "converged", set()),

@@ -1,23 +1,24 @@
-"""Reads a network: the exact derivatives of a function with respect to its inputs.
+"""Exact derivatives of a function with respect to its inputs.
 
 Every operator takes a pure function of ONE example, x of shape (d,), and returns a pure
 function of one example; batch with ``jax.vmap``. A constraint on a slope is then
 
     def decreasing(params, batch):
-        slope = partial_derivative(partial(price, params), 0)
+        slope = partial_derivative(partial(apply, params), 0)
         return jax.vmap(slope)(batch["points"])
 
-``derivatives`` computes several in one pass, and ``explain`` tells which passes and what
-they cost. A gradient is one reverse pass; directions are carried forwards with the
-value, and every sum of second derivatives as one stream more, by interpreting f's jaxpr;
-orders above the second are Taylor series. All compose with ``jax.jit``, ``jax.vmap`` and
-``jax.grad``. A function with a ``jax.custom_vjp`` inside has no forward mode in JAX: its
-derivatives up to the second are then taken backwards.
+``derivatives`` computes several in one pass, and ``explain`` lists the passes and their
+cost. A gradient is one reverse pass. Tangents along directions are carried forwards with
+the value, and every sum of second derivatives as one more stream, by interpretation of
+f's jaxpr; orders above the second are Taylor series. All operators compose with
+``jax.jit``, ``jax.vmap`` and ``jax.grad``. A function with a ``jax.custom_vjp`` inside
+has no forward mode in JAX: its derivatives up to the second are then taken backwards.
 
-``value_and_grad`` is the other derivative, that of a batch's loss by the parameters,
-taken a cacheful of examples at a time.
+``value_and_grad`` is the derivative of a batch's loss with respect to the parameters,
+computed in tiles of as many examples as fit the cache.
 """
 
+from jaxcon.derivatives._explain import explain
 from jaxcon.derivatives._first_order import (
     curl,
     directional_derivative,
@@ -37,15 +38,17 @@ from jaxcon.derivatives._higher_order import (
     hessian,
     hessian_diagonal,
     hessian_vector_product,
-    laplacian,
     partial_derivative,
-    unbiased_square,
     value_and_derivative,
     value_and_hessian,
     value_and_hessian_diagonal,
     value_and_hessian_vector_product,
-    value_and_laplacian,
     value_and_partial_derivative,
+)
+from jaxcon.derivatives._laplacian import (
+    laplacian,
+    unbiased_square,
+    value_and_laplacian,
 )
 from jaxcon.derivatives._quantities import (
     Directional,
@@ -58,7 +61,7 @@ from jaxcon.derivatives._quantities import (
     Partial,
     Value,
 )
-from jaxcon.derivatives._several import derivatives, explain
+from jaxcon.derivatives._several import derivatives
 from jaxcon.derivatives._tiling import tiled_vmap, value_and_grad
 
 __all__ = [
@@ -101,3 +104,8 @@ __all__ = [
     "value_and_laplacian",
     "value_and_partial_derivative",
 ]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__

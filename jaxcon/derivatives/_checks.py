@@ -1,7 +1,7 @@
-"""Refusals: what an operator was given, what it needs, and what to write instead.
+"""Argument checks of the operators, with errors that name what to write instead.
 
-Everything here looks at shapes and dtypes only, so it runs once, at trace time, and
-leaves nothing in the compiled program.
+The checks read shapes and dtypes only. They run once, at trace time, and leave nothing in
+the compiled program.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 
 def vector(x: ArrayLike, operator: str) -> jax.Array:
-    """Returns x as one real example of shape (d,), or says why it is not."""
+    """Returns x as one real example of shape (d,), or refuses it."""
     x = _real(x, f"{operator} got x", "pass one example of shape (d,)")
     if x.ndim == 0:
         raise ValueError(
@@ -26,14 +26,14 @@ def vector(x: ArrayLike, operator: str) -> jax.Array:
 
 
 def scalar(x: ArrayLike, operator: str) -> jax.Array:
-    """Returns x as one real example of shape (), or says why it is not."""
+    """Returns x as one real example of shape (), or refuses it."""
     x = _real(x, f"{operator} got x", "pass one number of shape ()")
     _one_example(x, 0, operator)
     return x
 
 
 def like(v: ArrayLike, x: jax.Array, operator: str, name: str) -> jax.Array:
-    """Returns the tangent v in x's dtype, or says that their shapes differ."""
+    """Returns the tangent v in x's dtype, or refuses a shape that is not x's."""
     v = jnp.asarray(v)
     if jnp.iscomplexobj(v):
         raise TypeError(f"{operator} got a complex {name}; pass real numbers")
@@ -105,7 +105,7 @@ def require_inputs(inputs: tuple[int, ...], d: int, operator: str) -> None:
 
 
 def require_mode(mode: str | None, operator: str) -> None:
-    """Refuses a mode that is neither of the two."""
+    """Refuses a mode that is neither "forward" nor "reverse" nor None."""
     if mode not in (None, "forward", "reverse"):
         raise ValueError(
             f'{operator} got mode {mode!r}; pass "forward", "reverse" or None'
@@ -124,7 +124,7 @@ def require_samples(samples: int | None, key: object, operator: str, name: str) 
 
 
 def no_forward_mode(error: Exception) -> TypeError:
-    """Returns what to raise where a function can only be differentiated backwards."""
+    """Returns the error for a function that can only be differentiated backwards."""
     return TypeError(
         f"f cannot be differentiated forwards: {error}; write it with jax.custom_jvp"
     )

@@ -1,4 +1,4 @@
-"""Operators of first order: f goes in, the function of its derivative comes out.
+"""Operators of first order: function f -> function that returns its derivative.
 
 Every operator takes a pure function of ONE example and returns a pure function of one
 example, x of shape (d,); nothing is evaluated before that function is called. Batch
@@ -31,9 +31,9 @@ def gradient(f: Function) -> Function:
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from jaxcon import derivatives
+      >>> import jaxcon as jc
       >>> points = jnp.array([[1.0, 2.0], [3.0, 4.0]])
-      >>> jax.vmap(derivatives.gradient(lambda x: x[0] * x[1]))(points).tolist()
+      >>> jax.vmap(jc.derivatives.gradient(lambda x: x[0] * x[1]))(points).tolist()
       [[2.0, 1.0], [4.0, 3.0]]
     """
     return _shared.derivative_only(_gradient(f, "gradient"))
@@ -44,9 +44,9 @@ def value_and_gradient(f: Function) -> ValueAnd:
 
     .. math:: x \mapsto (f(x), \nabla f(x))
 
-    Written separately, the two would cost a third more: XLA does not merge them. This
-    differentiates by x; for the gradient of a loss by its parameters see
-    `value_and_grad`.
+    Written separately, the two would cost a third more: XLA does not merge them. The
+    derivative is with respect to x; for the gradient of a loss with respect to its
+    parameters see `value_and_grad`.
 
     Args:
       f: one example x (d,) to a scalar ().
@@ -72,13 +72,13 @@ def jacobian(
 
     .. math:: J_{ij}(x) = \partial f_i / \partial x_j
 
-    Reverse mode if m < d, forward mode otherwise.
+    The mode is reverse if m < d, forward otherwise.
 
     Args:
       f: one example x (d,) to a vector (m,).
       mode: "forward" or "reverse"; None for the cheaper one.
-      unroll: whether tangents and cotangents are a program each, or one array; None
-        for the faster one.
+      unroll: whether each tangent and cotangent is a program of its own, or all are
+        one array; None for the faster one.
 
     Returns:
       A function of x (d,) that returns the Jacobian (m, d).
@@ -89,9 +89,9 @@ def jacobian(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
+      >>> import jaxcon as jc
       >>> f = lambda x: jnp.array([x[0] * x[1], x[1] ** 2])
-      >>> derivatives.jacobian(f)(jnp.array([2.0, 3.0])).tolist()
+      >>> jc.derivatives.jacobian(f)(jnp.array([2.0, 3.0])).tolist()
       [[3.0, 2.0], [0.0, 6.0]]
     """
     return _shared.derivative_only(_jacobian(f, "jacobian", mode, unroll))
@@ -144,8 +144,8 @@ def directional_derivative(f: Function, direction: ArrayLike) -> Function:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
-      >>> along = derivatives.directional_derivative(jnp.prod, jnp.array([1.0, -1.0]))
+      >>> import jaxcon as jc
+      >>> along = jc.derivatives.directional_derivative(jnp.prod, jnp.array([1.0, -1.0]))
       >>> float(along(jnp.array([2.0, 3.0])))
       1.0
     """
@@ -195,8 +195,8 @@ def divergence(f: Function) -> Function:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
-      >>> float(derivatives.divergence(lambda x: x**2)(jnp.array([2.0, 3.0])))
+      >>> import jaxcon as jc
+      >>> float(jc.derivatives.divergence(lambda x: x**2)(jnp.array([2.0, 3.0])))
       10.0
     """
     return _shared.derivative_only(_divergence(f, "divergence"))
@@ -245,9 +245,9 @@ def curl(f: Function) -> Function:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
+      >>> import jaxcon as jc
       >>> rotation = lambda x: jnp.array([-x[1], x[0]])
-      >>> float(derivatives.curl(rotation)(jnp.array([2.0, 3.0])))
+      >>> float(jc.derivatives.curl(rotation)(jnp.array([2.0, 3.0])))
       2.0
     """
     return _shared.derivative_only(_curl(f, "curl"))
@@ -298,9 +298,10 @@ def jacobian_norm_squared(
     .. math:: \lVert J(x) \rVert_F^2 = \sum_{ij} (\partial f_i / \partial x_j)^2
               = m \, \mathbb{E}_v \lVert v^\top J(x) \rVert^2
 
-    Exactly by the cheaper mode. With ``projections`` it is the mean over that many
-    random unit vectors v (m,): unbiased, one backward pass each. One key gives the same
-    projections at every x; ``jax.vmap`` over keys gives each its own.
+    The exact norm uses the cheaper mode. With ``projections`` the result is the mean over
+    that many random unit vectors v (m,): it is unbiased and costs one backward pass for
+    each. One key gives the same projections at every x; ``jax.vmap`` over keys gives each
+    its own.
 
     Args:
       f: one example x (d,) to a vector (m,).
@@ -321,10 +322,10 @@ def jacobian_norm_squared(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from jaxcon import derivatives
-      >>> float(derivatives.jacobian_norm_squared(lambda x: 2 * x)(jnp.ones(3)))
+      >>> import jaxcon as jc
+      >>> float(jc.derivatives.jacobian_norm_squared(lambda x: 2 * x)(jnp.ones(3)))
       12.0
-      >>> estimate = derivatives.jacobian_norm_squared(
+      >>> estimate = jc.derivatives.jacobian_norm_squared(
       ...     lambda x: 2 * x, projections=1, key=jax.random.key(0)
       ... )
       >>> print(f"{estimate(jnp.ones(3)):.4f}")

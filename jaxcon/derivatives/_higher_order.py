@@ -1,4 +1,4 @@
-"""Operators of second and higher order: f goes in, a function of one example comes out.
+"""Operators of second and higher order: function f -> function of its derivative.
 
 Every operator takes a pure function of ONE example and returns a pure function of one
 example; batch with ``jax.vmap``, compile with ``jax.jit``, differentiate with
@@ -6,8 +6,6 @@ example; batch with ``jax.vmap``, compile with ``jax.jit``, differentiate with
 """
 
 import operator
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _passes, _quantities, _several, _shared
 from jaxcon.derivatives._interpreter import NoForwardMode
-from jaxcon.derivatives._quantities import Hessian, HessianDiagonal, Laplacian, Partial
+from jaxcon.derivatives._quantities import Hessian, HessianDiagonal, Partial
 from jaxcon.derivatives._shared import Function, ValueAnd
 
 
@@ -43,9 +41,9 @@ def partial_derivative(f: Function, *inputs: int) -> Function:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
+      >>> import jaxcon as jc
       >>> f = lambda x: x[0] ** 2 * x[1]
-      >>> float(derivatives.partial_derivative(f, 0, 1)(jnp.array([2.0, 3.0])))
+      >>> float(jc.derivatives.partial_derivative(f, 0, 1)(jnp.array([2.0, 3.0])))
       4.0
     """
     return _shared.derivative_only(_partial(f, inputs, "partial_derivative"))
@@ -85,9 +83,9 @@ def derivative(f: Function, order: int = 1) -> Function:
 
     .. math:: \mathrm{d}^k f / \mathrm{d} x^k
 
-    By Taylor series: order k costs k + 1 evaluations of f, where nested jvp would cost
-    2^k. Orders above the first are exact for every function that jax can differentiate
-    as often.
+    It is read from a Taylor series: order k costs k + 1 evaluations of f, where nested
+    jvp would cost 2^k. Orders above the first are exact for every function that jax can
+    differentiate as often.
 
     Args:
       f: one number x () to an array of any shape.
@@ -105,8 +103,8 @@ def derivative(f: Function, order: int = 1) -> Function:
       Griewank and Walther, "Evaluating Derivatives" (2008), chapter 13.
 
     Example:
-      >>> from jaxcon import derivatives
-      >>> float(derivatives.derivative(lambda x: x**3, order=2)(2.0))
+      >>> import jaxcon as jc
+      >>> float(jc.derivatives.derivative(lambda x: x**3, order=2)(2.0))
       12.0
     """
     return _shared.derivative_only(_derivative(f, order, "derivative"))
@@ -162,14 +160,14 @@ def hessian(
 
     .. math:: H_{ij}(x) = \partial^2 f / \partial x_i \partial x_j
 
-    By a tangent for each input over one reverse pass; with one or two inputs, by all
-    entries forwards.
+    It is computed by a tangent for each input over one reverse pass; with one or two
+    inputs, all entries are computed forwards.
 
     Args:
       f: one example x (d,) to a scalar ().
       mode: "forward" or "reverse" (over reverse); None for the cheaper one.
-      unroll: whether the tangents are a program each, or one array; None for the
-        faster one.
+      unroll: whether each tangent is a program of its own, or all are one array; None
+        for the faster one.
 
     Returns:
       A function of x (d,) that returns the Hessian (d, d), symmetric up to rounding.
@@ -180,9 +178,9 @@ def hessian(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
+      >>> import jaxcon as jc
       >>> f = lambda x: x[0] ** 2 * x[1]
-      >>> derivatives.hessian(f)(jnp.array([2.0, 3.0])).tolist()
+      >>> jc.derivatives.hessian(f)(jnp.array([2.0, 3.0])).tolist()
       [[6.0, 4.0], [4.0, 0.0]]
     """
     return _shared.derivative_only(_of_scalar(f, "hessian", Hessian(), mode, unroll))
@@ -315,151 +313,6 @@ def _hessian_vector(f: Function, vector: ArrayLike, name: str) -> ValueAnd:
     return at
 
 
-def laplacian(
-    f: Function,
-    *,
-    weights: ArrayLike | None = None,
-    directions: ArrayLike | None = None,
-    probes: int | None = None,
-    key: jax.Array | None = None,
-    mode: str | None = None,
-    unroll: bool | None = None,
-) -> Function:
-    r"""Returns the weighted sum of pure second derivatives of a scalar function.
-
-    .. math:: \sum_k c_k\, v_k^\top H(x)\, v_k
-
-    Weights and directions cover anisotropic diffusion, the wave operator (a negative
-    weight) and a Laplacian in space alone (directions that leave time out). It costs
-    about two evaluations of f and one more for every direction. With more directions
-    than f's first layer is wide, as many as it is wide serve (unless a weight is
-    negative, or unknown under jit); second derivatives by the parameters then need
-    the layer's matrix to be of full rank.
-
-    With ``probes`` it is the mean over that many random sums of the directions
-    (Hutchinson's estimate with Rademacher signs): unbiased, and worth it only with
-    far fewer probes than directions. One key gives the same probes at every x;
-    ``jax.vmap`` over keys gives each its own. A loss that squares it wants
-    `unbiased_square`.
-
-    Args:
-      f: one example x (d,) to a scalar ().
-      weights: c (k,); ones by default.
-      directions: v (k, d), one per row, not normalised; the unit vectors by default.
-      probes: how many random probes; None for the exact sum.
-      key: a `jax.random.key`, needed with probes.
-      mode: "forward" or "reverse" (over reverse); None for forward.
-      unroll: whether the tangents are a program each, or one array; None for the
-        faster one.
-
-    Returns:
-      A function of x (d,) that returns the sum ().
-
-    Raises:
-      ValueError: if only one of probes and key is given, or probes < 1, or the mode is
-        unknown; when called, if x is not (d,), f(x) not (), or the weights or
-        directions do not fit.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
-
-    References:
-      Li et al., "A computational framework for neural network-based variational Monte
-      Carlo with Forward Laplacian" (2024); Hutchinson, "A stochastic estimator of the
-      trace of the influence matrix" (1990).
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
-      >>> f = lambda x: x[0] ** 2 + 3 * x[1] ** 2
-      >>> x = jnp.array([2.0, 3.0])
-      >>> float(derivatives.laplacian(f)(x))
-      8.0
-      >>> float(derivatives.laplacian(f, weights=jnp.array([1.0, -1.0]))(x))
-      -4.0
-    """
-    terms = (weights, directions, probes, key)
-    return _shared.derivative_only(_laplacian(f, terms, mode, unroll, "laplacian"))
-
-
-def value_and_laplacian(
-    f: Function,
-    *,
-    weights: ArrayLike | None = None,
-    directions: ArrayLike | None = None,
-    probes: int | None = None,
-    key: jax.Array | None = None,
-    mode: str | None = None,
-    unroll: bool | None = None,
-) -> ValueAnd:
-    r"""Returns f(x) and its weighted Laplacian, from one pass.
-
-    .. math:: x \mapsto (f(x), \textstyle\sum_k c_k v_k^\top H(x) v_k)
-
-    Args:
-      f: one example x (d,) to a scalar ().
-      weights: as for `laplacian`.
-      directions: as for `laplacian`.
-      probes: as for `laplacian`.
-      key: as for `laplacian`.
-      mode: as for `laplacian`.
-      unroll: as for `laplacian`.
-
-    Returns:
-      A function of x (d,) that returns the value () and the sum ().
-
-    Raises:
-      ValueError: as `laplacian` does.
-      TypeError: as `laplacian` does.
-    """
-    terms = (weights, directions, probes, key)
-    return _laplacian(f, terms, mode, unroll, "value_and_laplacian")
-
-
-def _laplacian(
-    f: Function, terms: tuple, mode: str | None, unroll: bool | None, name: str
-) -> ValueAnd:
-    weights, directions, probes, key = terms
-    _checks.require_samples(probes, key, name, "probes")
-
-    def quantity(x: jax.Array) -> Laplacian:
-        asked = _checks.terms(weights, directions, x, name)
-        if probes is None:
-            # As they were given: their values are known even under jit.
-            return Laplacian(weights, directions)
-        return Laplacian(*_probes(*asked, probes, key, x))
-
-    require = _shared.scalar(name)
-    return _shared.value_and(f, name, quantity, require, mode=mode, unroll=unroll)
-
-
-def _probes(
-    weights: jax.Array | None,
-    directions: jax.Array | None,
-    probes: int,
-    key: Any,
-    x: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Returns random directions whose Laplacian has that of the given as its mean."""
-    k = x.size if directions is None else len(directions)
-    signs = jax.random.rademacher(key, (probes, k), x.dtype)
-
-    def across(signs: jax.Array) -> jax.Array:
-        if directions is None:
-            return signs
-        return jnp.matmul(signs, directions, precision=jax.lax.Precision.HIGHEST)
-
-    mean = jnp.full(probes, 1 / probes, x.dtype)
-    if weights is None:
-        return mean, across(signs)
-    # Weights may be negative, so that their roots cannot be shared out: with z the
-    # signs, E (Σ z_k v_k)ᵀ H (Σ c_k z_k v_k) is the sum, and p'Hq is a difference of
-    # squares of p + q and p - q.
-    p, q = across(signs), across(signs * weights[None])
-    return (
-        jnp.concatenate([mean / 4, -mean / 4]),
-        jnp.concatenate([p + q, p - q]),
-    )
-
-
 def _of_scalar(
     f: Function,
     name: str,
@@ -469,36 +322,3 @@ def _of_scalar(
 ) -> ValueAnd:
     require = _shared.scalar(name)
     return _shared.value_and(f, name, quantity, require, mode=mode, unroll=unroll)
-
-
-def unbiased_square(estimate: Callable[[jax.Array], Any], key: jax.Array) -> Any:
-    r"""Returns the product of two independent estimates: unbiased for the square.
-
-    .. math:: \mathbb{E}[\hat r_1 \hat r_2] = r^2, \qquad
-              \mathbb{E}[\hat r^2] = r^2 + \operatorname{Var} \hat r
-
-    A loss that squares a randomly estimated residual is too large by its variance, and
-    its minimum is elsewhere. Two estimates with their own keys have no such bias.
-
-    Args:
-      estimate: key -> an estimate of the residual r, an array of any shape.
-      key: a `jax.random.key`, split in two.
-
-    Returns:
-      The product, of the estimate's shape; it may be negative.
-
-    References:
-      Hu et al., "Hutchinson trace estimation for high-dimensional and high-order
-      physics-informed neural networks" (2024), section 3.3.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxcon import derivatives
-      >>> f = lambda x: jnp.sum(x**2)                # its Laplacian is 6 in 3 inputs
-      >>> def residual(key):
-      ...     return derivatives.laplacian(f, probes=1, key=key)(jnp.ones(3)) - 6.0
-      >>> print(derivatives.unbiased_square(residual, jax.random.key(0)))
-      0.0
-    """
-    first, second = jax.random.split(key)
-    return estimate(first) * estimate(second)

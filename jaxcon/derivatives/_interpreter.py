@@ -1,16 +1,15 @@
-"""Evaluates a jaxpr on series instead of numbers.
+"""Interpreter of jaxprs on series instead of numbers.
 
-A series is whatever an algebra propagates in the place of a number that depends on x:
-`Streams` a value with tangents and sums of second derivatives, `Taylor` a value with
-the higher coefficients of a curve. The interpreter knows what is common to them: what
-depends on x at all (everything else is evaluated as it stands), calls, loops and
-branches, and which rule a primitive falls under.
+A series is what an algebra propagates in the place of a number that depends on x:
+for `Streams` a value with tangents and sums of second derivatives, for `Taylor` a value
+with the higher coefficients of a curve. The interpreter does what all algebras share: it
+finds the values that depend on x (all others are evaluated as they stand), enters calls,
+loops and branches, and selects the rule for each primitive.
 
 Only jax's public interface is used: `jax.make_jaxpr` and the equations it returns.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -29,11 +28,11 @@ Bind = Callable[..., list[Any]]  # the operands that vary -> the outputs
 
 
 class NoForwardMode(TypeError):
-    """A function that jax can only differentiate backwards was met going forwards."""
+    """Error for a function in forward mode that jax differentiates only backwards."""
 
 
 class Algebra(Protocol):
-    """What a kind of series must be able to do.
+    """Operations that a kind of series must have.
 
     ``xs`` are the series among the operands of one equation, ``bind`` evaluates it on
     arrays put in their places.
@@ -43,46 +42,47 @@ class Algebra(Protocol):
     corners: list[str]  # primitives met that have no second derivative somewhere
 
     def value(self, x: Any) -> jax.Array:
-        """The number itself."""
+        """Returns the number itself."""
         ...
 
     def constant(self, x: Any) -> Any:
-        """The series of a number that does not depend on x."""
+        """Returns the series of a number that does not depend on x."""
         ...
 
     def linear(self, bind: Bind, apply: Bind, xs: list[Any]) -> list[Any]:
-        """A primitive jointly linear in xs; ``apply`` is its linear part."""
+        """Applies a primitive jointly linear in xs; ``apply`` is its linear part."""
         ...
 
     def bilinear(self, bind: Bind, x: Any, y: Any) -> Any:
-        """A product of two series."""
+        """Multiplies two series."""
         ...
 
     def quotient(self, x: Any, y: Any) -> Any:
-        """X / y, both series."""
+        """Divides x by y, both series."""
         ...
 
     def unary(self, name: str, bind: Bind, x: Any, kink: str | None) -> Any:
-        """A function of each entry of x alone; ``kink`` is its name if it may have any.
+        """Applies a function of each entry of x alone.
 
-        ``name`` is the primitive's; a call has "jit" or the like.
+        ``kink`` is the function's name if it may have kinks; ``name`` is the primitive's,
+        for a call "jit" or the like.
         """
         ...
 
     def kinked(self, name: str, bind: Bind, xs: list[Any]) -> list[Any]:
-        """A primitive that is linear between its kinks."""
+        """Applies a primitive that is linear between its kinks."""
         ...
 
     def general(self, bind: Bind, xs: list[Any]) -> list[Any]:
-        """Any primitive, by jax's own rules."""
+        """Applies any primitive, by jax's own rules."""
         ...
 
     def fill(self, x: Any, like: Any) -> Any:
-        """x, with zeros written out wherever ``like`` has more than a symbolic zero."""
+        """Returns x with zeros written out where ``like`` has more than a symbolic zero."""
         ...
 
     def scanned(self, x: Any) -> Any:
-        """X with its leading axis in front of every part, as a scan wants it."""
+        """Moves the leading axis of x in front of every part, as a scan requires."""
         ...
 
     def unscanned(self, x: Any) -> Any:
@@ -91,7 +91,7 @@ class Algebra(Protocol):
 
 
 class Cut(NamedTuple):
-    """An intermediate that alone carries what follows, and what to put in its place."""
+    """Intermediate through which alone x enters what follows, with its replacement."""
 
     after: int  # the number of the equation that makes it
     variable: Any
@@ -107,7 +107,7 @@ def interpret(
 ) -> list[Any]:
     """Returns the outputs of a jaxpr at args, each an array or a series.
 
-    ``compared`` says which arrays among args were found by comparing series.
+    ``compared`` flags the arrays among args that were computed by comparing series.
     """
     known: dict[Any, Any] = {}
 
@@ -123,7 +123,7 @@ def interpret(
     found = {v for v, flag in zip(jaxpr.invars, compared) if flag}
     for i, eqn in enumerate(jaxpr.eqns):
         inputs = [read(atom) for atom in eqn.invars]
-        flags = tuple(_is_variable(atom) and atom in found for atom in eqn.invars)
+        flags = tuple(is_variable(atom) and atom in found for atom in eqn.invars)
         if any(flags) or any(isinstance(x, algebra.Series) for x in inputs):
             found.update(eqn.outvars)
         if needed.isdisjoint(eqn.outvars):
@@ -135,60 +135,15 @@ def interpret(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-class Layer(NamedTuple):
-    """The part of a program that ends in one intermediate, as a function of x."""
-
-    after: int  # the number of the equation that makes it
-    variable: Any
-    closed: ClosedJaxpr
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """The intermediate."""
-        return jaxpr_as_fun(self.closed)(x)[0]
-
-
-def narrowest(closed: ClosedJaxpr, size: int) -> Layer | None:
-    """Finds the first intermediate, affine in x, that all else depends on x through.
-
-    That is a network's first layer before its activation; None if none has fewer
-    entries than ``size``.
-    """
-    jaxpr = closed.jaxpr
-    dependent, affine = set(jaxpr.invars), set(jaxpr.invars)
-    last = {
-        v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if _is_variable(v)
-    }
-    last.update((v, len(jaxpr.eqns)) for v in jaxpr.outvars if _is_variable(v))
-    for i, eqn in enumerate(jaxpr.eqns):
-        active = [
-            n for n, v in enumerate(eqn.invars) if _is_variable(v) and v in dependent
-        ]
-        if not active:
-            continue
-        dependent.update(eqn.outvars)
-        held = _held(eqn.primitive.name, len(eqn.invars), active)
-        if held is not None and all(eqn.invars[n] in affine for n in active):
-            affine.update(eqn.outvars)
-        frontier = [v for v in dependent if last.get(v, -1) > i]
-        if len(frontier) == 1 and frontier[0] in affine and frontier[0] in eqn.outvars:
-            z: Any = frontier[0].aval
-            # A complex layer's form is no Gram matrix.
-            real = jnp.issubdtype(z.dtype, jnp.floating)
-            if real and math.prod(z.shape) < size:
-                part = jaxpr.replace(eqns=jaxpr.eqns[: i + 1], outvars=frontier)
-                return Layer(i, frontier[0], ClosedJaxpr(part, closed.consts))
-    return None
-
-
 def _differentiated(jaxpr: Any) -> set[Any]:
-    """The variables that some output depends on by other ways than a constant.
+    """Returns the variables on which some output depends with a derivative.
 
     The maximum that a softmax subtracts, under a stop_gradient, is not among them.
     """
-    needed = {v for v in jaxpr.outvars if _is_variable(v)}
+    needed = {v for v in jaxpr.outvars if is_variable(v)}
     for eqn in reversed(jaxpr.eqns):
         if not (_is_constant(eqn) or needed.isdisjoint(eqn.outvars)):
-            needed.update(v for v in eqn.invars if _is_variable(v))
+            needed.update(v for v in eqn.invars if is_variable(v))
     return needed
 
 
@@ -197,7 +152,7 @@ def _values(xs: list[Any], algebra: Algebra) -> list[Any]:
 
 
 class _Equation:
-    """One equation of a jaxpr, that can be evaluated again with other operands."""
+    """Equation of a jaxpr that can be evaluated again with other operands."""
 
     def __init__(self, eqn: Any, jaxpr: Any, compared: tuple[bool, ...]):
         self.primitive, self.params = eqn.primitive, eqn.params
@@ -206,9 +161,9 @@ class _Equation:
         self.invars, self.outvars = eqn.invars, eqn.outvars
         self.inner = _inner(eqn)
         if self.inner is not None:
-            # How a call is bound has changed from version to version of jax; a jaxpr
-            # of this one equation is evaluated alike by all of them.
-            self._given = {v: i for i, v in enumerate(eqn.invars) if _is_variable(v)}
+            # The binding of a call has changed between versions of jax; a jaxpr of this
+            # one equation is evaluated alike by all of them.
+            self._given = {v: i for i, v in enumerate(eqn.invars) if is_variable(v)}
             alone = jaxpr.replace(
                 constvars=[],
                 invars=list(self._given),
@@ -218,14 +173,14 @@ class _Equation:
             self._alone = jaxpr_as_fun(ClosedJaxpr(alone, []))
 
     def __call__(self, values: Sequence[Any]) -> list[Any]:
-        """The outputs for one value per operand, the same for the same variable."""
+        """Evaluates the outputs for one value per operand, equal for equal variables."""
         if self.inner is not None:
             return list(self._alone(*(values[i] for i in self._given.values())))
         outputs = self.primitive.bind(*values, **self.params)
         return list(outputs) if self.primitive.multiple_results else [outputs]
 
     def at(self, values: Sequence[Any], places: Sequence[tuple[int, ...]]) -> Bind:
-        """The equation as a function of what stands in some places, others held."""
+        """Returns the equation as a function of the values in some places, others held."""
 
         def bind(*xs: Any) -> list[Any]:
             put = {i: x for x, place in zip(xs, places) for i in place}
@@ -272,14 +227,17 @@ def _evaluate(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
         raise NoForwardMode("it holds a jax.custom_vjp, which has a backward rule only")
     if eqn.name in _rules.KINKED and not _is_complex(eqn):
         return algebra.kinked(eqn.name, bind, xs)
-    held = _held(eqn.name, len(inputs), active)
+    held = held_operands(eqn.name, len(inputs), active)
     if held is not None:
         return algebra.linear(bind, _linear_part(eqn, values, places, held), xs)
     return algebra.general(bind, xs)
 
 
-def _held(name: str, operands: int, active: list[int]) -> set[int] | None:
-    """The operands that parametrise a map linear in the active ones; None: it is not."""
+def held_operands(name: str, operands: int, active: list[int]) -> set[int] | None:
+    """Returns the operands that parametrise a map linear in the active ones.
+
+    The result is None if the map is not linear in them.
+    """
     every = set(range(operands))
     if name in _rules.BILINEAR:
         held = every - set(active) if len(active) == 1 and active[0] < 2 else None
@@ -296,7 +254,7 @@ def _held(name: str, operands: int, active: list[int]) -> set[int] | None:
 def _linear_part(
     eqn: _Equation, values: list[Any], places: list[tuple[int, ...]], held: set[int]
 ) -> Bind:
-    """The equation with zeros for what is neither active nor held: added constants."""
+    """Returns the equation with zeros for added constants: neither active nor held."""
     active = [i for place in places for i in place]
     if eqn.name in ("add", "add_any", "sub") and len(active) == 1:
         sign = -1 if eqn.name == "sub" and active == [1] else 1
@@ -310,7 +268,7 @@ def _linear_part(
 
 
 def _is_constant(eqn: Any) -> bool:
-    """Whether the derivative is zero; the sign of a complex number has another."""
+    """Returns whether the derivative is zero; that of a complex number's sign is not."""
     name = eqn.primitive.name
     return name in _rules.CONSTANT and (name == "stop_gradient" or not _is_complex(eqn))
 
@@ -322,12 +280,12 @@ def _is_complex(eqn: Any) -> bool:
     )
 
 
-def _is_variable(atom: Any) -> bool:
+def is_variable(atom: Any) -> bool:
     return not isinstance(atom, Literal)
 
 
 def _inner(eqn: Any) -> Any:
-    """The jaxpr that the equation calls, if it calls one."""
+    """Returns the jaxpr that the equation calls, if it calls one."""
     for key in ("jaxpr", "call_jaxpr"):
         inner = eqn.params.get(key)
         if isinstance(inner, ClosedJaxpr):
@@ -336,16 +294,16 @@ def _inner(eqn: Any) -> Any:
 
 
 def _called(eqn: Any) -> str:
-    """The name that a user knows a call by."""
+    """Returns the name of the called function, as a user wrote it."""
     if "name" in eqn.params or _inner(eqn) is None:
         return eqn.params.get("name", eqn.primitive.name)
     return _called(_inner(eqn).jaxpr.eqns[0])
 
 
 def _is_unary(eqn: _Equation, bind: Bind, active: list[int]) -> bool:
-    """Whether each entry of the one output depends on like entries of one series only.
+    """Returns whether the one output is a function of each entry of one series alone.
 
-    A call counts if all inside is elementwise: jax.nn.gelu is then one function with
+    A call counts if everything inside is elementwise: jax.nn.gelu is then one function with
     one slope, not ten equations for every tangent, and a jax.custom_jvp such as
     jax.nn.softplus is differentiated by its own rule.
     """
@@ -356,7 +314,7 @@ def _is_unary(eqn: _Equation, bind: Bind, active: list[int]) -> bool:
         called = eqn.name in _rules.CALLS or eqn.name == "custom_jvp_call"
         if not (called and _is_elementwise(eqn.inner.jaxpr)):
             return False
-        # A rule of its own may mix what the function itself does not.
+        # Its own derivative rule may mix entries that the function itself does not mix.
         x = eqn.invars[active[0]].aval
         like = jax.ShapeDtypeStruct(x.shape, x.dtype)
         rule = jax.make_jaxpr(lambda x, t: jax.jvp(bind, (x,), (t,)))(like, like)
@@ -386,7 +344,7 @@ def _is_elementwise(jaxpr: Any) -> bool:
 
 
 def _selects(eqn: _Equation) -> bool:
-    """Whether a call selects by operands that were found by comparing series."""
+    """Returns whether a call selects by operands computed by comparing series."""
     if eqn.inner is None:
         return False
     pairs = zip(eqn.inner.jaxpr.invars, eqn.compared)
@@ -395,8 +353,8 @@ def _selects(eqn: _Equation) -> bool:
 
 
 def may_have_kinks(jaxpr: Any, given: set[Any] | None = None) -> bool:
-    """Whether a function is pieced together by comparisons made in it."""
-    # A selection by what was given, e.g. by a mask, has no kink.
+    """Returns whether a function is pieced together by comparisons made in it."""
+    # A selection by a given operand, e.g. by a mask, has no kink.
     given = {*(jaxpr.invars if given is None else given), *jaxpr.constvars}
 
     def is_given(atom: Any) -> bool:
@@ -416,7 +374,7 @@ def may_have_kinks(jaxpr: Any, given: set[Any] | None = None) -> bool:
 
 
 def _checkpoint(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
-    """Keeps `jax.checkpoint`'s promise: recompute inside instead of storing."""
+    """Recomputes intermediates inside instead of storing them, as `jax.checkpoint` does."""
     jaxpr = eqn.params["jaxpr"]
     closed = jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 
@@ -433,7 +391,7 @@ def _cond(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
         functools.partial(interpret, branch, algebra=algebra)
         for branch in eqn.params["branches"]
     ]
-    # The branches must return like series: each is filled up with what any other has.
+    # The branches must return like series: each is filled up with the parts of the others.
     shapes = [jax.eval_shape(branch, operands) for branch in branches]
     like = functools.reduce(functools.partial(_fill_all, algebra), shapes)
 
@@ -465,8 +423,8 @@ def _while(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
 
 def _scan(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
     body_jaxpr = eqn.params["jaxpr"]
-    # What is scanned has an axis more outside than inside: jax's own record of which
-    # operand is what has changed from version to version.
+    # A scanned operand has one axis more outside than inside; jax's own record of the
+    # operands' roles has changed between versions.
     scanned = _deeper(eqn.invars, body_jaxpr.jaxpr.invars)
     of_carry = len(eqn.outvars) - _deeper(eqn.outvars, body_jaxpr.jaxpr.outvars)
     of_const = len(inputs) - scanned - of_carry
@@ -489,7 +447,7 @@ def _scan(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
 
 
 def _deeper(outside: Sequence[Any], inside: Sequence[Any]) -> int:
-    """How many variables have more dimensions outside than inside."""
+    """Counts the variables that have more dimensions outside than inside."""
     return sum(a.aval.ndim > b.aval.ndim for a, b in zip(outside, inside))
 
 

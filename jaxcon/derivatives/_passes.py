@@ -1,4 +1,4 @@
-"""The passes through a function from which every operator reads.
+"""Forward and reverse passes through a function, from which every operator reads.
 
 Each returns the value with the derivatives, because XLA merges a separately written
 value with a forward derivative but not with a backward one. The functions passed in
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.derivatives import _taylor
+from jaxcon.derivatives._first_layer import narrowest
 from jaxcon.derivatives._interpreter import (
     Cut,
     NoForwardMode,
     interpret,
     may_have_kinks,
-    narrowest,
 )
 from jaxcon.derivatives._streams import Form, Series, Stacked, Streams, Unrolled
 
@@ -28,7 +28,7 @@ Function = Callable[[jax.Array], jax.Array]
 
 
 class Along(NamedTuple):
-    """What a forward pass found."""
+    """Result of a forward pass."""
 
     value: jax.Array
     first: Any  # one of f's shape for each direction: a tuple or stacked in front
@@ -36,7 +36,7 @@ class Along(NamedTuple):
 
 
 def stacked(first: Any, axis: int) -> jax.Array:
-    """Returns the derivatives along all directions in a new axis, counted from last."""
+    """Returns the derivatives along all directions in a new axis (negative: from last)."""
     if isinstance(first, tuple):
         return jnp.stack(first, axis)
     return jnp.moveaxis(first, 0, axis)
@@ -65,7 +65,7 @@ def forward(
     *,
     unroll: bool,
 ) -> Along:
-    """Returns f(x), its derivatives along directions and sums of second ones."""
+    """Returns f(x), its derivatives along directions and sums of second derivatives."""
     closed = jax.make_jaxpr(f)(x)
     k = len(directions)
     algebra = Streams(k, tuple(forms), Unrolled() if unroll else Stacked())
@@ -84,7 +84,7 @@ def collapsed(
 
     Through a first layer z = W x the sum depends on the directions only by
     :math:`\sum c\, W v v^\top W^\top = R^\top R`, so that the rows of R, as many as z
-    has entries, serve in the place of the W v. The weights must not be negative, and
+    has entries, take the place of the W v. The weights must not be negative, and
     directions that are numpy arrays are unit vectors.
     """
     closed = jax.make_jaxpr(f)(x)
@@ -106,7 +106,7 @@ def collapsed(
             tangents = jnp.matmul(given, w.T, precision=jax.lax.Precision.HIGHEST)
         if weights is not None:
             tangents = jnp.sqrt(weights)[:, None] * tangents
-        # Half precision has no QR, nor would a factor in it be worth having.
+        # Half precision has no QR decomposition, and a factor in it would be too inexact.
         exact = tangents.astype(jnp.promote_types(tangents.dtype, jnp.float32))
         r = _triangle(exact).astype(tangents.dtype)
         return z._replace(first=r.reshape(width, *z.value.shape))
@@ -126,8 +126,8 @@ def _triangle(z: jax.Array) -> jax.Array:
 
 @_triangle.defjvp
 def _triangle_jvp(z: Any, dz: Any) -> tuple[jax.Array, jax.Array]:
-    # R'dR + dR'R = z'dz + dz'z for dR = Q'dz, which is all that a function of R'R sees
-    # of R, and needs no inverse: R's own derivative fails where two units are alike.
+    # R'dR + dR'R = z'dz + dz'z for dR = Q'dz, on which alone a function of R'R depends.
+    # It needs no inverse: R's own derivative fails where two units are alike.
     r = _triangle(z[0])
     q = _orthonormal(z[0], r)
     return r, jnp.matmul(q.T, dz[0], precision=jax.lax.Precision.HIGHEST)
@@ -141,8 +141,8 @@ def _orthonormal(z: jax.Array, r: jax.Array) -> jax.Array:
 
 @_orthonormal.defjvp
 def _orthonormal_jvp(at: Any, along: Any) -> tuple[jax.Array, jax.Array]:
-    # From dz = dQ R + Q dR, whatever dR is. Only second derivatives by the parameters
-    # come here, and they do need an inverse.
+    # It follows from dz = dQ R + Q dR, for any dR. Only second derivatives with respect
+    # to the parameters are computed here, and they do need an inverse.
     (z, r), (dz, dr) = at, along
     q = _orthonormal(z, r)
     rest = dz - jnp.matmul(q, dr, precision=jax.lax.Precision.HIGHEST)
@@ -168,9 +168,9 @@ def each_pair(f: Function, x: jax.Array, left: jax.Array, right: jax.Array):
 def forward_over_reverse(
     f: Function, x: jax.Array, directions: Sequence[jax.Array], *, unroll: bool
 ) -> tuple[jax.Array, jax.Array, Any]:
-    """Returns f(x), its gradient or Jacobian, and that one's derivative along each."""
+    """Returns f(x), its gradient or Jacobian, and the latter's derivative along each."""
     if may_have_kinks(jax.make_jaxpr(f)(x).jaxpr):
-        # Backwards a kink is a selection like any other: it is looked for forwards.
+        # In reverse mode a kink is a selection like any other: it is found forwards.
         along = [Form((0,), (0,))]
         with contextlib.suppress(NoForwardMode):
             jax.eval_shape(lambda x: forward(f, x, [x], along, unroll=True), x)
@@ -205,10 +205,10 @@ def taylor(f: Function, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
 
 
 def _warn_of_kinks(algebra: Streams | _taylor.Taylor, flat: bool) -> None:
-    """Warns, once for each function traced, that second derivatives see no kinks.
+    """Warns, once for each function traced, that second derivatives ignore kinks.
 
-    A corner such as abs may lie out of reach (a norm's, a logarithm of a sum's), so it
-    is told of only where all second derivatives are known to be zero.
+    A corner such as abs may lie out of reach (a norm's, a logarithm of a sum's), so the
+    warning names it only if all second derivatives are known to be zero.
     """
     kinks = algebra.kinks or (algebra.corners if flat else [])
     if kinks:
@@ -229,7 +229,7 @@ def _laid_out(directions: Sequence[jax.Array], unroll: bool) -> Any:
 
 
 def _written(out: Any, algebra: Streams) -> Along:
-    """Writes symbolic zeros out; an array is an output that does not depend on x."""
+    """Replaces symbolic zeros by arrays; an array is an output independent of x."""
     if not isinstance(out, Series):
         out = Series(jnp.asarray(out), None, (None,) * len(algebra.forms))
     zero = jnp.zeros_like(out.value)

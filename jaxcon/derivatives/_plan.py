@@ -1,17 +1,18 @@
-"""Which passes are made, decided from shapes alone, in one function.
+"""Plan of the passes, decided from shapes alone, in one function.
 
-The rule, for which ``python -m benchmarks.derivatives`` measures (on a CPU; nothing was
-measured elsewhere, so the rule is the same there):
+The rule rests on the measurements of ``python -m benchmarks.derivatives`` (on a CPU;
+nothing was measured elsewhere, so the rule is the same there):
 
-- First order: backwards if f has fewer outputs than directions are wanted, else
+- First order: it goes backwards if f has fewer outputs than directions are wanted, else
   forwards. A single direction is always one tangent.
 - Second order: sums of pure second derivatives (Laplacians), single entries and
   diagonals go forwards, each sum as one stream whatever the number of its terms.
 - A whole Hessian goes forwards over backwards, unless there are so few inputs that
   all its entries are fewer streams.
-- Tangents and cotangents are unrolled up to 16: stacked, they leave the cache. Beyond,
-  the program would grow with every one of them.
-- More directions than the first layer is wide: as many as it is wide do.
+- Tangents and cotangents are unrolled up to 16, because stacked ones leave the cache.
+  Beyond 16 they are stacked, because the program would grow with every one of them.
+- If there are more directions than the first layer is wide, as many tangents as it is
+  wide suffice.
 
 References:
   Griewank and Walther, "Evaluating Derivatives" (2008), chapters 3, 4 and 13.
@@ -22,15 +23,15 @@ from typing import NamedTuple
 from jaxcon.derivatives._streams import Form
 
 UNROLLED = 16
-OVER_REVERSE = "forward over reverse"  # a mode for what cannot go forwards first
+OVER_REVERSE = "forward over reverse"  # a mode for functions without forward mode
 
-# A direction of the input: a number i is the unit vector of input i, a pair (t, r) is
-# row r of the directions that came with the quantity number t.
+# A direction of the input: a number i is the unit vector of input i; a pair (t, r) is
+# row r of the directions of quantity number t.
 Key = int | tuple[int, int]
 
 
 class Need(NamedTuple):
-    """What is wanted of one f at one x, as far as passes are concerned."""
+    """Derivatives wanted of one f at one x, as far as they determine the passes."""
 
     inputs: int  # d
     outputs: int  # m, 1 for a scalar
@@ -42,7 +43,7 @@ class Need(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """At most one pass of each kind."""
+    """Plan of at most one pass of each kind."""
 
     tangents: tuple[Key, ...] = ()  # of the forward pass
     sums: tuple[tuple[Key, ...], ...] = ()  # its streams of second order: sums
@@ -56,7 +57,7 @@ class Plan(NamedTuple):
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """The forward pass's forms without weights: sums first, then pairs."""
+        """Forms of the forward pass without weights: sums first, then pairs."""
         place = {key: n for n, key in enumerate(self.tangents)}
         sums = [tuple(place[key] for key in keys) for keys in self.sums]
         pairs = [] if self.separate else self.pairs
@@ -67,7 +68,7 @@ class Plan(NamedTuple):
 
 
 def choose(need: Need, mode: str | None, unroll: bool | None, width: int = 0) -> Plan:
-    """Returns the plan; ``width`` is the first layer's, if less than the one sum's."""
+    """Returns the plan; ``width`` is the first layer's, if below the single sum's."""
     d, m = need.inputs, need.outputs
     second = need.hessian or need.pairs or need.sums
     if mode in ("reverse", OVER_REVERSE):
@@ -95,7 +96,7 @@ def choose(need: Need, mode: str | None, unroll: bool | None, width: int = 0) ->
     streamed = () if separate else pairs
     tangents = _unique(*need.sums, *streamed)
 
-    # First order: what these tangents do not give already.
+    # First order: the derivatives that these tangents do not give already.
     wanted = _unique(range(d) if need.whole else (), need.singles)
     missing = [key for key in wanted if key not in tangents]
     # At a tie forwards, which keeps no intermediates, but for a gradient of one input.
@@ -125,7 +126,7 @@ def _unroll(k: int, asked: bool | None) -> bool:
 
 
 def _unique(*groups) -> tuple:
-    """The members of all groups, each once, pairs of inputs taken apart."""
+    """Returns the members of all groups, each once."""
     return tuple(dict.fromkeys(key for group in groups for key in group))
 
 
@@ -148,7 +149,7 @@ def summary(need: Need, plan: Plan) -> str:
 
 
 def why_first(need: Need, plan: Plan, key: Key | None) -> str:
-    """Returns how a first derivative is had: all of them, or the one of a key."""
+    """Returns how a first derivative is computed: all of them, or the one of a key."""
     m, d = need.outputs, need.inputs
     if plan.hessian:
         return "shared: read from the gradient inside the second-order pass"
@@ -168,7 +169,7 @@ def why_first(need: Need, plan: Plan, key: Key | None) -> str:
 
 
 def why_second(plan: Plan, keys: int, entry: bool) -> str:
-    """Returns how a second derivative is had: a single entry, or a sum over keys."""
+    """Returns how a second derivative is computed: one entry, or a sum over keys."""
     if plan.hessian:
         over = f"{plan.hessian}-over-reverse"
         return f"{over}: an entry of the Hessian" if entry else f"{over}: from its rows"

@@ -1,4 +1,4 @@
-"""What can be asked of a function at a point: small specifications, and their checks."""
+"""Requests for derivatives of a function at a point, and their checks."""
 
 import math
 import operator
@@ -15,46 +15,46 @@ from jaxcon.derivatives._plan import Key, Need
 
 
 class Value(NamedTuple):
-    """Asks for f(x); the field is ``value``."""
+    """Request for f(x); the field is ``value``."""
 
 
 class Gradient(NamedTuple):
-    """Asks for the gradient (d,) of a scalar f; the field is ``gradient``."""
+    """Request for the gradient (d,) of a scalar f; the field is ``gradient``."""
 
 
 class Jacobian(NamedTuple):
-    """Asks for the Jacobian (m, d) of a vector f; the field is ``jacobian``."""
+    """Request for the Jacobian (m, d) of a vector f; the field is ``jacobian``."""
 
 
 class Partial(NamedTuple):
-    """Asks for one partial derivative; ``Partial((0, 1))`` is field ``partial_0_1``."""
+    """Request for a partial derivative; that of ``Partial((0, 1))`` is ``partial_0_1``."""
 
     inputs: tuple[int, ...] | int
 
 
 class Directional(NamedTuple):
-    """Asks for the derivative along direction (d,); the field is ``directional``."""
+    """Request for the derivative along direction (d,); the field is ``directional``."""
 
     direction: ArrayLike
 
 
 class Hessian(NamedTuple):
-    """Asks for the Hessian (d, d), or one for each output; the field is ``hessian``."""
+    """Request for the Hessian (d, d), or one for each output; the field is ``hessian``."""
 
 
 class HessianDiagonal(NamedTuple):
-    """Asks for the Hessian's diagonal (d,); the field is ``hessian_diagonal``."""
+    """Request for the Hessian's diagonal (d,); the field is ``hessian_diagonal``."""
 
 
 class Laplacian(NamedTuple):
-    """Asks for a weighted sum of second derivatives; the field is ``laplacian``."""
+    """Request for a weighted sum of second derivatives; the field is ``laplacian``."""
 
     weights: ArrayLike | None = None
     directions: ArrayLike | None = None
 
 
 class Divergence(NamedTuple):
-    """Asks for the divergence () of a field (d,); the field is ``divergence``."""
+    """Request for the divergence () of a field (d,); its field is ``divergence``."""
 
 
 Spec = (
@@ -81,7 +81,7 @@ _NAMES = {
 
 
 class Term(NamedTuple):
-    """One quantity asked for, its arguments in x's dtype."""
+    """Requested quantity, its arguments in x's dtype."""
 
     spec: Spec
     inputs: tuple[int, ...] = ()  # of a Partial
@@ -92,7 +92,7 @@ class Term(NamedTuple):
 
 
 def fields(wanted: tuple[Spec, ...]) -> tuple[str, ...]:
-    """Returns the name of each quantity in the result, or refuses what is asked."""
+    """Returns the name of each quantity in the result, or refuses the request."""
     if not wanted:
         raise ValueError("derivatives got nothing to compute; pass e.g. Gradient()")
     found, seen = [], Counter()
@@ -120,7 +120,7 @@ def _inputs(spec: Partial) -> tuple[int, ...]:
 
 
 def input_indices(inputs: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Returns the inputs as plain integers, or says what is wrong with them."""
+    """Returns the inputs as plain integers, or refuses them."""
     if not inputs:
         raise ValueError(f"{name} got no inputs; name at least one, e.g. 0")
     try:
@@ -159,7 +159,7 @@ def _term(t: int, spec: Spec, x: jax.Array, shape: tuple[int, ...]) -> Term:
 
 
 def _laplacian(t: int, spec: Laplacian, x: jax.Array) -> Term:
-    """Takes unit vectors for what they are, and leaves out what has no weight."""
+    """Recognises unit vectors among the directions, and drops those of weight zero."""
     weights, directions = _checks.terms(*spec, x, "Laplacian")
     known_weights, rows = _concrete(spec.weights), _concrete(spec.directions)
     keys: list[Key] = list(range(x.size))
@@ -188,14 +188,14 @@ def _laplacian(t: int, spec: Laplacian, x: jax.Array) -> Term:
 
 
 def _concrete(given: Any) -> np.ndarray | None:
-    """The numbers given, unless they are unknown under jit; their copies all are."""
+    """Returns the numbers given, or None if they are unknown under jit."""
     if given is None or any(isinstance(v, Tracer) for v in jax.tree.leaves(given)):
         return None
     return np.asarray(given)
 
 
 def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:
-    """Returns what passes are needed for; partial derivatives above two are not."""
+    """Returns the derivatives that need passes: all but partial ones above order two."""
     singles: list[Key] = []
     pairs: list[tuple[int, int]] = []
     for t, term in enumerate(terms):
@@ -229,7 +229,7 @@ def ordered(i: int, j: int) -> tuple[int, int]:
 
 
 def direction(key: Key, terms: tuple[Term, ...], x: jax.Array) -> Any:
-    """Returns the vector (d,) that a key stands for."""
+    """Returns the direction (d,) of a key."""
     if isinstance(key, int):
         return np.eye(1, x.size, key, dtype=x.dtype)[0]
     rows = terms[key[0]].directions

@@ -1,9 +1,9 @@
-"""What the interpreter knows of each primitive, by its name in a jaxpr.
+"""Differentiation rules of primitives, by their names in a jaxpr.
 
-By names and not by primitive objects, because the names have held over the versions of
-jax supported while the objects have moved. Whatever stands in no table is
+The tables list names and not primitive objects, because the names are equal in all
+versions of jax supported while the objects have moved. A primitive in no table is
 differentiated by jax's own rules, so that a table saves time and never decides whether
-a function can be handled.
+a function can be differentiated.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-# Jointly linear in the operands of these numbers (None: in all), the others held.
+# Jointly linear in the operands of these numbers (None: in all), with the others held.
 LINEAR: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("add", "add_any", "concatenate", "pad", "sub"), None),
     **dict.fromkeys(("conj", "convert_element_type", "copy", "imag", "neg"), None),
@@ -25,7 +25,7 @@ LINEAR: dict[str, tuple[int, ...] | None] = {
     "triangular_solve": (1,),
 }
 
-# Linear in each of the first two operands, the other held.
+# Linear in each of the first two operands, with the other held.
 BILINEAR = {"conv_general_dilated", "dot_general", "mul"}
 
 # Linear between kinks: the second derivative is zero wherever it exists.
@@ -51,7 +51,7 @@ ELEMENTWISE = {
     *("tanh", "xor"),
 }
 
-# Written out, first and second derivative share what they can; y is the value itself.
+# f'(x) and f''(x), written out so that they share subexpressions; y is f(x).
 SLOPES: dict[str, Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]] = {
     "cos": lambda x, y: (-jnp.sin(x), -y),
     "exp": lambda x, y: (y, y),

@@ -1,4 +1,4 @@
-"""What every operator is made of: f goes in, value and derivative come out."""
+"""Construction of an operator: function f -> function of value and derivative."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,15 +51,15 @@ def derivative_only(both: Callable[[ArrayLike], tuple[Any, Any]]) -> Function:
 
 
 def scalar(name: str) -> Refusal:
-    """Refuses an output that is not one number."""
+    """Returns a check that refuses an output that is not one number."""
     return lambda shape, d: _checks.require_scalar(shape, name)
 
 
 def vector(name: str) -> Refusal:
-    """Refuses an output that is not a vector of m numbers."""
+    """Returns a check that refuses an output that is not a vector of m numbers."""
     return lambda shape, d: _checks.require_vector(shape, name)
 
 
 def field(name: str) -> Refusal:
-    """Refuses an output that has not as many numbers as x."""
+    """Returns a check that refuses an output of another size than x."""
     return lambda shape, d: _checks.require_field(shape, d, name)

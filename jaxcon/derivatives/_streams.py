@@ -1,13 +1,13 @@
-r"""The algebra of second order: a value, k tangents and sums of second derivatives.
+r"""Algebra of second order: a value, k tangents and sums of second derivatives.
 
 Along tangents t_1, …, t_k of x, each intermediate y carries
 
 .. math:: y, \quad D y[t_i], \quad \sum_{(i, j)} c_{ij} D^2 y[t_i, t_j],
 
 one such sum for every form wanted. A Laplacian is one form of k pairs, so that its
-second derivatives are summed once and not carried k times ("collapsed"); a mixed second
-derivative is a form of one pair; without forms this is plain forward mode. The rules
-are those of composition, for a function of each entry
+second derivatives are summed once and not carried k times ("collapsed"). A mixed second
+derivative is a form of one pair. Without forms the algebra is plain forward mode. The
+rules are those of composition, for a function of each entry
 
 .. math:: S(f(y)) = f'(y)\, S(y) + f''(y) \sum c_{ij}\, D y[t_i]\, D y[t_j],
 
@@ -32,7 +32,7 @@ from jaxcon.derivatives._interpreter import Bind
 
 
 class Form(NamedTuple):
-    """The sum of c D²y[t_i, t_j] over pairs of tangents, numbered from 0."""
+    """Sum of c D²y[t_i, t_j] over pairs of tangents, numbered from 0."""
 
     left: tuple[int, ...]
     right: tuple[int, ...]
@@ -47,52 +47,52 @@ def weighed(form: Form, pair: int, term: jax.Array) -> jax.Array:
 
 
 class Series(NamedTuple):
-    """A number that depends on x; None is a zero known as such."""
+    """Series of a number that depends on x; None is a zero known as such."""
 
     value: jax.Array
-    first: Any  # the k tangents in a layout of below, or None
+    first: Any  # the k tangents in one of the layouts below, or None
     second: tuple[jax.Array | None, ...]  # one per form
 
 
 class Unrolled:
-    """Tangents as a tuple of small arrays, each of which stays in the cache."""
+    """Layout of tangents as a tuple of small arrays, each of which stays in the cache."""
 
     def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Tangents of each output of f, which sees one tangent, or None, of each."""
+        """Returns each output's tangents; f maps one tangent, or None, of each operand."""
         k = next(len(first) for first in firsts if first is not None)
         rows = zip(*((None,) * k if first is None else first for first in firsts))
         return list(zip(*(f(*row) for row in rows)))
 
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
-        """The sum of c f(a_i, b_j) over a form's pairs."""
+        """Sums c f(a_i, b_j) over a form's pairs."""
         total = None
         for p, (i, j) in enumerate(zip(form.left, form.right)):
             total = plus(total, weighed(form, p, f(a[i], b[j])))
         return total
 
     def zeros(self, value: jax.Array, k: int) -> Any:
-        """K tangents of zeros."""
+        """Returns k tangents of zeros."""
         return (jnp.zeros_like(value),) * k
 
     def move(self, first: Any, source: int, target: int) -> Any:
-        """Moves the axis of the tangents: there is none."""
+        """Returns the tangents as they are: they have no axis to move."""
         return first
 
 
 class Stacked:
-    """Tangents as one array, their axis in front: a program of one size for all k."""
+    """Layout of tangents as one array, their axis in front: one program size for all k."""
 
     def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Tangents of each output of f, which sees one tangent, or None, of each."""
+        """Returns each output's tangents; f maps one tangent, or None, of each operand."""
         axes = [None if first is None else 0 for first in firsts]
         return jax.vmap(f, in_axes=axes)(*firsts)
 
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
-        """The sum of c f(a_i, b_j) over a form's pairs."""
+        """Sums c f(a_i, b_j) over a form's pairs."""
         return _total(form, jax.vmap(f)(_pick(a, form.left), _pick(b, form.right)))
 
     def zeros(self, value: jax.Array, k: int) -> Any:
-        """K tangents of zeros."""
+        """Returns k tangents of zeros."""
         return jnp.zeros((k, *value.shape), value.dtype)
 
     def move(self, first: Any, source: int, target: int) -> Any:
@@ -101,7 +101,7 @@ class Stacked:
 
 
 class Streams:
-    """The algebra, for k tangents in one layout and the forms wanted."""
+    """Algebra for k tangents in one layout and the forms wanted."""
 
     Series = Series
 
@@ -111,15 +111,15 @@ class Streams:
         self.corners: list[str] = []  # and primitives, which may be used away from them
 
     def value(self, x: Series) -> jax.Array:
-        """The number itself."""
+        """Returns the number itself."""
         return x.value
 
     def constant(self, x: Any) -> Series:
-        """The series of a number that does not depend on x."""
+        """Returns the series of a number that does not depend on x."""
         return Series(x, None, (None,) * len(self.forms))
 
     def linear(self, bind: Bind, apply: Bind, xs: list[Series]) -> list[Any]:
-        """Every part goes through the linear map by itself."""
+        """Applies the linear map to every part separately."""
 
         def part(*parts: Any) -> list:
             return apply(*(written(t, x.value) for t, x in zip(parts, xs)))
@@ -133,7 +133,7 @@ class Streams:
         return self._series(outputs, firsts, seconds)
 
     def bilinear(self, bind: Bind, x: Series, y: Series) -> Series:
-        """B(x, y), with B(S x, y) + B(x, S y) + Σ c (B(t_i, u_j) + B(t_j, u_i))."""
+        """Returns B(x, y), with B(S x, y) + B(x, S y) + Σ c (B(t_i, u_j) + B(t_j, u_i))."""
 
         def times(a: Any, b: Any) -> Any:
             return None if a is None or b is None else bind(a, b)[0]
@@ -153,7 +153,7 @@ class Streams:
         return Series(bind(x.value, y.value)[0], first, tuple(seconds))
 
     def quotient(self, x: Series, y: Series) -> Series:
-        """The quotient q from x = q y, solved for the parts of q."""
+        """Returns the quotient q from x = q y, solved for the parts of q."""
         q = x.value / y.value
         over = 1 / y.value
 
@@ -175,7 +175,7 @@ class Streams:
         return Series(q, first, tuple(seconds))
 
     def unary(self, name: str, bind: Bind, x: Series, kink: str | None) -> Series:
-        """f(x), with f' D x and f' S x + f'' Σ c t_i t_j."""
+        """Returns f(x), with f' D x and f' S x + f'' Σ c t_i t_j."""
         value, slope, curve = _slopes(name, bind, x.value, bool(self.forms))
         if kink is not None and curve is None and self.forms:
             self.kinks.append(kink)
@@ -190,7 +190,7 @@ class Streams:
         return Series(value, first, tuple(seconds))
 
     def kinked(self, name: str, bind: Bind, xs: list[Series]) -> list[Any]:
-        """Linear in a neighbourhood of almost every point, and treated so."""
+        """Applies a map that is linear near almost every point as a linear one."""
         self.corners.append(name)
         values = [x.value for x in xs]
         floats = floating(bind, values)
@@ -201,7 +201,7 @@ class Streams:
         return restore(bind, values, self.linear(floats, along, xs))
 
     def general(self, bind: Bind, xs: list[Series]) -> list[Any]:
-        """Any primitive: jvp for the tangents, jvp of jvp for each pair."""
+        """Applies any primitive: by jvp for the tangents, by jvp of jvp for each pair."""
         values = tuple(x.value for x in xs)
         floats = floating(bind, values)
 
@@ -228,7 +228,7 @@ class Streams:
         return restore(bind, values, self._series(outputs, firsts, seconds))
 
     def fill(self, x: Any, like: Any) -> Any:
-        """Zeros are written out where ``like`` has more than symbolic ones."""
+        """Fills x with explicit zeros where ``like`` has more than symbolic ones."""
         if not isinstance(like, Series):
             return x
         if not isinstance(x, Series):
@@ -245,11 +245,11 @@ class Streams:
         return Series(x.value, first, second)
 
     def scanned(self, x: Any) -> Any:
-        """The axis that is scanned comes in front of the tangents'."""
+        """Moves the axis that is scanned in front of the tangents'."""
         return self._moved(x, 0, 1)
 
     def unscanned(self, x: Any) -> Any:
-        """The tangents' axis comes back to the front."""
+        """Moves the tangents' axis back to the front."""
         return self._moved(x, 1, 0)
 
     def _moved(self, x: Any, source: int, target: int) -> Any:
@@ -263,7 +263,7 @@ class Streams:
         return self.layout.each(part, *(x.first for x in xs))
 
     def _crossed(self, form: Form, times: Callable, a: Any, b: Any) -> Any:
-        """Σ c (B(a_i, b_j) + B(a_j, b_i)) over the form's pairs."""
+        """Sums c (B(a_i, b_j) + B(a_j, b_i)) over the form's pairs."""
         if form.left == form.right:
             total = self.layout.sum(form, times, a, b)
             return None if total is None else 2 * total
@@ -273,7 +273,7 @@ class Streams:
         )
 
     def _pairs(self, form: Form, twice: Callable, firsts: list, values: tuple) -> list:
-        """Σ c D²f[t_i, t_j] for tangents of several operands at once."""
+        """Sums c D²f[t_i, t_j] for tangents of several operands at once."""
         if isinstance(self.layout, Stacked):
             left = [_pick(first, form.left) for first in firsts]
             right = [_pick(first, form.right) for first in firsts]
@@ -297,14 +297,14 @@ class Streams:
 
 
 def plus(a: Any, b: Any) -> Any:
-    """The sum of two parts, where None is zero."""
+    """Returns the sum of two parts, where None is zero."""
     if a is None or b is None:
         return b if a is None else a
     return a + b
 
 
 def written(part: Any, value: jax.Array) -> jax.Array:
-    """The part of a series of that value, a symbolic zero written out."""
+    """Returns the part of a series of that value, a symbolic zero written out."""
     return jnp.zeros_like(value) if part is None else part
 
 
@@ -315,7 +315,7 @@ def _pick(stacked: jax.Array, indices: tuple[int, ...]) -> jax.Array:
 
 def _total(form: Form, terms: jax.Array) -> jax.Array:
     """Returns the weighted sum over the first axis, that of the pairs."""
-    # No matrix product, whose operands accelerators round by default.
+    # This is no matrix product, because accelerators round its operands by default.
     if form.weights is not None:
         weights = jnp.asarray(form.weights, terms.dtype)
         terms = terms * weights.reshape(-1, *[1] * (terms.ndim - 1))
@@ -327,20 +327,20 @@ def _is_float(y: jax.Array) -> bool:
 
 
 def floating(bind: Bind, values: Any) -> Bind:
-    """Leaves out outputs that are no floats, e.g. a sort's indices."""
+    """Drops outputs that are no floats, e.g. a sort's indices."""
     kept = [_is_float(y) for y in jax.eval_shape(bind, *values)]
     return lambda *xs: [y for y, keep in zip(bind(*xs), kept) if keep]
 
 
 def restore(bind: Bind, values: Any, series: list[Any]) -> list[Any]:
-    """Puts what `floating` left out back in its place."""
+    """Inserts the outputs that `floating` dropped at their places."""
     found = iter(series)
     return [next(found) if _is_float(y) else y for y in bind(*values)]
 
 
 def _slopes(name: str, bind: Bind, x: jax.Array, twice: bool) -> tuple:
     """Returns f(x), f'(x) and, if wanted and not known to be zero, f''(x)."""
-    # For first derivatives alone jax's own rules have fewer FLOPs.
+    # For first derivatives alone jax's own rules need fewer FLOPs.
     if twice and name in _rules.SLOPES:
         value = bind(x)[0]
         return value, *_rules.SLOPES[name](x, value)
@@ -362,7 +362,7 @@ def _slopes(name: str, bind: Bind, x: jax.Array, twice: bool) -> tuple:
 
 
 def _is_constant(f: Callable, x: jax.Array) -> bool:
-    """Whether jax knows the derivative of f to be zero, as it does of relu's slope."""
+    """Returns whether the derivative of f is known to be zero, as that of relu's slope."""
     jaxpr = jax.make_jaxpr(lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1])(x).jaxpr
     [out] = jaxpr.outvars
     for eqn in jaxpr.eqns:

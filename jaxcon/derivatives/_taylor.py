@@ -1,4 +1,4 @@
-r"""The algebra of one direction: the Taylor coefficients of a curve, to any order.
+r"""Algebra of one direction: the Taylor coefficients of a curve, to any order.
 
 Where x moves along a curve, each intermediate y moves along
 
@@ -10,7 +10,7 @@ order less,
 
 .. math:: y_k = \frac{1}{k} \sum_{j=1}^{k} j \, x_j \, s_{k-j},
 
-so that whatever rule jax has for f' serves at every order.
+so that jax's own rule for f' is enough at every order.
 
 References:
   Griewank and Walther, "Evaluating Derivatives" (2008), chapter 13, table 13.2.
@@ -29,13 +29,13 @@ from jaxcon.derivatives._streams import floating, plus, restore, written
 
 
 class Series(NamedTuple):
-    """The coefficients y_0, …, y_n; None is a zero known as such."""
+    """Series of the coefficients y_0, …, y_n; None is a zero known as such."""
 
     coefficients: tuple[Any, ...]
 
 
 class Taylor:
-    """The algebra of series of one order."""
+    """Algebra of series of one order."""
 
     Series = Series
 
@@ -45,15 +45,15 @@ class Taylor:
         self.corners: list[str] = []  # and primitives, which may be used away from them
 
     def value(self, x: Series) -> jax.Array:
-        """The number itself."""
+        """Returns the number itself."""
         return x.coefficients[0]
 
     def constant(self, x: Any) -> Series:
-        """The series of a number that does not depend on x."""
+        """Returns the series of a number that does not depend on x."""
         return Series((x, *[None] * self.order))
 
     def linear(self, bind: Bind, apply: Bind, xs: list[Series]) -> list[Any]:
-        """Every coefficient goes through the linear map by itself."""
+        """Applies the linear map to every coefficient separately."""
         values = [self.value(x) for x in xs]
         columns = [bind(*values)]
         for parts in zip(*(x.coefficients[1:] for x in xs)):
@@ -64,7 +64,7 @@ class Taylor:
         return [Series(row) for row in zip(*columns)]
 
     def bilinear(self, bind: Bind, x: Series, y: Series) -> Series:
-        """The Cauchy product."""
+        """Returns the Cauchy product."""
 
         def times(a: Any, b: Any) -> Any:
             return None if a is None or b is None else bind(a, b)[0]
@@ -77,7 +77,7 @@ class Taylor:
         )
 
     def quotient(self, x: Series, y: Series) -> Series:
-        """The quotient q from x = q y, solved for one coefficient after the other."""
+        """Returns the quotient q from x = q y, solved for each coefficient in turn."""
         q: list[Any] = []
         for k in range(self.order + 1):
             known = _sum(
@@ -88,7 +88,7 @@ class Taylor:
         return Series(tuple(q))
 
     def unary(self, name: str, bind: Bind, x: Series, kink: str | None) -> Series:
-        """f(x) from the series of its slope."""
+        """Returns f(x), from the series of its slope."""
         value = bind(self.value(x))[0]
         if self.order == 0:
             return Series((value,))
@@ -106,7 +106,7 @@ class Taylor:
         return Series(tuple(y))
 
     def kinked(self, name: str, bind: Bind, xs: list[Series]) -> list[Any]:
-        """Linear in a neighbourhood of almost every point, and treated so."""
+        """Applies a map that is linear near almost every point as a linear one."""
         self.corners.append(name)
         values = tuple(map(self.value, xs))
         floats = floating(bind, values)
@@ -117,7 +117,7 @@ class Taylor:
         return restore(bind, values, self.linear(floats, along, xs))
 
     def general(self, bind: Bind, xs: list[Series]) -> list[Any]:
-        """Any primitive: nested jvp along the curve that the coefficients describe."""
+        """Applies any primitive, by nested jvp along the curve of the coefficients."""
         like = self.value(xs[0])
         curves = [x.coefficients for x in xs]
 
@@ -134,7 +134,7 @@ class Taylor:
         return restore(bind, values, [Series(row) for row in zip(*columns)])
 
     def fill(self, x: Any, like: Any) -> Any:
-        """Zeros are written out where ``like`` has more than symbolic ones."""
+        """Fills x with explicit zeros where ``like`` has more than symbolic ones."""
         if not isinstance(like, Series):
             return x
         if not isinstance(x, Series):
@@ -150,15 +150,15 @@ class Taylor:
         )
 
     def scanned(self, x: Any) -> Any:
-        """Each coefficient is an array by itself."""
+        """Returns x as it is: each coefficient is an array by itself."""
         return x
 
     def unscanned(self, x: Any) -> Any:
-        """Each coefficient is an array by itself."""
+        """Returns x as it is: each coefficient is an array by itself."""
         return x
 
     def _slope(self, bind: Bind, x: Series) -> Any:
-        """Returns f'(x), a series of one order less, by interpreting f' itself."""
+        """Returns f'(x), a series of one order less, by interpretation of f' itself."""
 
         def derivative(x: jax.Array) -> jax.Array:
             return jax.jvp(lambda x: bind(x)[0], (x,), (jnp.ones_like(x),))[1]
@@ -169,7 +169,7 @@ class Taylor:
 
 
 def _known(slope: Any) -> Callable:
-    """Reads off a slope that is known before y; an array is constant along the curve."""
+    """Reads a slope that is known before y; an array is constant along the curve."""
     found = slope.coefficients if isinstance(slope, Series) else (slope,)
     return lambda x, y, s: found[len(s)] if len(s) < len(found) else None
 
@@ -189,7 +189,7 @@ def _exp(x: Series, y: list, s: list) -> Any:
 
 
 def _sin(x: Series, y: list, s: list) -> Any:
-    """The cosine, which moves by minus the sine: s_k = -1/k Σ j x_j y_{k-j}."""
+    """Returns the cosine, whose derivative is -sin: s_k = -1/k Σ j x_j y_{k-j}."""
     if not s:
         return jnp.cos(x.coefficients[0])
     moved = _integrated(x, y[: len(s)])
@@ -197,15 +197,15 @@ def _sin(x: Series, y: list, s: list) -> Any:
 
 
 def _cos(x: Series, y: list, s: list) -> Any:
-    """Minus the sine, which moves by minus the cosine."""
+    """Returns minus the sine, whose derivative is minus the cosine."""
     if not s:
         return -jnp.sin(x.coefficients[0])
     moved = _integrated(x, y[: len(s)])
     return None if moved is None else -moved
 
 
-# s_k from the coefficients of x, y_0, …, y_k and s_0, …, s_{k-1}: cheaper than
-# interpreting the slope, for the functions that networks are made of.
+# s_k from the coefficients of x, y_0, …, y_k and s_0, …, s_{k-1}: this is cheaper than
+# interpretation of the slope, for functions that are common in networks.
 _SLOPES: dict[str, Callable] = {
     "cos": _cos,
     "exp": _exp,
@@ -216,7 +216,7 @@ _SLOPES: dict[str, Callable] = {
 
 
 def _integrated(x: Series, s: list) -> Any:
-    """The next coefficient of y: 1/k Σ_j j x_j s_{k-j}, with k = len(s)."""
+    """Returns the next coefficient of y: 1/k Σ_j j x_j s_{k-j}, with k = len(s)."""
     k = len(s)
     return _sum(_times(x.coefficients[j], s[k - j], j / k) for j in range(1, k + 1))
 
@@ -250,7 +250,7 @@ def _differentiated(f: Callable) -> Callable:
 
 
 def derivative(y: Any, order: int) -> jax.Array:
-    """The derivative that the last coefficient stands for: n! y_n."""
+    """Returns the derivative that belongs to the last coefficient: n! y_n."""
     if not isinstance(y, Series):
         return jnp.zeros_like(y)
     last = y.coefficients[order]
@@ -262,5 +262,5 @@ def derivative(y: Any, order: int) -> jax.Array:
 
 
 def has_no_curvature(y: Any) -> bool:
-    """Whether the curve is known to have no second derivative."""
+    """Returns whether the curve is known to have no second derivative."""
     return not isinstance(y, Series) or all(c is None for c in y.coefficients[2:])

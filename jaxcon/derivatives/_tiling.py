@@ -1,7 +1,7 @@
 """Tiles of a batch: exact sums and maps in the memory of a few examples at a time.
 
-The k tangents of one example times a whole batch leave every cache; those of a tile
-stay. Tiling changes the order of a sum and nothing else: it is no approximation.
+The k tangents of each example of a whole batch exceed every cache; those of a tile fit.
+Tiling changes only the order of a sum: it is no approximation.
 
 optax.microbatching is not used for this: the oldest supported optax (0.2.6) does not
 have it, it refuses a batch that the micro-batch does not divide, and nothing here needs
@@ -19,9 +19,9 @@ from jax.extend import core
 
 Tile = int | Literal["auto"] | None
 
-# What one tile may keep alive, in bytes: most of a core's own (L2) cache of 2 MiB. A
-# batch of up to so many times as much is left whole, since it has little to gain; where
-# tiling costs a second forward pass it has to gain more. Both were measured.
+# BUDGET is the most that one tile keeps alive, in bytes: most of a core's own (L2) cache
+# of 2 MiB. A batch of up to SLACK times as much is left whole, since tiles would gain
+# little; SLACK_TWICE holds if they cost a second forward pass. Both were measured.
 BUDGET = 3 * 2**19
 SLACK = 2
 SLACK_TWICE = 12
@@ -43,9 +43,9 @@ def value_and_grad(
     that of the whole batch up to rounding. A remainder is one more, smaller tile.
 
     Args:
-      loss: params and ONE example to its loss (). Close over what all examples share.
-      tile: examples at a time; None for the whole batch; "auto" for what fits a CPU's
-        cache and, on accelerators, where tiling has not been measured, None.
+      loss: params and ONE example to its loss (). It closes over what examples share.
+      tile: examples at a time; None for the whole batch; "auto" for as many as fit a
+        CPU's cache and, on accelerators, where tiling has not been measured, None.
       reduction: "mean", or "sum" for n times as much.
 
     Returns:
@@ -61,9 +61,9 @@ def value_and_grad(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
+      >>> import jaxcon as jc
       >>> loss = lambda w, example: (w * example["x"] - example["y"]) ** 2
-      >>> step = derivatives.value_and_grad(loss, tile=2)
+      >>> step = jc.derivatives.value_and_grad(loss, tile=2)
       >>> value, gradient = step(1.0, {"x": jnp.arange(3.0), "y": jnp.ones(3)})
       >>> round(float(value), 4), round(float(gradient), 4)
       (0.6667, 1.3333)
@@ -98,7 +98,7 @@ def value_and_grad(
             losses = jax.vmap(checked, (None, 0))(params, examples)
             if reduction == "sum":
                 return jnp.sum(losses)
-            # Not sum / n, which overflows in half precision where a mean does not.
+            # A sum over n would overflow in half precision where a mean does not.
             return jnp.mean(losses) * (losses.size / n)
 
         part = jax.value_and_grad(total)
@@ -130,21 +130,21 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
 
     .. math:: (z_1, \dots, z_n) \mapsto (f(z_1), \dots, f(z_n))
 
-    It is ``jax.vmap(f)`` that keeps only a tile's intermediates, backwards too: they
-    are computed again there, a second forward pass for a third more FLOPs. Where the
-    loss is a sum over examples ``value_and_grad`` needs no second pass; a constraint
-    with one multiplier per point is none, because the multipliers that weigh its
-    residuals are known only after all residuals are.
+    It is ``jax.vmap(f)`` that keeps only a tile's intermediates, in the backward pass
+    too: they are computed again there, by a second forward pass for a third more FLOPs.
+    If the loss is a sum over examples, ``value_and_grad`` needs no second pass. A
+    constraint with one multiplier per point is no such sum, because the multipliers that
+    weigh its residuals are known only after all residuals are.
 
     Args:
-      f: one example, in one or more arguments, to any pytree of arrays. What it closes
-        over, such as params, gets its exact gradient.
-      tile: examples at a time; None for the whole batch; "auto" for what fits a CPU's
-        cache and, on accelerators, where tiling has not been measured, None.
+      f: one example, in one or more arguments, to any pytree of arrays. Arrays that it
+        closes over, such as params, get their exact gradient.
+      tile: examples at a time; None for the whole batch; "auto" for as many as fit a
+        CPU's cache and, on accelerators, where tiling has not been measured, None.
 
     Returns:
-      A function of pytrees whose leaves (n, ...) share the leading axis, which returns
-      what f does with n in front of every shape.
+      A function of pytrees whose leaves (n, ...) share the leading axis. It returns the
+      outputs of f with n in front of every shape.
 
     Raises:
       ValueError: if tile < 1; when called, if the leading axes differ or have no entry,
@@ -153,8 +153,8 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxcon import derivatives
-      >>> square = derivatives.tiled_vmap(lambda x: x @ x, tile=2)
+      >>> import jaxcon as jc
+      >>> square = jc.derivatives.tiled_vmap(lambda x: x @ x, tile=2)
       >>> square(jnp.arange(6.0).reshape(3, 2)).tolist()
       [1.0, 13.0, 41.0]
     """
@@ -168,7 +168,7 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
         )
         if size is None:
             return jax.vmap(f)(*args)
-        # Not jax.lax.map(batch_size=...): it fails where f returns an empty array.
+        # jax.lax.map(batch_size=...) would fail where f returns an empty array.
         mapped = jax.vmap(jax.checkpoint(f))
         tiles, rest = _split(args, n, size)
         _, ys = jax.lax.scan(lambda _, examples: (None, mapped(*examples)), None, tiles)
@@ -194,8 +194,8 @@ def working_set(
 ) -> int:
     """Returns the most bytes of intermediates that one evaluation of f keeps alive.
 
-    Counted are floats that depend on the arguments numbered by argnums (on any, if
-    None), for only they are repeated for every example. It is an estimate from the
+    It counts the floats that depend on the arguments numbered by argnums (on any, if
+    None), because only they are repeated for every example. It is an estimate from the
     equations as written, which XLA may fuse, and of f alone, not of its backward pass.
     """
     jaxpr = jax.make_jaxpr(f)(*args).jaxpr
@@ -221,8 +221,8 @@ def _peak(jaxpr: core.Jaxpr, flags: list[bool]) -> tuple[int, list[bool]]:
             made = {v: _bytes(v.aval) for v, out in zip(eqn.outvars, outs) if out}
             counted |= made.keys()
             new = sum(made.values())
-            # The results of a loop stand beside what one turn of it needs; those of
-            # any other program inside are already among what it keeps alive.
+            # The results of a loop exist beside the intermediates of one iteration;
+            # those of any other program inside are already among its intermediates.
             new = new + inside if eqn.primitive.name == "scan" else max(new, inside)
             peak = max(peak, sum(alive.values()) + new)
             alive |= made
@@ -240,7 +240,7 @@ def _peak_inside(eqn: core.JaxprEqn, ins: list[bool]) -> tuple[int, list[bool]]:
         flags = ins[max(0, len(ins) - len(jaxpr.invars)) :]
         inner, given = _peak(jaxpr, flags)
         while eqn.primitive.name in ("scan", "while"):
-            # What a turn hands on, the next one receives in an input of that shape.
+            # The carry of an iteration enters the next in an input of that shape.
             carried = [v.aval for v, out in zip(jaxpr.outvars, given) if out]
             more = [x or v.aval in carried for v, x in zip(jaxpr.invars, flags)]
             if more == flags:
@@ -285,14 +285,14 @@ def _size(
     tile: Tile, n: int, bytes_per_example: Callable[[], int], slack: int = SLACK
 ) -> int | None:
     if tile == "auto":
-        # To ask costs one more trace, so only where the answer can be a tile.
+        # The estimate costs one more trace, so it is made only if it can give a tile.
         cpu = jax.default_backend() == "cpu" and n > SMALLEST
         return auto_tile(n, bytes_per_example(), slack) if cpu else None
     return None if tile is None or tile >= n else tile
 
 
 def _split(batch: Any, n: int, size: int) -> tuple[Any, Any]:
-    """Returns the full tiles (n // size, size, ...) and what is left over, or None."""
+    """Returns the full tiles (n // size, size, ...) and the remainder, or None."""
     full = n // size * size
     shape = (n // size, size)
     tiles = jax.tree.map(lambda x: x[:full].reshape(*shape, *x.shape[1:]), batch)
@@ -305,7 +305,7 @@ def _example(batch: Any) -> Any:
 
 
 def _batch(batch: Any, name: str, noun: str) -> tuple[Any, int]:
-    """Returns a batch of arrays and its length, or says what it lacks."""
+    """Returns a batch of arrays and its length, or refuses the batch."""
     batch = jax.tree_util.tree_map_with_path(
         lambda path, leaf: _array(leaf, f"{name} got {_at(noun, path)}"), batch
     )
@@ -345,7 +345,7 @@ def _real(leaf: Any, what: str) -> jax.Array:
 
 def _array(leaf: Any, what: str) -> jax.Array:
     try:
-        # Or a tuple would be stacked silently.
+        # Otherwise a tuple would be stacked silently.
         if jax.tree_util.treedef_is_leaf(jax.tree.structure(leaf)):
             return jnp.asarray(leaf)
     except (TypeError, ValueError):

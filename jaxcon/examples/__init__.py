@@ -1,9 +1,9 @@
-"""Small complete problems, packaged: the command, the tests and the benchmarks share them.
+"""Small complete problems for the command, the tests and the benchmarks.
 
-Most are modules with a problem, its truth, the methods to train it and a function of the
-module's name, which yields `Findings`, one for each part: what every method came to, a note
-and figures. Those about a table of numbers are functions that return a `TableExample`:
-the table, what must hold of the function fitted to it and, where simulated, the truth.
+Most are modules with a problem, its truth, the methods to train it and a function
+`findings`, which yields `Findings`, one for each part: the results of every method, a note
+and figures. Those in `tables` are functions that return a `TableExample`: the table, the
+rules of the function fitted to it and, where the data are simulated, the truth.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,25 +21,25 @@ from jaxcon.examples import (
     rates,
     smoothing,
     sparse,
+    tables,
 )
 from jaxcon.examples._example import Findings, TableExample
-from jaxcon.examples.call_surface import call_surface
-from jaxcon.examples.engel import engel
+from jaxcon.examples.tables import call_surface, engel
 
 TABLES = {"engel": engel, "call-surface": call_surface}
 STUDIES: dict[str, Callable[[int], Iterator[Findings]]] = {
-    "smoothing": smoothing.smoothing,
-    "probabilities": probabilities.probabilities,
-    "bounded": bounded.bounded,
-    "sparse": sparse.sparse,
-    "ordering": ordering.ordering,
-    "doubling": doubling.doubling,
-    "positive": positive.positive,
-    "conservation": conservation.conservation,
-    "rates": rates.rates,
-    "poisson": poisson.poisson,
-    "front": front.front,
-    "diffusion": diffusion.diffusion,
+    "smoothing": smoothing.findings,
+    "probabilities": probabilities.findings,
+    "bounded": bounded.findings,
+    "sparse": sparse.findings,
+    "ordering": ordering.findings,
+    "doubling": doubling.findings,
+    "positive": positive.findings,
+    "conservation": conservation.findings,
+    "rates": rates.findings,
+    "poisson": poisson.findings,
+    "front": front.findings,
+    "diffusion": diffusion.findings,
 }
 
 __all__ = [
@@ -61,4 +61,10 @@ __all__ = [
     "rates",
     "smoothing",
     "sparse",
+    "tables",
 ]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__

@@ -1,4 +1,4 @@
-"""What an example consists of."""
+"""Parts of an example and the comparison of its methods."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from jaxcon.tabular import Rules, Table
 
 
 class TableExample(NamedTuple):
-    """A table, its rules and, if simulated, its truth.
+    """Table with its rules and, if simulated, its truth.
 
     Attributes:
         table: inputs and target.
         target: name of the target column.
-        rules: what must hold.
-        truth: the function of inputs (n, d) that the data was simulated from, or None.
+        rules: its shape constraints.
+        truth: the function of inputs (n, d) behind simulated data, or None.
     """
 
     table: Table
@@ -30,21 +30,21 @@ class TableExample(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What one part of an example came to.
+    """Results of one part of an example.
 
     Attributes:
         title: of the part, a few words, e.g. "bounds on a noisy sine".
         rows: its table, one row for each method; the first key is "method".
-        note: what the table shows, in a sentence or two.
+        note: the result in the table, in a sentence or two.
         figures: {file name without ending: function (path) that writes the PNG}.
-        outcomes: of the comparison behind the rows; () where there is none.
+        evaluations: of the comparison behind the rows; () where there is none.
     """
 
     title: str
     rows: list[Row]
     note: str
     figures: dict[str, Callable[[Path], None]]
-    outcomes: Sequence[MethodEvaluation] = ()
+    evaluations: Sequence[MethodEvaluation] = ()
 
 
 def study(
@@ -65,15 +65,15 @@ def study(
         problem: the definition all methods share.
         methods: by name.
         steps: of each run.
-        note: (outcomes by name) -> what the table shows.
-        draw: (outcomes, path) writes the example's own picture.
+        note: (evaluations by name) -> the note on the table.
+        draw: (evaluations, path) writes the example's own picture.
         factors: as in `jaxcon.compare`.
         seed: of the initial parameters.
 
     Returns:
         `Findings` with two figures: the picture, and the trade-off of all methods.
     """
-    outcomes = compare(
+    evaluations = compare(
         problem,
         methods,
         steps=steps,
@@ -84,11 +84,11 @@ def study(
     name = title.replace(" ", "-")
     return Findings(
         title,
-        report.summary(outcomes),
-        note({outcome.name: outcome for outcome in outcomes}),
+        report.summary(evaluations),
+        note({evaluation.name: evaluation for evaluation in evaluations}),
         {
-            name: lambda path: draw(outcomes, path),
-            f"{name}-trade-off": lambda path: report.plot_trade_off(outcomes, path),
+            name: lambda path: draw(evaluations, path),
+            f"{name}-trade-off": lambda path: report.plot_trade_off(evaluations, path),
         },
-        outcomes,
+        evaluations,
     )

@@ -1,4 +1,4 @@
-r"""Outputs in [0, 1], fitted to data that are not.
+r"""Bounded outputs in [0, 1], fitted to data outside the bounds.
 
 Targets are :math:`y_i = u(x_i) + \varepsilon_i` with :math:`u(x) = 1/2 + \sin 2 \pi x`,
 which itself leaves the bounds. A network f is fitted by least squares subject to
@@ -6,30 +6,31 @@ which itself leaves the bounds. A network f is fitted by least squares subject t
 .. math::
     g(x) = \max(-f(x), f(x) - 1) \le 0.
 
-The truth is :math:`\min(\max(u, 0), 1)`: least squares within bounds is decided at each
-point alone. So are the multipliers,
+The truth is :math:`\min(\max(u, 0), 1)`, because least squares within bounds separates over
+the points. So do the multipliers,
 :math:`n \lambda(x) = 2 \max(-u(x), u(x) - 1, 0)`, whose mean over x is
-:math:`(2 \sqrt 3 - 2 \pi / 3) / \pi`, and what a fixed penalty of weight w leaves of the
-greatest violation of u, which is 1/2:
+:math:`(2 \sqrt 3 - 2 \pi / 3) / \pi`. The greatest violation of u is 1/2. A fixed penalty
+of weight w leaves of it:
 
-- the squared hinge on both sides, :math:`\tfrac w2 g_+^2`, leaves :math:`1 / (2 + w)`;
-- the hinge nothing if :math:`w \ge 1`, what its slope cannot outweigh below.
+- with the squared hinge on both sides, :math:`\tfrac w2 g_+^2`: :math:`1 / (2 + w)`;
+- with the hinge: nothing if :math:`w \ge 1`, else the part that its slope cannot outweigh.
 
-The multipliers' sum is known for the data at hand too: the mean of
-:math:`2 \max(-y, y - 1)` over the points where u is out of bounds, others counting zero.
-A network of finite width determines that sum, and not each of the multipliers.
+The multipliers' sum is known for given data too: the mean of :math:`2 \max(-y, y - 1)` over
+the points where u is out of bounds, with zero for the others. A network of finite width
+determines that sum, and not each of the multipliers.
 
 A sigmoid, :math:`1 / (1 + e^{-z})`, reaches its bounds only in the limit, and its slope
-vanishes there. Clipping is the projection onto [0, 1], with bounds that are reached and no
-gradient at all beyond them: a network that starts outside at every point never moves. Both
+vanishes there. Clipping is the projection onto [0, 1]. It reaches the bounds and has no
+gradient beyond them: a network that starts outside at every point never moves. Both
 stop where a fit lies at a bound and should leave it: at the two ends of the range, where u
-comes back to 1/2. Clipping *after* training sees all of the data, and is the truth's own
-formula, because bounds act on each point alone; no slope can be cut off like that.
+returns to 1/2. Clipping *after* training uses all of the data and is the formula of the
+truth, because bounds act on each point separately; a bound on the slope has no such
+formula.
 
-Methods with multipliers and clipping afterwards come within 0.05 of the truth (root mean
+Methods with multipliers, and clipping afterwards, reach the truth to 0.05 (root mean
 square; the noise is 0.2), the multipliers' sum to 0.03. At seeds 0 and 1 the
-squared hinge ends at 0.065, the hinge and layers between 0.08 and 0.12, or at 0.67 if begun
-outside. What is clipped violates by nothing at all.
+squared hinge ends at 0.065, the hinge and layers between 0.08 and 0.12, or at 0.67 from a
+start outside. Clipped outputs have no violation.
 
     jaxcon example bounded
 """
@@ -61,17 +62,39 @@ from jaxcon.methods import (
     unconstrained,
 )
 
+__all__ = [
+    "MEASUREMENTS",
+    "NOISE",
+    "OUTSIDE",
+    "PRIMAL",
+    "SHOWN",
+    "SIZES",
+    "STEPS",
+    "bounded_problem",
+    "findings",
+    "methods",
+    "total_multiplier",
+    "truth",
+    "unbounded",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 NOISE = 0.2
 MEASUREMENTS = 200
 SIZES = (1, 32, 32, 1)
 STEPS = 3000
-# With Adam's usual momentum of 0.9 multipliers and outputs swing each other up.
+# With Adam's usual momentum of 0.9 multipliers and outputs oscillate with growing size.
 PRIMAL = optax.adam(optax.cosine_decay_schedule(1e-2, STEPS), b1=0.5)
-OUTSIDE = 5.0  # what the bias of the network that starts outside is raised by
+OUTSIDE = 5.0  # added to the bias of the network that starts outside
 
 
 def unbounded(x: jax.Array) -> jax.Array:
-    """The mean u of the targets.
+    """Evaluates the mean u of the targets.
 
     Args:
         x: any shape.
@@ -83,7 +106,7 @@ def unbounded(x: jax.Array) -> jax.Array:
 
 
 def truth(x: jax.Array) -> jax.Array:
-    """The least-squares answer within the bounds.
+    """Evaluates the least-squares solution within the bounds.
 
     Args:
         x: any shape.
@@ -95,7 +118,7 @@ def truth(x: jax.Array) -> jax.Array:
 
 
 def bounded_problem(seed: int = 0) -> Problem:
-    """Least squares on the targets, within [0, 1] at every point.
+    """Builds the least-squares problem with outputs in [0, 1] at every point.
 
     Args:
         seed: of the noise.
@@ -131,7 +154,7 @@ def bounded_problem(seed: int = 0) -> Problem:
 
 
 def total_multiplier(problem: Problem) -> float:
-    """The sum of the multipliers in the constrained optimum, from the data alone.
+    """Computes the sum of the multipliers at the constrained optimum from the data.
 
     Args:
         problem: from `bounded_problem`.
@@ -145,7 +168,7 @@ def total_multiplier(problem: Problem) -> float:
 
 
 def methods() -> dict[str, Method]:
-    """Every method to stay within the bounds."""
+    """Lists the methods that keep the bounds."""
 
     def clipped(apply: Apply) -> Apply:
         return lambda params, x: jnp.clip(apply(params, x), 0, 1)
@@ -156,7 +179,7 @@ def methods() -> dict[str, Method]:
 
     return {
         "unconstrained": unconstrained(PRIMAL),
-        # Squares of both sides times 10, as published: twice 10 of halved ones.
+        # The published weight is 10 of squares: 20 of halved squares.
         "squared hinge": penalty(PRIMAL, 20.0),
         "hinge": penalty(PRIMAL, 2.0, "absolute"),
         "Lagrangian": lagrangian(PRIMAL, 0.1),
@@ -169,8 +192,8 @@ def methods() -> dict[str, Method]:
     }
 
 
-def bounded(seed: int = 0) -> Iterator[Findings]:
-    """The bounds, in every method.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method.
 
     Args:
         seed: of the noise and of the initial parameters.
@@ -190,10 +213,10 @@ def bounded(seed: int = 0) -> Iterator[Findings]:
     )
 
 
-def _note(problem: Problem, outcomes: dict[str, MethodEvaluation]) -> str:
-    errors = {name: one.scores["RMSE to truth"] for name, one in outcomes.items()}
-    hinge, held = outcomes["squared hinge"], outcomes["augmented"]
-    outside = outcomes["clipping layer, begun outside"].result.history.loss
+def _note(problem: Problem, evaluations: dict[str, MethodEvaluation]) -> str:
+    errors = {name: one.scores["RMSE to truth"] for name, one in evaluations.items()}
+    hinge, held = evaluations["squared hinge"], evaluations["augmented"]
+    outside = evaluations["clipping layer, begun outside"].result.history.loss
     return (
         f"The squared hinge leaves {hinge.violation:.3f} of violation, "
         f"{1 / (2 + hinge.method.value):.3f} in theory; multipliers (augmented) leave "
@@ -210,15 +233,19 @@ def _note(problem: Problem, outcomes: dict[str, MethodEvaluation]) -> str:
 SHOWN = ("unconstrained", "squared hinge", "augmented", "sigmoid layer")
 
 
-def _draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
-    """Fits beside data and bounds; multipliers of the points; errors of the layers."""
+def _draw(
+    problem: Problem, evaluations: Sequence[MethodEvaluation], path: Path
+) -> None:
+    """Draws fits with data and bounds, the points' multipliers and the layers' errors."""
     x = points.grid([0.0], [1.0], 401)
     u = unbounded(x[:, 0])
     fits = {
-        outcome.name: jax.vmap(
-            partial(outcome.method.change(problem).apply, outcome.result.state.params)
+        evaluation.name: jax.vmap(
+            partial(
+                evaluation.method.change(problem).apply, evaluation.result.state.params
+            )
         )(x)
-        for outcome in outcomes
+        for evaluation in evaluations
     }
     figure = report.new_figure(15, 4.2)
     left, middle, right = (figure.add_subplot(1, 3, i) for i in (1, 2, 3))
@@ -230,22 +257,22 @@ def _draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) ->
         left.plot(x, fits[name], label=name)
     left.plot(x, truth(x[:, 0]), ":", c="black", label="truth")
     left.set_title("fits, and what is out of bounds", fontsize=10)
-    for outcome in outcomes:
-        multipliers = outcome.result.state.multipliers.inequality["in bounds"]
+    for evaluation in evaluations:
+        multipliers = evaluation.result.state.multipliers.inequality["in bounds"]
         if np.any(multipliers):
             scaled = MEASUREMENTS * multipliers
-            middle.plot(problem.batch["x"], scaled, lw=1, label=outcome.name)
+            middle.plot(problem.batch["x"], scaled, lw=1, label=evaluation.name)
     exactly = 2 * jnp.maximum(jnp.maximum(-u, u - 1), 0)
     middle.plot(x, exactly, ":", c="black", label="without noise")
     middle.set_title(
         f"n times the multipliers; their sum should be {total_multiplier(problem):.3f}",
         fontsize=10,
     )
-    for outcome in outcomes:
-        if "layer" in outcome.name or outcome.name == "clipped afterwards":
-            error = outcome.scores["RMSE to truth"]
-            off = fits[outcome.name] - truth(x[:, 0])
-            right.plot(x, off, label=f"{outcome.name}, RMSE {error:.3f}")
+    for evaluation in evaluations:
+        if "layer" in evaluation.name or evaluation.name == "clipped afterwards":
+            error = evaluation.scores["RMSE to truth"]
+            off = fits[evaluation.name] - truth(x[:, 0])
+            right.plot(x, off, label=f"{evaluation.name}, RMSE {error:.3f}")
     right.set_title("errors of what cannot leave the bounds", fontsize=10)
     for axes in figure.axes:
         axes.set_xlabel("x")

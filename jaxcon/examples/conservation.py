@@ -1,4 +1,4 @@
-r"""Outputs that conserve: A y = b(x) for every input.
+r"""Conservation laws of outputs: A y = b(x) for every input.
 
 A network f of x in [0, 1] is fitted to noisy measurements of a truth t that obeys
 :math:`A t(x) = b(x)`, by least squares over its m outputs, subject to
@@ -13,8 +13,8 @@ A network f of x in [0, 1] is fitted to noisy measurements of a truth t that obe
       t_1 = e^{-k_1 x}, \quad t_2 = \frac{k_1}{k_2 - k_1} (e^{-k_1 x} - e^{-k_2 x}),
       \quad t_3 = 1 - t_1 - t_2, \qquad A = (1, 1, 1), \quad b = 1.
 
-- `PIPES`: what flows into two junctions, :math:`b(x)`, leaves them by pipes 1 and 2, and
-  with what pipe 2 brings by pipes 3 and 4,
+- `PIPES`: the inflow of two junctions is :math:`b(x)`. The first one's leaves by pipes 1
+  and 2; the second one's, with the flow of pipe 2, leaves by pipes 3 and 4,
 
   .. math::
       A = \begin{pmatrix} 1 & 1 & 0 & 0 \\ 0 & -1 & 1 & 1 \end{pmatrix}.
@@ -24,15 +24,15 @@ The projection P onto :math:`\{y : A y = b(x)\}` cannot make a fit worse:
 .. math::
     \|P(f) - t\|^2 = \|f - t\|^2 - \|f - P(f)\|^2.
 
-Where the outputs' noise is alike it leaves :math:`\sqrt{1 - k/m}` of the error to be
-expected, with k equations for m outputs. The multipliers' sums are known from the data d
-alone, because the network can shift its outputs:
+If all outputs have equal noise it leaves the share :math:`\sqrt{1 - k/m}` of the expected
+error, with k equations for m outputs. The multipliers' sums follow from the data d alone,
+because the network can shift its outputs:
 
 .. math::
     \sum_i \mu_i = \frac{2}{m} (A A^T)^{-1} \operatorname{mean}_i (A d_i - b(x_i)).
 
-Methods that conserve come within 0.02 of the truth (root mean square; the noise is 0.05),
-the multipliers' sums to 1e-3. Projection obeys to 4 roundings of the largest terms
+Methods that conserve reach the truth to 0.02 (root mean square; the noise is 0.05) and
+the multipliers' sums to 1e-3. Projection obeys the laws to 4 roundings of the largest terms
 (`jaxcon.projections.affine`).
 
     jaxcon example conservation
@@ -69,17 +69,42 @@ from jaxcon.methods import (
 from jaxcon.projections import affine
 from jaxcon.shapes import Pointwise
 
+__all__ = [
+    "MEASUREMENTS",
+    "NOISE",
+    "PIPES",
+    "PRIMAL",
+    "RATES",
+    "REACTION",
+    "STEPS",
+    "WIDTH",
+    "System",
+    "conservation_problem",
+    "findings",
+    "flows",
+    "inflow",
+    "methods",
+    "shares",
+    "total_multipliers",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 RATES = (3.0, 5.0)  # k_1, k_2, per unit of time
 NOISE = 0.05  # standard deviation of each measured output
 MEASUREMENTS = 60
 WIDTH = 32
 STEPS = 6000
-# With Adam's usual momentum of 0.9 multipliers and outputs swing each other up.
+# With Adam's usual momentum of 0.9 multipliers and outputs oscillate with growing size.
 PRIMAL = optax.adam(optax.cosine_decay_schedule(1e-2, STEPS), b1=0.5)
 
 
 class System(NamedTuple):
-    """Outputs that conserve.
+    """System of outputs with conservation laws.
 
     Attributes:
         outputs: their names, m of them.
@@ -97,7 +122,7 @@ class System(NamedTuple):
 
 
 def shares(x: jax.Array) -> jax.Array:
-    """Shares of the three substances at one time.
+    """Evaluates the shares of the three substances at one time.
 
     Args:
         x: time, (1,).
@@ -112,7 +137,7 @@ def shares(x: jax.Array) -> jax.Array:
 
 
 def inflow(x: jax.Array) -> jax.Array:
-    """What flows into the two junctions.
+    """Evaluates the inflow of the two junctions.
 
     Args:
         x: time as a share of the whole, (1,).
@@ -125,7 +150,7 @@ def inflow(x: jax.Array) -> jax.Array:
 
 
 def flows(x: jax.Array) -> jax.Array:
-    """What flows through the four pipes.
+    """Evaluates the flows through the four pipes.
 
     Args:
         x: time as a share of the whole, (1,).
@@ -156,7 +181,7 @@ PIPES = System(
 
 
 def conservation_problem(system: System, seed: int = 0) -> Problem:
-    """Least squares on measurements of one system, which must conserve at every point.
+    """Builds the least-squares problem of one system with its laws at every point.
 
     Args:
         system: `REACTION` or `PIPES`.
@@ -204,10 +229,10 @@ def conservation_problem(system: System, seed: int = 0) -> Problem:
 
 
 def total_multipliers(system: System, problem: Problem) -> dict[str, float]:
-    """The sum of each law's multipliers in the constrained optimum, from the data alone.
+    """Computes each law's sum of multipliers at the constrained optimum from the data.
 
     Args:
-        system: what the problem was made of.
+        system: the one of the problem.
         problem: from `conservation_problem`.
 
     Returns:
@@ -220,7 +245,7 @@ def total_multipliers(system: System, problem: Problem) -> dict[str, float]:
 
 
 def methods(system: System) -> dict[str, Method]:
-    """Every method to make the outputs of one system conserve.
+    """Lists the methods that impose the laws of one system.
 
     Args:
         system: `REACTION` or `PIPES`.
@@ -235,7 +260,7 @@ def methods(system: System) -> dict[str, Method]:
         )
 
     def last_layer(params: Any) -> Any:
-        # f = W h + c sums to one, whatever h, if and only if 1 W = 0 and 1 c = 1.
+        # f = W h + c sums to one for every h if and only if 1 W = 0 and 1 c = 1.
         *hidden, last = params
         onto = partial(affine, A=system.matrix)
         w = jax.vmap(lambda row: onto(row, b=jnp.zeros(1)))(last["w"])
@@ -255,8 +280,8 @@ def methods(system: System) -> dict[str, Method]:
     }
 
 
-def conservation(seed: int = 0) -> Iterator[Findings]:
-    """Both systems, each in every method.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method on both systems.
 
     Args:
         seed: of the noise and of the initial parameters.
@@ -278,12 +303,12 @@ def conservation(seed: int = 0) -> Iterator[Findings]:
 
 
 def _note(
-    system: System, problem: Problem, outcomes: dict[str, MethodEvaluation]
+    system: System, problem: Problem, evaluations: dict[str, MethodEvaluation]
 ) -> str:
-    free = outcomes["unconstrained"].scores["RMSE to truth"]
-    after = outcomes["projected afterwards"].scores["RMSE to truth"]
+    free = evaluations["unconstrained"].scores["RMSE to truth"]
+    after = evaluations["projected afterwards"].scores["RMSE to truth"]
     k, m = system.matrix.shape
-    sums = outcomes["augmented"].multipliers
+    sums = evaluations["augmented"].multipliers
     pairs = ", ".join(
         f"{sums[law]:.5f} for {expected:.5f}"
         for law, expected in total_multipliers(system, problem).items()
@@ -291,26 +316,29 @@ def _note(
     return (
         f"Projecting the unconstrained fit leaves {after / free:.2f} of its error "
         f"({np.sqrt(1 - k / m):.2f} expected of alike noise) and a violation of "
-        f"{outcomes['projected afterwards'].violation:.0e}, as a layer does; multipliers "
-        f"leave {outcomes['augmented'].violation:.0e} after {STEPS} steps, "
+        f"{evaluations['projected afterwards'].violation:.0e}, as a layer does; "
+        f"multipliers leave {evaluations['augmented'].violation:.0e} after {STEPS} steps, "
         f"and their sums are known (augmented: {pairs})."
     )
 
 
 def _draw(
-    system: System, problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path
+    system: System,
+    problem: Problem,
+    evaluations: Sequence[MethodEvaluation],
+    path: Path,
 ) -> None:
-    """Layer and data, the laws' excess under each method, and Pythagoras' theorem."""
+    """Draws layer and data, the laws' residuals by method, and Pythagoras' theorem."""
     x = points.grid([0.0], [1.0], 201)
     truth = jax.vmap(system.truth)(x)
     fits = {
-        outcome.name: jax.vmap(
+        evaluation.name: jax.vmap(
             partial(
-                outcome.method.change(problem).apply,
-                outcome.result.state.params,
+                evaluation.method.change(problem).apply,
+                evaluation.result.state.params,
             )
         )(x)
-        for outcome in outcomes
+        for evaluation in evaluations
     }
     figure = report.new_figure(14, 4)
     left, middle, right = (figure.add_subplot(1, 3, i) for i in (1, 2, 3))
@@ -319,7 +347,7 @@ def _draw(
         left.scatter(problem.batch["x"], problem.batch["y"][:, output], s=5, c=color)
         left.plot(x, fits["projection layer"][:, output], c=color, label=name)
         left.plot(x, truth[:, output], ":", c="black", lw=1)
-    layer = next(o for o in outcomes if o.name == "projection layer")
+    layer = next(o for o in evaluations if o.name == "projection layer")
     left.set_title(
         f"projection layer, RMSE {layer.scores['RMSE to truth']:.3f} to the truth (dots)",
         fontsize=10,

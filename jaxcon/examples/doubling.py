@@ -1,4 +1,4 @@
-r"""The output is twice the input: at every point, or only in the mean.
+r"""Equality constraint on outputs of twice the input: at every point or in the mean.
 
 The targets have a systematic error,
 
@@ -11,23 +11,24 @@ and a network f is fitted to them by least squares subject to one of
     h_i = f(x_i) - 2 x_i = 0 \text{ at every point}, \qquad
     \bar h = \operatorname{mean}_i (f(x_i) - 2 x_i) = 0.
 
-They are not the same. The truth of the first is :math:`f = 2x`, with multipliers
-:math:`\mu_i = 2 e(x_i) / n`; that of the second is :math:`f = t - 0.2`, still wrong by up
-to 0.5, with the one multiplier :math:`\bar\mu = 2 \cdot 0.2`. The multipliers of the first
-add up to that of the second: the multiplier of a mean does not know the function.
+They differ. The truth of the first is :math:`f = 2x`, with multipliers
+:math:`\mu_i = 2 e(x_i) / n`. The truth of the second is :math:`f = t - 0.2`, which still
+deviates by up to 0.5, with the one multiplier :math:`\bar\mu = 2 \cdot 0.2`. The
+multipliers of the first add up to that of the second: the multiplier of a mean does not
+determine the function.
 
-A fixed quadratic penalty of weight w leaves :math:`e / (1 + w/2)`, an absolute one what
-of e is beyond :math:`w/2` (which a smooth network blurs).
+A fixed quadratic penalty of weight w leaves :math:`e / (1 + w/2)`, an absolute one the part
+of e beyond :math:`w/2` (smoothed by the network).
 
 Multipliers may have any optimizer of their own (`jaxcon.dual_ascent` of Adam), and it may
-rest where a residual is within a tolerance (`dead_zone`). It must climb. One that descends
-on the multipliers as it does on the parameters leaves the constraint for good; with a step
-of ascent by hand after it, it rests at the tolerance of that ascent
+ignore residuals within a tolerance (`dead_zone`). It must ascend. An optimizer that
+descends on the multipliers as on the parameters moves away from the constraint for good;
+with a step of ascent after it, it stops at the tolerance of that ascent
 (`descent_and_ascent`).
 
 At every point, methods with multipliers and by construction reach 2x to 0.01 (RMSE), and
-the multipliers' sum to 0.01; what they are one by one a network of 49 parameters does not
-determine at 64 points. In the mean, those that climb and by construction reach
+the multipliers' sum to 0.01; a network of 49 parameters does not determine the single
+multipliers at 64 points. In the mean, methods of ascent and by construction reach
 :math:`t - 0.2` to 0.02 and the multiplier to 0.01.
 
     jaxcon example doubling
@@ -62,8 +63,39 @@ from jaxcon.methods import (
 )
 from jaxcon.transforms import dual_ascent
 
+__all__ = [
+    "ASCENT",
+    "DESCENT",
+    "OFFSET",
+    "POINTS",
+    "PRIMAL",
+    "STEPS",
+    "TOLERANCE",
+    "WAVE",
+    "by_adam",
+    "by_descent",
+    "by_patient_sgd",
+    "common_methods",
+    "dead_zone",
+    "descent_and_ascent",
+    "doubling_problem",
+    "error",
+    "everywhere",
+    "findings",
+    "in_the_mean",
+    "inputs",
+    "mean_methods",
+    "methods",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 OFFSET = 0.2  # mean of the targets' error
-WAVE = 0.5  # amplitude of the rest of it
+WAVE = 0.5  # amplitude of the wave in the error
 POINTS = 64
 STEPS = 3000
 TOLERANCE = 1e-3  # of the residuals that move no multiplier
@@ -73,12 +105,12 @@ PRIMAL = optax.adam(optax.cosine_decay_schedule(3e-2, STEPS))
 
 
 def inputs() -> jax.Array:
-    """The training points, even on [0, 1], (n, 1)."""
+    """Returns the training points, even on [0, 1], (n, 1)."""
     return points.grid([0.0], [1.0], POINTS)
 
 
 def error(x: jax.Array) -> jax.Array:
-    """The targets' systematic error e.
+    """Evaluates the targets' systematic error e.
 
     Args:
         x: any shape.
@@ -90,23 +122,23 @@ def error(x: jax.Array) -> jax.Array:
 
 
 def everywhere(apply: Apply) -> Constraints:
-    """The constraint at every point, residual (n,)."""
+    """Returns the constraint at every point, residual (n,)."""
     return Constraints(
         {"doubles": shapes.equals(apply, lambda x: 2 * x[0], on="points")}
     )
 
 
 def in_the_mean(apply: Apply) -> Constraints:
-    """The constraint on the mean, residual ()."""
+    """Returns the constraint on the mean, residual ()."""
     doubles = everywhere(apply).equality["doubles"]
     return Constraints({"mean": lambda p, batch: jnp.mean(doubles(p, batch))})
 
 
 def doubling_problem(*, mean: bool = False) -> Problem:
-    """Least squares on the targets under one of the two constraints.
+    """Builds the least-squares problem under one of the two constraints.
 
     Args:
-        mean: whether it is the mean alone that must hold.
+        mean: whether only the mean is constrained.
 
     Returns:
         A `Problem`, scored against its truth between the training points.
@@ -141,7 +173,7 @@ def doubling_problem(*, mean: bool = False) -> Problem:
 
 
 def dead_zone(tolerance: float) -> optax.GradientTransformation:
-    r"""Hands on no residual within a tolerance: :math:`r \leftarrow r\, [|r| > \tau]`.
+    r"""Sets residuals within a tolerance to zero, :math:`r \leftarrow r\, [|r| > \tau]`.
 
     Args:
         tolerance: tau, in the residuals' units.
@@ -157,7 +189,7 @@ def dead_zone(tolerance: float) -> optax.GradientTransformation:
 
 
 def descent_and_ascent(rate: Any) -> optax.GradientTransformation:
-    """The published rule: Adam descends on the multiplier, then a step of ascent by hand.
+    """Moves multipliers by the published rule: Adam's descent, then a step of ascent.
 
     Args:
         rate: of the ascent.
@@ -180,23 +212,23 @@ def descent_and_ascent(rate: Any) -> optax.GradientTransformation:
 
 
 def by_adam(rate: Any) -> optax.GradientTransformation:
-    """Ascent on the multipliers with an Adam of their own."""
+    """Ascends on the multipliers with an Adam of their own."""
     return dual_ascent(optax.adam(rate))
 
 
 def by_patient_sgd(rate: Any) -> optax.GradientTransformation:
-    """Ascent that rests where a residual is within the tolerance."""
+    """Ascends on the multipliers whose residuals exceed the tolerance."""
     return dual_ascent(optax.chain(dead_zone(TOLERANCE), optax.sgd(rate)))
 
 
 def by_descent(rate: Any) -> optax.GradientTransformation:
-    """What must not be done: multipliers descend on the Lagrangian."""
-    # Turned round inside, because what descends openly is refused.
+    """Descends on the multipliers, as a counterexample."""
+    # The sign changes inside, because a transform that descends is refused.
     return dual_ascent(optax.chain(optax.scale(-1.0), optax.adam(rate)))
 
 
 def common_methods() -> dict[str, Method]:
-    """What both constraints are tried with."""
+    """Lists the methods for both constraints."""
     return {
         "unconstrained": unconstrained(PRIMAL),
         "quadratic penalty": penalty(PRIMAL, 10.0),
@@ -208,7 +240,7 @@ def common_methods() -> dict[str, Method]:
 
 
 def methods() -> dict[str, Method]:
-    """Every method to hold the constraint at every point; the last holds the mean only."""
+    """Lists the methods for the constraint at every point; the last one is for the mean."""
 
     def mean_only(problem: Problem) -> Problem:
         return problem._replace(trained=in_the_mean)
@@ -218,7 +250,7 @@ def methods() -> dict[str, Method]:
         **common,
         "Adam on multipliers": multipliers(PRIMAL, by_adam, 0.01),
         "tolerance": multipliers(PRIMAL, by_patient_sgd, 0.01),
-        # Nothing is left to learn; outputs projected onto y = 2x would be the same.
+        # No freedom remains; outputs projected onto y = 2x would be the same.
         "by construction": by_construction(
             PRIMAL, lambda apply: lambda params, x: 2 * x[0]
         ),
@@ -227,7 +259,7 @@ def methods() -> dict[str, Method]:
 
 
 def mean_methods() -> dict[str, Method]:
-    """Every method to hold the mean, and two that move its multiplier the wrong way."""
+    """Lists the methods for the mean, and two that descend on its multiplier."""
 
     def mean_error(apply: Apply, params: Any) -> jax.Array:
         return in_the_mean(apply).equality["mean"](params, {"points": inputs()})
@@ -240,8 +272,8 @@ def mean_methods() -> dict[str, Method]:
     def centred(apply: Apply) -> Apply:
         return lambda params, x: apply(params, x) - mean_error(apply, params)
 
-    # Not Adam, which under a projection comes to rest elsewhere (`jaxcon.proximal`). Plain
-    # steps are slower on a wave, and it shows.
+    # Adam has other fixed points under a projection (`jaxcon.proximal`). Plain steps are
+    # slower on a wave, as the results show.
     plain = optax.sgd(optax.cosine_decay_schedule(0.1, STEPS), momentum=0.9)
 
     return {
@@ -255,8 +287,8 @@ def mean_methods() -> dict[str, Method]:
     }
 
 
-def doubling(seed: int = 0) -> Iterator[Findings]:
-    """Both constraints, each in every method.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method for both constraints.
 
     Args:
         seed: of the initial parameters.
@@ -281,34 +313,35 @@ def doubling(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def _note(outcomes: dict[str, MethodEvaluation]) -> str:
-    mean, each = outcomes["mean only"], outcomes["Lagrangian"]
+def _note(evaluations: dict[str, MethodEvaluation]) -> str:
+    mean, each = evaluations["mean only"], evaluations["Lagrangian"]
     return (
         "Holding the mean alone leaves the function wrong by up to "
         f"{mean.scores['worst y - 2x']:.2f}, with a mean error of "
         f"{mean.scores['mean of y - 2x']:.1e}; a multiplier at every point leaves "
         f"{each.scores['worst y - 2x']:.1e}. Yet the multipliers add up to the same, "
         f"{mean.multipliers['mean']:.3f} and {each.multipliers['doubles']:.3f}. "
-        f"The quadratic penalty leaves {outcomes['quadratic penalty'].violation:.2f}, "
-        f"the absolute one, too light here, {outcomes['absolute penalty'].violation:.2f}."
+        f"The quadratic penalty leaves {evaluations['quadratic penalty'].violation:.2f}, "
+        "the absolute one, too light here, "
+        f"{evaluations['absolute penalty'].violation:.2f}."
     )
 
 
-def _mean_note(outcomes: dict[str, MethodEvaluation]) -> str:
-    down, both = outcomes["descent"], outcomes["descent and ascent"]
+def _mean_note(evaluations: dict[str, MethodEvaluation]) -> str:
+    down, both = evaluations["descent"], evaluations["descent and ascent"]
     return (
         f"A multiplier that descends ends at {down.multipliers['mean']:.2f} instead of "
         f"{2 * OFFSET:.2f} and has driven the mean error from {OFFSET:.2f} to "
         f"{down.violation:.2f}, further with every step. With an ascent by hand that stops "
         f"at {TOLERANCE:g}, the mean error rests at {both.violation:.1e}: descent does not "
-        f"stop there. Ascent alone leaves {outcomes['Lagrangian'].violation:.1e}. Whatever "
-        "holds the mean, y is still wrong by "
-        f"{outcomes['by construction'].scores['worst y - 2x']:.2f}."
+        f"stop there. Ascent alone leaves {evaluations['Lagrangian'].violation:.1e}. "
+        "Whatever holds the mean, y is still wrong by "
+        f"{evaluations['by construction'].scores['worst y - 2x']:.2f}."
     )
 
 
-def _draw(outcomes: Sequence[MethodEvaluation], path: Path, mean: bool) -> None:
-    """Errors against x; the multipliers of the points, or the mean error by step."""
+def _draw(evaluations: Sequence[MethodEvaluation], path: Path, mean: bool) -> None:
+    """Draws errors against x, and the points' multipliers or the mean error by step."""
     problem = doubling_problem(mean=mean)
     x = inputs()[:, 0]
     targets = np.asarray(error(x))
@@ -318,23 +351,23 @@ def _draw(outcomes: Sequence[MethodEvaluation], path: Path, mean: bool) -> None:
     left.plot(x, targets, ".", color="0.7", label="targets")
     left.plot(x, truth, color="black", ls=":", lw=2, label="truth")
     left.fill_between(x, targets, color="C3", alpha=0.08)
-    for place, outcome in enumerate(outcomes):
-        apply, result = outcome.method.change(problem).apply, outcome.result
+    for place, evaluation in enumerate(evaluations):
+        apply, result = evaluation.method.change(problem).apply, evaluation.result
         style: dict[str, Any] = {
             "color": f"C{place % 10}",
             "ls": "-" if place < 10 else "--",
         }
         fitted = jax.vmap(partial(apply, result.state.params))(x[:, None])
-        left.plot(x, fitted - 2 * x, lw=1, label=outcome.name, **style)
+        left.plot(x, fitted - 2 * x, lw=1, label=evaluation.name, **style)
         mu = result.state.multipliers.equality
         if mean:
-            label = f"{outcome.name}: {mu['mean']:.3g}"
+            label = f"{evaluation.name}: {mu['mean']:.3g}"
             right.semilogy(result.history.max_violation, lw=1, label=label, **style)
         elif "mean" in mu:
-            right.axhline(mu["mean"], lw=1, label=outcome.name, **style)
+            right.axhline(mu["mean"], lw=1, label=evaluation.name, **style)
         elif np.any(mu["doubles"]):
             each = POINTS * mu["doubles"]
-            right.plot(x, each, lw=1, label=outcome.name, **style)
+            right.plot(x, each, lw=1, label=evaluation.name, **style)
     left.set(xlabel="x", ylabel="y - 2x")
     left.set_title(f"errors; the targets' are up to {np.max(np.abs(targets)):.2f}")
     if mean:
@@ -346,7 +379,7 @@ def _draw(outcomes: Sequence[MethodEvaluation], path: Path, mean: bool) -> None:
         right.plot(x, 2 * targets, color="black", ls=":", lw=2, label="truth")
         right.set(xlabel="x", title=f"{POINTS} times the multipliers")
     left.legend(fontsize=7, ncols=2)
-    # Behind a colon: the multiplier at the end.
+    # The label ends with the last multiplier.
     title = f"truth: {2 * OFFSET:.3g}" if mean else None
     right.legend(fontsize=7, ncols=2, framealpha=1, title=title)
     figure.savefig(path, dpi=120)

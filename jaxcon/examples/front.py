@@ -1,7 +1,6 @@
-r"""Two aims whose trade-off front is concave: no weighted sum reaches the wanted point.
+r"""Two objectives with a concave Pareto front, which weighted sums do not reach.
 
-A model u is pulled to c and to -c, where the mean of :math:`c^2` is 1, at prices that
-saturate:
+Two saturating objectives pull a model u to c and to -c, where the mean of :math:`c^2` is 1:
 
 .. math::
     f_1 = 1 - e^{-\operatorname{mean}(u - c)^2}, \qquad
@@ -9,8 +8,8 @@ saturate:
     \min f_1 \quad \text{subject to} \quad f_2 \le 1/2
 
 These are Fonseca and Fleming's two functions, of a model's outputs in place of a few
-numbers. Whatever is best for some trade-off is u = s c with :math:`|s| \le 1`: all else in
-u adds to both distances.
+numbers. Every Pareto optimum is u = s c with :math:`|s| \le 1`: any other component of u
+increases both distances.
 
 Truth. The wanted point is :math:`s^* = \sqrt{\log 2} - 1`, where f2 is 1/2. There
 :math:`f_1' + \lambda f_2' = 0` for
@@ -19,13 +18,13 @@ Truth. The wanted point is :math:`s^* = \sqrt{\log 2} - 1`, where f2 is 1/2. The
     \lambda(s) = \frac{1 - s}{1 + s}\, e^{4 s}, \qquad
     f_1'' + \lambda f_2'' = 4 e^{-(1 - s)^2}\, \frac{2 s^2 - 1}{1 + s}
 
-The second formula is the curvature of :math:`f_1 + w f_2` at s for the only weight w that
-holds s in place. It is negative wherever :math:`s^2 < 1/2`: that weight makes s a maximum
-along the front, and no weight makes it a minimum. Weighted sums of two numbers end where
-:math:`s^2 \ge 1/2`, which is f2 below 0.083 or above 0.945; on a network some end at 0.092.
-For the same reason the Lagrangian has no saddle point, and ascent on its multiplier spirals
-out. The augmented Lagrangian adds :math:`\rho (f_2')^2`, and the wanted point is its
-minimum once
+The second formula is the curvature of :math:`f_1 + w f_2` at s for the only weight w for
+which s is stationary. It is negative wherever :math:`s^2 < 1/2`: that weight makes s a
+maximum along the front, and no weight makes it a minimum. Weighted sums of two numbers end
+where :math:`s^2 \ge 1/2`, which is f2 below 0.083 or above 0.945; on a network some end at
+0.092. For the same reason the Lagrangian has no saddle point, and ascent on its multiplier
+diverges in a spiral. The augmented Lagrangian adds :math:`\rho (f_2')^2`, and the wanted
+point is its minimum once
 
 .. math::
     \rho > \rho^* = \frac{e^{-(1 - s)^2} (1 - 2 s^2)}{(1 + s)^3 e^{-2 (1 + s)^2}}
@@ -33,8 +32,8 @@ minimum once
 
 Reached, on two numbers: u to an RMSE of 1e-5 and :math:`\lambda^* = 0.7177` to 1e-5, by the
 augmented Lagrangian and PI control; u alone by projection and by construction. On a
-network: u to 0.02, :math:`\lambda^*` to 0.01. All by plain descent: momentum keeps
-parameters and multiplier circling each other.
+network: u to 0.02, :math:`\lambda^*` to 0.01. All use plain descent: momentum sustains the
+oscillation of parameters and multiplier.
 
 Run it: ``jaxcon example front``.
 
@@ -73,16 +72,45 @@ from jaxcon.methods import (
 from jaxcon.tabular import init_network, network
 from jaxcon.training import sweep
 
+__all__ = [
+    "FIRST",
+    "LIMIT",
+    "MOMENTUM",
+    "PRIMAL",
+    "SECOND",
+    "STEPS",
+    "STRENGTH",
+    "Truth",
+    "aim",
+    "draw",
+    "findings",
+    "late_aims",
+    "methods",
+    "methods_of_two_numbers",
+    "one_network",
+    "onto_disc",
+    "truth",
+    "two_numbers",
+    "weight_of",
+    "weighted_sums",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 LIMIT = 0.5  # of f2
 STRENGTH = 5.0
 STEPS = 5000
 PRIMAL = optax.sgd(0.05)
-# As fast in the long run, by ten times smaller moves that add up.
+# This is as fast in the long run, by ten times smaller moves that add up.
 MOMENTUM = optax.sgd(0.005, momentum=0.9)
 
 
 class Truth(NamedTuple):
-    """The wanted point.
+    """Solution on the front, with its multiplier.
 
     Attributes:
         place: s, of u = s c.
@@ -98,7 +126,7 @@ class Truth(NamedTuple):
 
 
 def truth() -> Truth:
-    """The wanted point, in closed form (the module's formulas, for any `LIMIT`).
+    """Computes the wanted point in closed form (the module's formulas, for any `LIMIT`).
 
     Returns:
         A `Truth`.
@@ -114,7 +142,7 @@ def truth() -> Truth:
 
 
 def weight_of(s: Any) -> Any:
-    """The weight for which s is stationary, minimum or maximum, along the front.
+    """Computes the weight for which s is stationary along the front.
 
     Args:
         s: place on the front, in (-1, 1), any shape.
@@ -126,7 +154,7 @@ def weight_of(s: Any) -> Any:
 
 
 def aim(side: float) -> Callable[[Apply, Any, Any], jax.Array]:
-    """One of the two aims.
+    """Returns one of the two objectives.
 
     Args:
         side: 1 for f1, -1 for f2.
@@ -135,18 +163,18 @@ def aim(side: float) -> Callable[[Apply, Any, Any], jax.Array]:
         (apply, params, batch) -> ().
     """
 
-    def price(apply: Apply, params: Any, batch: Any) -> jax.Array:
+    def objective(apply: Apply, params: Any, batch: Any) -> jax.Array:
         u = jax.vmap(lambda x: apply(params, x))(batch["x"])
         return -jnp.expm1(-jnp.mean(jnp.square(u - side * batch["c"])))
 
-    return price
+    return objective
 
 
 FIRST, SECOND = aim(1.0), aim(-1.0)
 
 
 def two_numbers() -> Problem:
-    """Here u is a pair of numbers and c is (1, 1).
+    """Builds the problem where u is a pair of numbers and c is (1, 1).
 
     Returns:
         A `Problem` whose parameters are the pair.
@@ -158,10 +186,10 @@ def two_numbers() -> Problem:
 
 
 def one_network() -> Problem:
-    """Here u is a network's output on [0, 1], and c(x) is sqrt(2) sin(2 pi x).
+    """Builds the problem where u is a network on [0, 1] and c(x) is sqrt(2) sin(2 pi x).
 
     Returns:
-        A `Problem`, trained at 32 points and judged at 301 others.
+        A `Problem`, trained at 32 points and evaluated at 301 others.
     """
     sizes = (1, 16, 1)
     return _problem(
@@ -170,7 +198,7 @@ def one_network() -> Problem:
 
 
 def _sampled(num: int) -> dict[str, jax.Array]:
-    """Midpoints of equal intervals, over which the mean of c squared is exactly 1."""
+    """Returns midpoints of equal intervals, over which the mean of c squared is 1."""
     x = (jnp.arange(num) + 0.5) / num
     return {"x": x[:, None], "c": jnp.sqrt(2.0) * jnp.sin(2 * jnp.pi * x)}
 
@@ -201,7 +229,7 @@ def _problem(init: Any, apply: Apply, batch: Any, unseen: Any) -> Problem:
 
 
 def methods() -> dict[str, Method]:
-    """The methods that either model can be trained in.
+    """Lists the methods for either model.
 
     Returns:
         Methods by name. The weighted sum's weight is the true multiplier.
@@ -219,7 +247,7 @@ def methods() -> dict[str, Method]:
 
 
 def methods_of_two_numbers() -> dict[str, Method]:
-    """Two more: of two numbers, those with f2 within its limit are a disc.
+    """Adds two methods for a pair of numbers, whose feasible set is a disc.
 
     Returns:
         Methods by name, `methods` among them.
@@ -233,7 +261,7 @@ def methods_of_two_numbers() -> dict[str, Method]:
 
 
 def onto_disc(u: jax.Array) -> jax.Array:
-    r"""The nearest pair whose f2 is within its limit.
+    r"""Projects a pair onto the disc where f2 is within its limit.
 
     .. math::
         |u + c|^2 \le -2 \log(1 - \text{limit})
@@ -249,12 +277,12 @@ def onto_disc(u: jax.Array) -> jax.Array:
 
 
 def weighted_sums(problem: Problem, weights: np.ndarray, starts: int) -> np.ndarray:
-    """Where :math:`f_1 + w f_2` ends, for many weights and starts in one program.
+    """Minimises :math:`f_1 + w f_2` for many weights and starts in one program.
 
     Args:
         problem: either model's.
         weights: w, (k,).
-        starts: how many random starts for each weight.
+        starts: the number of random starts for each weight.
 
     Returns:
         f1 and f2 at the end of each run, (k starts, 2).
@@ -277,8 +305,8 @@ def weighted_sums(problem: Problem, weights: np.ndarray, starts: int) -> np.ndar
     return np.stack(ends, axis=1)
 
 
-def front(seed: int = 0) -> Iterator[Findings]:
-    """Both models, every method, and a sweep of weighted sums.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method and of weighted sums on both models.
 
     Args:
         seed: of the initial parameters.
@@ -303,29 +331,29 @@ def front(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def late_aims(outcome: MethodEvaluation) -> tuple[float, float]:
-    """How far f1 still swings: its least and greatest over the last quarter of a run.
+def late_aims(evaluation: MethodEvaluation) -> tuple[float, float]:
+    """Returns the least and greatest f1 over the last quarter of a run.
 
     Args:
-        outcome: of one method.
+        evaluation: of one method.
 
     Returns:
         Both.
     """
-    late = outcome.result.history.loss[-STEPS // 4 :]
+    late = evaluation.result.history.loss[-STEPS // 4 :]
     return float(np.min(late)), float(np.max(late))
 
 
-def _note(ends: np.ndarray, outcomes: dict[str, MethodEvaluation]) -> str:
+def _note(ends: np.ndarray, evaluations: dict[str, MethodEvaluation]) -> str:
     best, below = truth(), ends[:, 1] < LIMIT
-    low, high = late_aims(outcomes["lagrangian"])
-    heavy = late_aims(outcomes["augmented, momentum"])
-    held = outcomes["augmented"]
+    low, high = late_aims(evaluations["lagrangian"])
+    heavy = late_aims(evaluations["augmented, momentum"])
+    held = evaluations["augmented"]
     return (
         f"f2 = {LIMIT:g} is wanted, where the multiplier is {best.multiplier:.4f}: of "
         f"{len(ends)} weighted sums none ends between f2 = {ends[below, 1].max():.3f} and "
         f"{ends[~below, 1].min():.3f}, and the multiplier as their weight ends at "
-        f"{outcomes['weighted sum'].scores['f2']:.3f}. "
+        f"{evaluations['weighted sum'].scores['f2']:.3f}. "
         f"The plain Lagrangian's f1 goes from {low:.2f} to {high:.2f} in its last quarter; "
         f"the augmented one, stronger than {best.strength:.3f}, ends at "
         f"f2 = {held.scores['f2']:.4f} with the multiplier {held.multipliers['f2']:.4f}. "
@@ -333,12 +361,12 @@ def _note(ends: np.ndarray, outcomes: dict[str, MethodEvaluation]) -> str:
     )
 
 
-def draw(ends: np.ndarray, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
-    """The front with what was reached, and the multipliers' paths.
+def draw(ends: np.ndarray, evaluations: Sequence[MethodEvaluation], path: Path) -> None:
+    """Draws the front with the methods' last iterates, and the multipliers' paths.
 
     Args:
-        ends: what `weighted_sums` returned.
-        outcomes: of either model.
+        ends: the result of `weighted_sums`.
+        evaluations: of either model.
         path: the PNG to write.
     """
     s = np.linspace(-0.999, 0.999, 400)
@@ -350,14 +378,14 @@ def draw(ends: np.ndarray, outcomes: Sequence[MethodEvaluation], path: Path) -> 
     left.axhspan(LIMIT, 1.02, color="C3", alpha=0.1, lw=0, label="f2 too large")
     left.plot(f1, f2, color="black", lw=1)
     left.plot(*ends.T, "x", color="0.4", label=f"{len(ends)} weighted sums")
-    for place, outcome in enumerate(outcomes):
-        at = outcome.scores["f1"], outcome.scores["f2"]
-        left.plot(*at, "o", ms=7, color=f"C{place}", alpha=0.8, label=outcome.name)
-        if outcome.name in ("lagrangian", "PI control", "augmented"):
-            history = outcome.result.history
+    for place, evaluation in enumerate(evaluations):
+        at = evaluation.scores["f1"], evaluation.scores["f2"]
+        left.plot(*at, "o", ms=7, color=f"C{place}", alpha=0.8, label=evaluation.name)
+        if evaluation.name in ("lagrangian", "PI control", "augmented"):
+            history = evaluation.result.history
             multiplier = history.multiplier.inequality["f2"]
             right.plot(
-                history.loss, multiplier, color=f"C{place}", lw=1, label=outcome.name
+                history.loss, multiplier, color=f"C{place}", lw=1, label=evaluation.name
             )
     left.set(xlabel="f1", ylabel="f2", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     left.set_title(

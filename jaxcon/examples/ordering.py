@@ -1,27 +1,28 @@
-r"""The output is at least the input: y >= x, from targets that are not.
+r"""Inequality constraint on outputs, y >= x, with targets that violate it.
 
 Two sets of 100 targets on [0, 1], each fitted by a network f by least squares under
 
 .. math::
     g_i = x_i - f(x_i) \le 0 .
 
-Noise: :math:`t_i = f^*(x_i) + 0.2\, \varepsilon_i` around a truth that obeys, on half of
-the range only just: :math:`f^*(x) = x + 2 \max(x - \tfrac12, 0)^2`. Methods that hold the
-constraint reach it to 0.06 (RMSE) at seed 0 and to 0.08 at seed 1, which is what a fit lets
-through of the noise. Raising any fit to x afterwards takes it nowhere further from a truth
-that obeys.
+The first have noise, :math:`t_i = f^*(x_i) + 0.2\, \varepsilon_i`, around a feasible truth
+that is at the bound on half of the range: :math:`f^*(x) = x + 2 \max(x - \tfrac12, 0)^2`.
+Methods that hold the constraint reach it to 0.06 (RMSE) at seed 0 and to 0.08 at seed 1,
+which is the part of the noise that a fit keeps. Raising any fit to x afterwards nowhere
+increases its distance to a feasible truth.
 
-A sensor that reads low, without noise: :math:`t(x) = x + 0.5 \sin(2 \pi x)`. The truth of
-the constrained problem is the nearest function that obeys, :math:`f^* = \max(t, x)`, with
+The second are of a sensor with low readings, without noise:
+:math:`t(x) = x + 0.5 \sin(2 \pi x)`. The truth of the constrained problem is the nearest
+feasible function, :math:`f^* = \max(t, x)`, with multipliers
 :math:`\lambda_i = \tfrac{2}{n} \max(x_i - t_i, 0)`, which add up to nearly
 :math:`1 / \pi`. Methods with multipliers and by construction reach it to 0.03 (RMSE; a
 smooth network rounds the kink), and the multipliers' sum to 0.02. Fixed penalties have,
 where t < x, their minimum at :math:`f = x - (x - t) / (1 + w/2)` (squared hinge) or at
-:math:`f = \min(x, t + w/2)` (hinge): the weight 0.5 that one sees recommended lets x be
-missed by 0.25, and a hinge is exact from :math:`w = 2 \max(x - t) = 1` on. (Noise has less
-to push with: there 0.5 lets x be missed by 0.0003 at seed 0 and 0.008 at seed 1.) Raised to
-x in training, a network has no gradient where it is below x, and from most starts ends on x
-itself (`dead_starts`).
+:math:`f = \min(x, t + w/2)` (hinge): with the weight 0.5 that is sometimes recommended f
+falls below x by 0.25, and a hinge is exact from :math:`w = 2 \max(x - t) = 1` on. (Noise
+has a smaller effect: there f falls below x by 0.0003 at seed 0 and 0.008 at seed 1 for
+0.5.) A network that is raised to x in training has no gradient where it is below x, and
+from most starts it ends on x itself (`dead_starts`).
 
     jaxcon example ordering
 """
@@ -56,20 +57,45 @@ from jaxcon.methods import (
 from jaxcon.shapes import Pointwise
 from jaxcon.training import sweep
 
+__all__ = [
+    "DIP",
+    "NOISE",
+    "POINTS",
+    "PRIMAL",
+    "STEPS",
+    "dead_starts",
+    "findings",
+    "inputs",
+    "methods",
+    "noise_problem",
+    "noise_truth",
+    "ordering_problem",
+    "sensor",
+    "sensor_multipliers",
+    "sensor_problem",
+    "sensor_truth",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 NOISE = 0.2
-DIP = 0.5  # what the sensor misreads by at most
+DIP = 0.5  # largest error of the sensor
 POINTS = 100
 STEPS = 3000
 PRIMAL = optax.adam(optax.cosine_decay_schedule(3e-2, STEPS))
 
 
 def inputs() -> jax.Array:
-    """The training points, even on [0, 1], (n, 1)."""
+    """Returns the training points, even on [0, 1], (n, 1)."""
     return points.grid([0.0], [1.0], POINTS)
 
 
 def noise_truth(x: jax.Array) -> jax.Array:
-    """The function behind the noisy targets; it touches y = x up to a half.
+    """Evaluates the function behind the noisy targets, which touches y = x up to a half.
 
     Args:
         x: any shape.
@@ -81,7 +107,7 @@ def noise_truth(x: jax.Array) -> jax.Array:
 
 
 def sensor(x: jax.Array) -> jax.Array:
-    """What a sensor reads that is too low from a half on.
+    """Evaluates the readings of a sensor, which are too low from a half on.
 
     Args:
         x: any shape.
@@ -93,7 +119,7 @@ def sensor(x: jax.Array) -> jax.Array:
 
 
 def sensor_truth(x: jax.Array) -> jax.Array:
-    """The nearest function to the readings that obeys.
+    """Evaluates the nearest feasible function to the readings.
 
     Args:
         x: any shape.
@@ -105,7 +131,7 @@ def sensor_truth(x: jax.Array) -> jax.Array:
 
 
 def sensor_multipliers() -> jax.Array:
-    """Multipliers of that truth at the training points.
+    """Computes the multipliers of that truth at the training points.
 
     Returns:
         Shape (n,), in loss units per output unit.
@@ -115,7 +141,7 @@ def sensor_multipliers() -> jax.Array:
 
 
 def noise_problem(seed: int = 0) -> Problem:
-    """Noisy targets around `noise_truth`.
+    """Builds the problem of noisy targets around `noise_truth`.
 
     Args:
         seed: of the noise.
@@ -128,7 +154,7 @@ def noise_problem(seed: int = 0) -> Problem:
 
 
 def sensor_problem() -> Problem:
-    """Readings of the `sensor`.
+    """Builds the problem of the readings of the `sensor`.
 
     Returns:
         A `Problem`.
@@ -137,11 +163,11 @@ def sensor_problem() -> Problem:
 
 
 def ordering_problem(targets: jax.Array, truth: Any) -> Problem:
-    """Least squares on targets, subject to y >= x.
+    """Builds the least-squares problem of some targets, subject to y >= x.
 
     Args:
         targets: at the training points, (n,).
-        truth: elementwise, x -> what is scored against.
+        truth: elementwise, x -> the true output, for the score.
 
     Returns:
         A `Problem`, scored between the training points.
@@ -174,7 +200,7 @@ def ordering_problem(targets: jax.Array, truth: Any) -> Problem:
 
 
 def methods() -> dict[str, Method]:
-    """Every method to hold it."""
+    """Lists the methods that hold y >= x."""
     softly_above = layers.positive(lambda x: x[0])
     return {
         "unconstrained": unconstrained(PRIMAL),
@@ -193,8 +219,8 @@ def _raised(apply: Apply) -> Apply:
     return lambda params, x: jnp.maximum(apply(params, x), x[0])
 
 
-def ordering(seed: int = 0) -> Iterator[Findings]:
-    """Both sets of targets, each in every method.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method on both sets of targets.
 
     Args:
         seed: of the noise and the initial parameters.
@@ -225,7 +251,7 @@ def ordering(seed: int = 0) -> Iterator[Findings]:
 
 
 def dead_starts(seeds: np.ndarray) -> int:
-    """How many networks that are raised to x in training end on y = x, the sensor's data.
+    """Counts the networks, raised to x in training, that end on y = x on the sensor's data.
 
     Args:
         seeds: of the initial parameters, (k,).
@@ -245,44 +271,44 @@ def dead_starts(seeds: np.ndarray) -> int:
     return int(jnp.sum(jnp.all(fitted == x.T, axis=1)))
 
 
-def _noise_note(outcomes: dict[str, MethodEvaluation]) -> str:
+def _noise_note(evaluations: dict[str, MethodEvaluation]) -> str:
     def off(name: str) -> str:
-        return f"{outcomes[name].scores['RMSE to truth']:.3f}"
+        return f"{evaluations[name].scores['RMSE to truth']:.3f}"
 
     return (
-        f"Left alone, the fit falls {outcomes['unconstrained'].violation:.3f} below x, "
+        f"Left alone, the fit falls {evaluations['unconstrained'].violation:.3f} below x, "
         f"{off('unconstrained')} off the truth. Raised to x afterwards it is "
         f"{off('raised afterwards')} off; trained with multipliers {off('augmented')} "
         f"(augmented), by construction {off('by construction')}. A hinge of weight "
-        f"{outcomes['hinge'].method.value:g} leaves "
-        f"{outcomes['hinge'].violation:.1e} below x."
+        f"{evaluations['hinge'].method.value:g} leaves "
+        f"{evaluations['hinge'].violation:.1e} below x."
     )
 
 
-def _sensor_note(outcomes: dict[str, MethodEvaluation]) -> str:
+def _sensor_note(evaluations: dict[str, MethodEvaluation]) -> str:
     def below(name: str) -> str:
-        return f"{outcomes[name].violation:.1e}"
+        return f"{evaluations[name].violation:.1e}"
 
     truth = float(jnp.sum(sensor_multipliers()))
     starts = np.arange(8)
     return (
-        f"Below x by at most: hinge of weight {outcomes['hinge'].method.value:g} "
+        f"Below x by at most: hinge of weight {evaluations['hinge'].method.value:g} "
         f"{below('hinge')}, squared hinge {below('squared hinge')}, Lagrangian "
         f"{below('Lagrangian')}, augmented {below('augmented')}. The Lagrangian's "
-        f"multipliers add up to {outcomes['Lagrangian'].multipliers['y >= x']:.3f}, the "
+        f"multipliers add up to {evaluations['Lagrangian'].multipliers['y >= x']:.3f}, the "
         f"truth's to {truth:.3f}. Raised in training, {dead_starts(starts)} of "
         f"{len(starts)} networks end on x itself: below it they have no gradient."
     )
 
 
 def _draw(
-    outcomes: Sequence[MethodEvaluation],
+    evaluations: Sequence[MethodEvaluation],
     path: Path,
     problem: Problem,
     truth: Any,
     multipliers: jax.Array | None,
 ) -> None:
-    """Fits over the forbidden half, and the multipliers of the points."""
+    """Draws fits over the infeasible half, and the multipliers of the points."""
     x = inputs()[:, 0]
     figure = report.new_figure(11, 4.4)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
@@ -290,19 +316,19 @@ def _draw(
     left.plot(x, truth(x), color="black", ls=":", lw=2, label="truth")
     low, high = left.get_ylim()
     left.fill_between(x, low, x, color="C3", alpha=0.1, label="y < x")
-    for place, outcome in enumerate(outcomes):
-        apply, state = outcome.method.change(problem).apply, outcome.result.state
+    for place, evaluation in enumerate(evaluations):
+        apply, state = evaluation.method.change(problem).apply, evaluation.result.state
         fitted = jax.vmap(partial(apply, state.params))(x[:, None])
-        left.plot(x, fitted, lw=1, color=f"C{place}", label=outcome.name)
+        left.plot(x, fitted, lw=1, color=f"C{place}", label=evaluation.name)
         each = state.multipliers.inequality["y >= x"]
         if np.any(each):
-            label = f"{outcome.name}: {outcome.multipliers['y >= x']:.3f}"
+            label = f"{evaluation.name}: {evaluation.multipliers['y >= x']:.3f}"
             right.plot(x, POINTS * each, lw=1, color=f"C{place}", label=label)
     if multipliers is not None:
         label = f"truth: {jnp.sum(multipliers):.3f}"
         right.plot(x, POINTS * multipliers, color="black", ls=":", lw=2, label=label)
     left.set(xlabel="x", ylabel="y", ylim=(low, high))
-    free = outcomes[0]
+    free = evaluations[0]
     left.set_title(f"{free.name}: up to {free.violation:.2g} below x")
     right.set(xlabel="x", title=f"{POINTS} times the multipliers")
     left.legend(fontsize=7)

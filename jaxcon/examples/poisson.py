@@ -1,38 +1,38 @@
-r"""Poisson's equation with boundary values as constraints, by its residual and its energy.
+r"""Poisson's equation, by its residual and its energy, with boundary values as constraints.
 
 .. math::
     -u'' = f \text{ on } [0, 1], \qquad u(0) = 0, \qquad u(1) = 1, \qquad
     f(x) = k^2 \sin k x, \qquad k = 2 \pi
 
-Truth: :math:`u(x) = \sin k x + x`. Two losses lead to it, each under the boundary values as
-equality constraints:
+The truth is :math:`u(x) = \sin k x + x`. It minimises two losses, each under the boundary
+values as equality constraints:
 
 .. math::
     \frac{1}{n} \sum \left( \frac{u'' + f}{k^2} \right)^2 \qquad \text{and} \qquad
     \int_0^1 \tfrac12 u'^2 - f u \, dx
 
-**The residual** is zero at the solution, and so are the multipliers: any fixed weight on
-the boundary values leads there in the end. **The energy** pulls at the ends, where its
-derivative along v is :math:`u'(1) v(1) - u'(0) v(0)`. So the multipliers are fluxes, and a
-quadratic penalty of weight w on each end is off by a line:
+**The residual** is zero at the solution, and so are the multipliers: with any fixed weight
+on the boundary values training converges to it. **The energy** has a derivative at the
+ends, along v :math:`u'(1) v(1) - u'(0) v(0)`. So the multipliers are fluxes, and the error
+of a quadratic penalty of weight w on each end is a line:
 
 .. math::
     \mu_0 = u'(0) = k + 1, \qquad \mu_1 = -u'(1) = -(k + 1), \qquad
     u_w - u = \frac{(k + 1) (1 - 2 x)}{w + 2}
 
-The residual does not feel a line and the energy does not feel a constant. Along those the
-Lagrangian has no minimum, and the plain one circles; a quadratic term stops that.
+The residual is invariant to a line and the energy to a constant. Along these directions the
+Lagrangian has no unique minimum, and ascent on it oscillates; a quadratic term damps this.
 
-Second differences of step h in place of :math:`u''` solve another equation, however long
-one trains:
+Second differences of step h in place of :math:`u''` solve another equation, after any
+number of steps:
 
 .. math::
     u_h = \frac{k^2 h^2}{2 - 2 \cos k h} \sin k x + x
 
-By construction: :math:`u = x + x (1 - x)\, \mathrm{net}(x)`.
+The method by construction is :math:`u = x + x (1 - x)\, \mathrm{net}(x)`.
 
 Reached by PI control, the method of multipliers and construction: u to an RMSE of 0.005 (by
-the residual and construction to 1e-4, where differences stop at 0.009), boundary values to
+the residual and construction to 1e-4, while differences stop at 0.009), boundary values to
 1e-4 and, by the energy, both multipliers to 0.1 of 7.28.
 
 Run it: ``jaxcon example poisson``.
@@ -69,6 +69,44 @@ from jaxcon.methods import (
 )
 from jaxcon.tabular import init_network, network
 
+__all__ = [
+    "ENDS",
+    "FLUX",
+    "FREQUENCY",
+    "NUM_MIDPOINTS",
+    "PERIOD",
+    "PRIMAL",
+    "SIZES",
+    "STEP",
+    "STEPS",
+    "Function",
+    "boundary_values",
+    "by_energy",
+    "by_residual",
+    "curvature",
+    "differenced",
+    "differenced_solution",
+    "draw",
+    "energy",
+    "findings",
+    "methods",
+    "methods_by_energy",
+    "methods_by_residual",
+    "obeying",
+    "penalised_solution",
+    "residuals",
+    "second_difference",
+    "solution",
+    "source",
+    "squared_residual",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 FREQUENCY = 2 * np.pi  # k
 FLUX = FREQUENCY + 1.0  # u'(0) and u'(1)
 STEP = 1 / 16  # h, also between the points where the equation is enforced
@@ -83,7 +121,7 @@ Function = Callable[[jax.Array], jax.Array]
 
 
 def solution(x: Any) -> Any:
-    """The true u.
+    """Evaluates the true u.
 
     Args:
         x: any shape.
@@ -95,7 +133,7 @@ def solution(x: Any) -> Any:
 
 
 def penalised_solution(x: Any, weight: float) -> Any:
-    """What minimises the energy and a quadratic penalty.
+    """Evaluates the minimiser of the energy and a quadratic penalty.
 
     Args:
         x: any shape.
@@ -108,7 +146,7 @@ def penalised_solution(x: Any, weight: float) -> Any:
 
 
 def differenced_solution(x: Any) -> Any:
-    """What solves the equation with second differences for its second derivative.
+    """Evaluates the solution of the equation with second differences.
 
     Args:
         x: any shape.
@@ -121,24 +159,24 @@ def differenced_solution(x: Any) -> Any:
 
 
 def source(x: jax.Array) -> jax.Array:
-    """The right-hand side f at one point (1,), shape ()."""
+    """Evaluates the right-hand side f at one point (1,), shape ()."""
     return FREQUENCY**2 * jnp.sin(FREQUENCY * x[0])
 
 
 def curvature(u: Function) -> Function:
-    """The second derivative, exactly."""
+    """Returns the exact second derivative."""
     return derivatives.partial_derivative(u, 0, 0)
 
 
 def second_difference(u: Function) -> Function:
-    """The second derivative by the difference of three values."""
+    """Approximates the second derivative by the difference of three values."""
     return lambda x: (u(x + STEP) - 2 * u(x) + u(x - STEP)) / STEP**2
 
 
 def residuals(
     second: Callable[[Function], Function], apply: Apply, params: Any, x: jax.Array
 ) -> jax.Array:
-    r"""How far the equation is from holding, :math:`(u'' + f) / k^2`.
+    r"""Evaluates the residual of the equation, :math:`(u'' + f) / k^2`.
 
     Args:
         second: `curvature` or `second_difference`.
@@ -156,12 +194,12 @@ def residuals(
 def squared_residual(
     second: Callable[[Function], Function], apply: Apply, params: Any, batch: Any
 ) -> jax.Array:
-    """The mean square of `residuals` at the batch's points, shape ()."""
+    """Evaluates the mean square of `residuals` at the batch's points, shape ()."""
     return jnp.mean(jnp.square(residuals(second, apply, params, batch["points"])))
 
 
 def energy(apply: Apply, params: Any, batch: Any) -> jax.Array:
-    r"""The mean of :math:`u'^2 / 2 - f u` over the batch's points, shape ()."""
+    r"""Evaluates the mean of :math:`u'^2 / 2 - f u` over the batch's points, shape ()."""
     both = derivatives.value_and_gradient(partial(apply, params))
 
     def density(x: jax.Array) -> jax.Array:
@@ -172,7 +210,7 @@ def energy(apply: Apply, params: Any, batch: Any) -> jax.Array:
 
 
 def by_residual() -> Problem:
-    """The equation's residual on an even grid, its ends included.
+    """Builds the problem of the equation's residual on an even grid with its ends.
 
     Returns:
         A `Problem` of a tanh network.
@@ -182,7 +220,7 @@ def by_residual() -> Problem:
 
 
 def by_energy() -> Problem:
-    """The energy by the midpoint rule.
+    """Builds the problem of the energy by the midpoint rule.
 
     Returns:
         A `Problem` of a tanh network.
@@ -214,7 +252,7 @@ def _problem(loss: Any, x: jax.Array) -> Problem:
 
 
 def boundary_values(apply: Apply) -> Constraints:
-    """Both ends, each with a multiplier of its own.
+    """Constrains both ends, each with a multiplier of its own.
 
     Args:
         apply: (params, x (1,)) -> ().
@@ -231,7 +269,7 @@ def boundary_values(apply: Apply) -> Constraints:
 
 
 def obeying(apply: Apply) -> Apply:
-    r"""A network that has the boundary values by construction.
+    r"""Makes a network that has the boundary values by construction.
 
     .. math::
         u(x) = x + x (1 - x)\, \mathrm{net}(x)
@@ -240,7 +278,7 @@ def obeying(apply: Apply) -> Apply:
         apply: net, (params, x (1,)) -> ().
 
     Returns:
-        Of the same kind.
+        u, (params, x (1,)) -> ().
     """
     ends = layers.dirichlet(
         lambda x: x[0] * (1 - x[0]), lambda x: x[0], boundary=jnp.round
@@ -249,7 +287,7 @@ def obeying(apply: Apply) -> Apply:
 
 
 def methods(strength: float) -> dict[str, Method]:
-    """The methods to keep the boundary values, of either form.
+    """Lists the methods that keep the boundary values, for either loss.
 
     Args:
         strength: c of the penalties and of the augmented Lagrangian.
@@ -270,10 +308,10 @@ def methods(strength: float) -> dict[str, Method]:
 
 
 def differenced(method: Method) -> Method:
-    """A method with second differences in its loss, in place of second derivatives.
+    """Replaces the second derivatives in a method's loss by second differences.
 
     Args:
-        method: to solve the equation by its residual.
+        method: one that solves the equation by its residual.
 
     Returns:
         A `Method`.
@@ -285,7 +323,7 @@ def differenced(method: Method) -> Method:
 
 
 def methods_by_residual() -> dict[str, Method]:
-    """Those of `methods`, and two of them with differences.
+    """Lists `methods` for the residual, and two of them with differences.
 
     Returns:
         Methods by name.
@@ -298,7 +336,7 @@ def methods_by_residual() -> dict[str, Method]:
 
 
 def methods_by_energy() -> dict[str, Method]:
-    """Those of `methods`, as strong as the energy is large.
+    """Lists `methods` for the energy, with a strength on its scale.
 
     Returns:
         Methods by name.
@@ -306,8 +344,8 @@ def methods_by_energy() -> dict[str, Method]:
     return methods(100.0)
 
 
-def poisson(seed: int = 0) -> Iterator[Findings]:
-    """Both forms, every method.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method for both losses.
 
     Args:
         seed: of the initial parameters.
@@ -331,9 +369,9 @@ def poisson(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def _residual_note(outcomes: dict[str, MethodEvaluation]) -> str:
+def _residual_note(evaluations: dict[str, MethodEvaluation]) -> str:
     exact, differences = (
-        outcomes[name].scores
+        evaluations[name].scores
         for name in ("by construction", "by construction, differences")
     )
     x = np.linspace(0, 1, 1001)
@@ -345,16 +383,16 @@ def _residual_note(outcomes: dict[str, MethodEvaluation]) -> str:
         f"says {expected:.4f}; the worst residual, which training limits, is "
         f"{ratios[1]:.1f} times smaller. "
         "The plain Lagrangian is linear along straight lines, which the loss does not "
-        f"feel: it ends {outcomes['lagrangian'].violation:.1e} off the boundary values. "
+        f"feel: it ends {evaluations['lagrangian'].violation:.1e} off the boundary values. "
         "Multipliers that move at each step by the full strength leave "
-        f"{outcomes['augmented, each step'].violation:.1e}, moved each {PERIOD} steps "
-        f"{outcomes[f'augmented, each {PERIOD} steps'].violation:.1e}."
+        f"{evaluations['augmented, each step'].violation:.1e}, moved each {PERIOD} steps "
+        f"{evaluations[f'augmented, each {PERIOD} steps'].violation:.1e}."
     )
 
 
-def _energy_note(outcomes: dict[str, MethodEvaluation]) -> str:
-    moved = outcomes[f"augmented, each {PERIOD} steps"]
-    seen = outcomes["penalty"].sensitivity
+def _energy_note(evaluations: dict[str, MethodEvaluation]) -> str:
+    moved = evaluations[f"augmented, each {PERIOD} steps"]
+    seen = evaluations["penalty"].sensitivity
     assert seen is not None
     off = ", ".join(
         f"{violation:.3g} at weight {weight:g} (theory: {FLUX / (weight + 2):.3g})"
@@ -368,12 +406,12 @@ def _energy_note(outcomes: dict[str, MethodEvaluation]) -> str:
     )
 
 
-def draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
-    """The solutions, their errors and what is left of the equation.
+def draw(problem: Problem, evaluations: Sequence[MethodEvaluation], path: Path) -> None:
+    """Draws the solutions, their errors and the residuals of the equation.
 
     Args:
-        problem: whose outcomes they are.
-        outcomes: of its methods.
+        problem: whose evaluations they are.
+        evaluations: of its methods.
         path: the PNG to write.
     """
     x = points.grid([0.0], [1.0], 401)
@@ -382,19 +420,19 @@ def draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> 
     figure = report.new_figure(15, 5)
     left, middle, right = (figure.add_subplot(1, 3, i) for i in (1, 2, 3))
     left.plot(along, truth, color="black", lw=5, alpha=0.25, label="truth")
-    for place, outcome in enumerate(outcomes):
+    for place, evaluation in enumerate(evaluations):
         apply, params = (
-            outcome.method.change(problem).apply,
-            outcome.result.state.params,
+            evaluation.method.change(problem).apply,
+            evaluation.result.state.params,
         )
         style = {"color": f"C{place % 10}", "ls": "-" if place < 10 else "--", "lw": 1}
         u = np.asarray(jax.vmap(partial(apply, params))(x))
-        left.plot(along, u, label=outcome.name, **style)
-        middle.semilogy(along, np.abs(u - truth), label=outcome.name, **style)
+        left.plot(along, u, label=evaluation.name, **style)
+        middle.semilogy(along, np.abs(u - truth), label=evaluation.name, **style)
         missed = np.asarray(residuals(curvature, apply, params, x))
         right.semilogy(along, np.abs(missed), **style)
     left.plot([0, 1], [0, 1], "ks", ms=6)
-    best = min(outcomes, key=lambda outcome: outcome.scores["RMSE to truth"])
+    best = min(evaluations, key=lambda evaluation: evaluation.scores["RMSE to truth"])
     left.set(title="u and the boundary values", ylim=(-1.5, 2.5), xlabel="x")
     middle.set(
         title=f"error; least {best.scores['RMSE to truth']:.1g}, {best.name}",

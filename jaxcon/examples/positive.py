@@ -1,4 +1,4 @@
-r"""Targets that are never negative: heads against a constraint :math:`f \ge 0`.
+r"""Nonnegative outputs: heads and a constraint :math:`f \ge 0`.
 
 Targets are :math:`y_i = f^*(x_i)\, \varepsilon_i` with gamma noise of mean one. Their mean
 touches zero and stays there for a while:
@@ -6,16 +6,16 @@ touches zero and stays there for a while:
 .. math::
     f^*(x) = \max(\sin 3 \pi x, 0), \qquad x \in [0, 1].
 
-A network left alone undershoots there. Three heads on a network g forbid it: relu
-:math:`\max(g, 0)`, softplus :math:`\log(1 + e^g)` and square :math:`g^2`, which does not
-know the sign of g. A sample at which a head has no slope does not move the network. Relu
-has none wherever g < 0: a network that starts, or is driven, below zero at all samples is
-dead for good. The square has none at g = 0 only, and softplus has one everywhere, though
-it comes to zero only as g falls without bound.
+An unconstrained network is negative there. Three heads on a network g prevent this: relu
+:math:`\max(g, 0)`, softplus :math:`\log(1 + e^g)` and square :math:`g^2`, which is
+independent of the sign of g. A sample at which a head has no slope does not move the
+network. Relu has none wherever g < 0: a network that starts, or moves, below zero at all
+samples is dead for good. The square has none at g = 0 only. Softplus has a slope
+everywhere, but approaches zero only as g falls without bound.
 
 For seed 0, methods with multipliers end within 0.1 of the truth (RMSE on [0, 1]). A
-softplus head fits the noise more closely, and a relu head may be dead: for how many
-initial seeds, the second part counts. Run it by ``jaxcon example positive``.
+softplus head fits the noise more closely, and a relu head may be dead: the second part
+counts the initial seeds for which it is. Run it by ``jaxcon example positive``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +37,33 @@ from jaxcon.methods import Apply, Method, Problem
 from jaxcon.report import Row
 from jaxcon.training import sweep
 
+__all__ = [
+    "CHECKED",
+    "HEADS",
+    "RUNS",
+    "RUN_STEPS",
+    "SAMPLES",
+    "SHAPE",
+    "STEPS",
+    "STRENGTH",
+    "TOLERANCE",
+    "deaths",
+    "draw",
+    "findings",
+    "init_network",
+    "positive_methods",
+    "positive_problem",
+    "targets",
+    "truth",
+    "with_head",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 SAMPLES = 40
 SHAPE = 16.0  # of the gamma noise: its standard deviation is 1 / sqrt(SHAPE)
 CHECKED = 121  # points at which the sign is checked
@@ -54,7 +81,7 @@ HEADS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def truth(x: np.ndarray) -> np.ndarray:
-    """The targets' mean: nowhere negative, zero from 1/3 to 2/3.
+    """Evaluates the targets' mean: nowhere negative, zero from 1/3 to 2/3.
 
     Args:
         x: places, any shape.
@@ -66,7 +93,7 @@ def truth(x: np.ndarray) -> np.ndarray:
 
 
 def targets(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Random places and targets there, none negative.
+    """Draws random places and nonnegative targets there.
 
     Args:
         seed: of both.
@@ -80,7 +107,7 @@ def targets(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_head(head: Callable[[jax.Array], jax.Array]) -> Callable[[Apply], Apply]:
-    """An output layer.
+    """Wraps networks by an output layer.
 
     Args:
         head: from numbers to numbers >= 0.
@@ -92,7 +119,7 @@ def with_head(head: Callable[[jax.Array], jax.Array]) -> Callable[[Apply], Apply
 
 
 def init_network(key: jax.Array) -> list[dict[str, jax.Array]]:
-    """A hidden layer of 32 steep steps; the output's bias is random too."""
+    """Draws a network of 32 steep steps and a random bias of the output."""
     hidden, output = init_steep_network(key)
     return [
         hidden,
@@ -101,7 +128,7 @@ def init_network(key: jax.Array) -> list[dict[str, jax.Array]]:
 
 
 def positive_problem(seed: int = 0) -> Problem:
-    """Positive targets, to be fitted by a function that is nowhere negative.
+    """Builds the problem of nonnegative targets and outputs.
 
     Args:
         seed: of the targets.
@@ -159,7 +186,7 @@ def _adam(steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(1e-2, steps, alpha=0.03))
 
 
-def _ways(steps: int) -> dict[str, Method]:
+def _methods_of(steps: int) -> dict[str, Method]:
     adam = _adam(steps)
     return {
         "unconstrained": methods.unconstrained(adam),
@@ -176,16 +203,16 @@ def _ways(steps: int) -> dict[str, Method]:
 
 
 def positive_methods() -> dict[str, Method]:
-    """Every method to outputs that are not negative.
+    """Lists the methods for nonnegative outputs.
 
     Returns:
         Methods by name; heads are by construction.
     """
-    return _ways(STEPS)
+    return _methods_of(STEPS)
 
 
 def deaths(seed: int = 0) -> list[Row]:
-    """What becomes of heads and of a constraint from many initial seeds.
+    """Trains heads and a constraint from many initial seeds.
 
     A run is dead when the gradient of its loss is exactly zero at every weight.
 
@@ -197,7 +224,7 @@ def deaths(seed: int = 0) -> list[Row]:
         worst RMSE to the truth, and the mean share of samples at which the network, before
         its head, ends negative.
     """
-    tried = _ways(RUN_STEPS)
+    tried = _methods_of(RUN_STEPS)
     problem = positive_problem(seed)
     return [_deaths(name, tried[name], problem) for name in (*HEADS, "augmented")]
 
@@ -238,8 +265,8 @@ def _deaths(name: str, method: Method, problem: Problem) -> Row:
     }
 
 
-def positive(seed: int = 0) -> Iterator[Findings]:
-    """Every method to outputs that are not negative, and how many relu heads die.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method and the counts of dead heads.
 
     Args:
         seed: of the targets and of the initial parameters.
@@ -263,16 +290,16 @@ def positive(seed: int = 0) -> Iterator[Findings]:
     yield Findings(title, rows, _note_of_deaths(rows), {})
 
 
-def _note(outcomes: dict[str, MethodEvaluation]) -> str:
-    free = outcomes["unconstrained"]
-    held = [outcomes[name] for name in ("lagrangian", "PI control", "augmented")]
-    heads = {name: outcomes[name].scores["RMSE to truth"] for name in HEADS}
+def _note(evaluations: dict[str, MethodEvaluation]) -> str:
+    free = evaluations["unconstrained"]
+    held = [evaluations[name] for name in ("lagrangian", "PI control", "augmented")]
+    heads = {name: evaluations[name].scores["RMSE to truth"] for name in HEADS}
     best = min(heads, key=heads.__getitem__)
     return (
         f"The unconstrained network falls to {-free.violation:.3f}; multipliers leave at "
         f"most {max(o.violation for o in held):.1e}. Heads are never negative; "
         f"the {best} ends nearest to the truth among them, {heads[best]:.3f} from it, the "
-        f"augmented Lagrangian {outcomes['augmented'].scores['RMSE to truth']:.3f}."
+        f"augmented Lagrangian {evaluations['augmented'].scores['RMSE to truth']:.3f}."
     )
 
 
@@ -287,12 +314,12 @@ def _note_of_deaths(rows: Sequence[Row]) -> str:
     )
 
 
-def draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
-    """Fits of constraint and heads, the forbidden outputs shaded.
+def draw(problem: Problem, evaluations: Sequence[MethodEvaluation], path: Path) -> None:
+    """Draws fits of constraint and heads over the shaded infeasible outputs.
 
     Args:
-        problem: whose outcomes they are.
-        outcomes: of it.
+        problem: whose evaluations they are.
+        evaluations: of it.
         path: the PNG to write.
     """
     x = np.linspace(0, 1, 1001)
@@ -304,10 +331,10 @@ def draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> 
             problem.batch["x"], problem.batch["y"], ".", color="0.6", label="samples"
         )
         axes.plot(x, truth(x), "k:", label="truth")
-        for place, outcome in enumerate(o for o in outcomes if o.name in shown):
-            apply = outcome.method.change(problem).apply
-            fitted = _values(apply, outcome.result.state.params, x)
-            label = f"{outcome.name}: {outcome.scores['RMSE to truth']:.3f}"
+        for place, evaluation in enumerate(o for o in evaluations if o.name in shown):
+            apply = evaluation.method.change(problem).apply
+            fitted = _values(apply, evaluation.result.state.params, x)
+            label = f"{evaluation.name}: {evaluation.scores['RMSE to truth']:.3f}"
             color = ("C3", "C0", "C2", "C1", "C4")[place]
             axes.plot(x, fitted, color=color, lw=1.2, label=label)
         axes.axhspan(-1, 0, color="C3", alpha=0.1, lw=0)

@@ -8,17 +8,17 @@ By Bayes' rule the truth is
 
 A network's outputs :math:`p_k(x) \in (0, 1)` are sigmoids, which need not sum to one, and
 its loss is the cross-entropy :math:`f = -\operatorname{mean}_i \log p_{y_i}(x_i)`, which
-alone is least where every output is 1. It takes
+alone is least where every output is 1. The constraint
 
 .. math::
     h(x) = \sum_k p_k(x) - 1 = 0
 
-to make it mean anything. At each x the optimum is :math:`p = \eta / n \mu` for a
-multiplier of whatever origin, so that with :math:`n \mu = 1` it is the truth: the
-multipliers of any part of the data sum to that part's share. What fixed penalties of
-weight w leave is known too (where no output is at 1):
+is needed to make it meaningful. At each x the optimum is :math:`p = \eta / n \mu` for any
+multiplier, so that with :math:`n \mu = 1` it is the truth: the multipliers of any part of
+the data sum to that part's share. The residuals under fixed penalties of weight w are known
+too (where no output is at 1):
 
-- :math:`w |h|` holds :math:`n \mu` to at most w: nothing if :math:`w \ge 1`, and
+- :math:`w |h|` bounds :math:`n \mu` by w: it leaves nothing if :math:`w \ge 1`, and
   :math:`h = 1 / w - 1` below;
 - :math:`\tfrac w2 h^2` leaves :math:`h = (\sqrt{1 + 4 / w} - 1) / 2`.
 
@@ -26,8 +26,8 @@ A softmax layer sums to one by construction. The nearest point of the simplex
 (sparsemax) does too, but with exact zeros, for which the cross-entropy is infinite: it is
 trained on squared errors of the probabilities instead.
 
-Methods that obey come within 0.05 of the truth (root mean square, from 500 labels), the sum
-of the multipliers within 0.05 of 1 at seed 0 and, by PI control, within 0.11 at seed 1.
+Methods that obey reach the truth to 0.05 (root mean square, from 500 labels) and a sum of
+the multipliers within 0.05 of 1 at seed 0 and, by PI control, within 0.11 at seed 1.
 
     jaxcon example probabilities
 """
@@ -58,16 +58,36 @@ from jaxcon.methods import (
     unconstrained,
 )
 
+__all__ = [
+    "DEVIATION",
+    "LABELS",
+    "MEANS",
+    "PRIMAL",
+    "STEPS",
+    "findings",
+    "labelled",
+    "left_by_penalty",
+    "methods",
+    "posterior",
+    "probabilities_problem",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 MEANS = np.array([0.25, 0.5, 0.75])
 DEVIATION = 0.12
 LABELS = 500
 STEPS = 3000
-# With Adam's usual momentum of 0.9 multipliers and outputs swing each other up.
+# With Adam's usual momentum of 0.9 multipliers and outputs oscillate with growing size.
 PRIMAL = optax.adam(optax.cosine_decay_schedule(1e-2, STEPS), b1=0.5)
 
 
 def posterior(x: jax.Array) -> jax.Array:
-    """The true probability of each class.
+    """Computes the true probability of each class.
 
     Args:
         x: (1,).
@@ -79,7 +99,7 @@ def posterior(x: jax.Array) -> jax.Array:
 
 
 def labelled(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points and their classes, those in [0, 1] of normal draws around each mean.
+    """Draws points in [0, 1], normal around each class's mean, and their classes.
 
     Args:
         seed: of the draws.
@@ -96,14 +116,14 @@ def labelled(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def probabilities_problem(seed: int = 0) -> Problem:
-    """Cross-entropy of sigmoid outputs, which must sum to one at every point.
+    """Builds the cross-entropy problem of sigmoid outputs with a sum of one at each point.
 
     Args:
         seed: of the data.
 
     Returns:
-        A `Problem`. Its second score is the cross-entropy to be expected of new labels
-        at x uniform in [0, 1], which a wrong sum makes look good.
+        A `Problem`. Its second score is the expected cross-entropy of new labels at x
+        uniform in [0, 1], which a sum above one lowers.
     """
     x, label = labelled(seed)
     unseen = points.sobol([0.0], [1.0], 1024)
@@ -138,18 +158,18 @@ def probabilities_problem(seed: int = 0) -> Problem:
     )
 
 
-def left_by_penalty(weight: Any, price: str) -> np.ndarray:
-    """The greatest excess of the sum that a fixed penalty leaves, the network unlimited.
+def left_by_penalty(weight: Any, kind: str) -> np.ndarray:
+    """Computes the greatest residual under a fixed penalty, for an unlimited network.
 
     Args:
         weight: w, any shape; for "quadratic" at least 1, below which outputs reach 1.
-        price: "absolute" or "quadratic".
+        kind: "absolute" or "quadratic".
 
     Returns:
         Of that shape.
     """
     weight = np.asarray(weight, float)
-    if price == "quadratic":
+    if kind == "quadratic":
         return (np.sqrt(1 + 4 / weight) - 1) / 2
     truth = np.asarray(jax.vmap(posterior)(points.grid([0.0], [1.0], 1001)), float)
     outputs = np.minimum(1, truth / weight[..., None, None])
@@ -157,7 +177,7 @@ def left_by_penalty(weight: Any, price: str) -> np.ndarray:
 
 
 def methods() -> dict[str, Method]:
-    """Every method to make the outputs sum to one."""
+    """Lists the methods that make the outputs sum to one."""
 
     def softmax(apply: Apply) -> Apply:
         del apply
@@ -185,8 +205,8 @@ def methods() -> dict[str, Method]:
     }
 
 
-def probabilities(seed: int = 0) -> Iterator[Findings]:
-    """The sum of one, in every method.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method.
 
     Args:
         seed: of the data and of the initial parameters.
@@ -206,10 +226,10 @@ def probabilities(seed: int = 0) -> Iterator[Findings]:
     )
 
 
-def _note(outcomes: dict[str, MethodEvaluation]) -> str:
-    free, held = outcomes["unconstrained"], outcomes["augmented"]
-    quadratic = outcomes["quadratic penalty"]
-    sparse = outcomes["simplex projection, squares"]
+def _note(evaluations: dict[str, MethodEvaluation]) -> str:
+    free, held = evaluations["unconstrained"], evaluations["augmented"]
+    quadratic = evaluations["quadratic penalty"]
+    sparse = evaluations["simplex projection, squares"]
     return (
         "Alone, cross-entropy is least "
         f"({free.scores['cross-entropy']:.1g}) where it is worth nothing: the outputs sum "
@@ -223,15 +243,19 @@ def _note(outcomes: dict[str, MethodEvaluation]) -> str:
     )
 
 
-def _draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) -> None:
-    """Outputs and truth; the sums; multipliers added up; what penalties leave."""
+def _draw(
+    problem: Problem, evaluations: Sequence[MethodEvaluation], path: Path
+) -> None:
+    """Draws outputs and truth, sums, added multipliers and the penalties' residuals."""
     x = points.grid([0.0], [1.0], 401)
     truth = jax.vmap(posterior)(x)
     fits = {
-        outcome.name: jax.vmap(
-            partial(outcome.method.change(problem).apply, outcome.result.state.params)
+        evaluation.name: jax.vmap(
+            partial(
+                evaluation.method.change(problem).apply, evaluation.result.state.params
+            )
         )(x)
-        for outcome in outcomes
+        for evaluation in evaluations
     }
     figure = report.new_figure(12, 8)
     outputs, sums, duals, weights = (figure.add_subplot(2, 2, i) for i in range(1, 5))
@@ -241,7 +265,9 @@ def _draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) ->
         outputs.plot(x, fits["unconstrained"][:, k], "--", c=f"C{k}", lw=1)
         own = problem.batch["x"][problem.batch["label"] == k]
         outputs.plot(own, jnp.full_like(own, -0.03 * (k + 1)), "|", c=f"C{k}")
-    error = next(o for o in outcomes if o.name == "augmented").scores["RMSE to truth"]
+    error = next(o for o in evaluations if o.name == "augmented").scores[
+        "RMSE to truth"
+    ]
     outputs.set_title(
         f"augmented, RMSE {error:.3f} to truth (dots); unconstrained (dashes)"
     )
@@ -252,20 +278,20 @@ def _draw(problem: Problem, outcomes: Sequence[MethodEvaluation], path: Path) ->
             sums.fill_between(x[:, 0], 1, total, alpha=0.15, color=f"C{place}")
     sums.set_title("sum of the outputs")
     share = np.arange(1, LABELS + 1) / LABELS
-    for place, outcome in enumerate(outcomes):
-        multipliers = outcome.result.state.multipliers.equality["sum"]
+    for place, evaluation in enumerate(evaluations):
+        multipliers = evaluation.result.state.multipliers.equality["sum"]
         if np.any(multipliers):
             added = np.cumsum(multipliers)
-            duals.plot(share, added, c=f"C{place}", label=outcome.name)
-        price = outcome.name.removesuffix(" penalty")
-        if price != outcome.name and outcome.sensitivity is not None:
-            seen = outcome.sensitivity
+            duals.plot(share, added, c=f"C{place}", label=evaluation.name)
+        kind = evaluation.name.removesuffix(" penalty")
+        if kind != evaluation.name and evaluation.sensitivity is not None:
+            seen = evaluation.sensitivity
             weights.loglog(
-                seen.values, seen.violation, "o", c=f"C{place}", label=outcome.name
+                seen.values, seen.violation, "o", c=f"C{place}", label=evaluation.name
             )
-            least, most = (1, 1e3) if price == "quadratic" else (0.01, 0.999)
+            least, most = (1, 1e3) if kind == "quadratic" else (0.01, 0.999)
             line = np.geomspace(least, most, 100)
-            weights.loglog(line, left_by_penalty(line, price), c=f"C{place}", lw=1)
+            weights.loglog(line, left_by_penalty(line, kind), c=f"C{place}", lw=1)
     duals.plot([0, 1], [0, 1], ":", c="black", label="truth")
     duals.set_title("multipliers of the points below x, against their share")
     weights.set_title("worst excess of the sum (lines: in theory)")

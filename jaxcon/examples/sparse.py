@@ -1,4 +1,4 @@
-r"""Zeros from an L1 norm: those of the weights, or those of the outputs.
+r"""Sparse weights or sparse outputs by a bound on their L1 norm.
 
 A linear model :math:`f = X w` is fitted by least squares,
 :math:`\operatorname{mean}_i (f_i - t_i)^2`, subject to a budget on one of two norms,
@@ -7,15 +7,16 @@ A linear model :math:`f = X w` is fitted by least squares,
     g = \sum_j |w_j| - c \le 0 \qquad \text{or} \qquad
     g = \operatorname{mean}_i |f_i| - c \le 0 .
 
-The L1 norm of the outputs is often given as a way to sparse weights. It is not: it makes
-outputs zero, and leaves all weights. Each norm is tried here on a problem of its own.
+The L1 norm of the outputs is often recommended for sparse weights. It does not yield them:
+it makes outputs zero, and leaves all weights. Here each norm has a problem of its own.
 
-Sparse weights: 40 rows, 20 columns of which 3 matter. The truth is the solution of a
+The problem of sparse weights has 40 rows and 20 columns, of which 3 enter. The truth is the
+solution of a
 quadratic program, and the budget's multiplier is the weight that an L1 penalty would need
 for the same solution, twice the alpha of the Lasso in scikit-learn's scaling.
 
-Sparse outputs: a signal of 64 entries, most of them zero, in noise;
-:math:`X^T X = n I`, so that the truth is soft thresholding of the targets by half the
+The problem of sparse outputs has a signal of 64 entries, most of them zero, in noise.
+Here :math:`X^T X = n I`, so that the truth is soft thresholding of the targets by half the
 multiplier,
 
 .. math::
@@ -23,10 +24,9 @@ multiplier,
     c = \operatorname{mean}_i |f_i|, \qquad \lambda = 2 \tau .
 
 Lagrangian, PI control, augmented Lagrangian, projection and by construction reach the
-truth to 0.005 (RMSE), and multipliers to 0.02. Methods that follow gradients make entries
-small and none zero; projection onto the L1 ball and the proximal step, soft thresholding,
-make them exactly zero. Outputs are sums of 64 rounded terms: those below 1e-5 count as
-zero.
+truth to 0.005 (RMSE), and multipliers to 0.02. Gradient methods make entries small and
+none zero; projection onto the L1 ball and the proximal step, soft thresholding, make them
+exactly zero. Outputs are sums of 64 rounded terms: those below 1e-5 count as zero.
 
     jaxcon example sparse
 """
@@ -59,6 +59,40 @@ from jaxcon.methods import (
 )
 from jaxcon.transforms import proximal
 
+__all__ = [
+    "BUDGET",
+    "COLUMNS",
+    "ENTRIES",
+    "NOISE",
+    "PRIMAL",
+    "RATE",
+    "ROUNDING",
+    "ROWS",
+    "SIGNAL_NOISE",
+    "SPIKES",
+    "STEPS",
+    "THRESHOLD",
+    "WEIGHTS",
+    "Sparse",
+    "findings",
+    "fitted_weights",
+    "methods",
+    "proximal_gradient",
+    "reached",
+    "soft_threshold",
+    "sparse_outputs",
+    "sparse_problem",
+    "sparse_weights",
+    "within",
+    "within_budget",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
 STEPS = 3000
 RATE = 0.1  # of plain gradient steps
 ROUNDING = 1e-5  # outputs below it count as zero
@@ -77,12 +111,12 @@ PRIMAL = optax.adam(optax.cosine_decay_schedule(1e-2, STEPS))
 
 
 class Sparse(NamedTuple):
-    """A linear problem and its truth.
+    """Linear problem with its truth.
 
     Attributes:
         design: X, (n, d).
         targets: t, (n,).
-        outputs: whether it is the outputs that the budget is of, not the weights.
+        outputs: whether the budget bounds the outputs, not the weights.
         budget: c.
         unseen: inputs to score at, (k, d).
         truth: w of the problem with the budget, (d,).
@@ -98,23 +132,23 @@ class Sparse(NamedTuple):
     multiplier: float
 
     def entries(self, weights: jax.Array) -> jax.Array:
-        """What the budget is of: outputs (n,) or weights (d,)."""
+        """Returns the entries that the budget bounds: outputs (n,) or weights (d,)."""
         return self.design @ weights if self.outputs else weights
 
     def weights(self, entries: jax.Array) -> jax.Array:
-        """The weights (d,) of these entries."""
+        """Returns the weights (d,) of these entries."""
         if not self.outputs:
             return entries
         return self.design.T @ entries / len(self.targets)
 
     @property
     def radius(self) -> float:
-        """The largest sum of the entries' sizes."""
+        """Largest sum of the entries' sizes."""
         return self.budget * (len(self.targets) if self.outputs else 1)
 
 
 def sparse_weights(seed: int = 0) -> Sparse:
-    """Rows of noisy sums of three out of twenty columns.
+    """Draws the problem of sparse weights: noisy sums of three out of twenty columns.
 
     Args:
         seed: of columns and noise.
@@ -139,7 +173,7 @@ def sparse_weights(seed: int = 0) -> Sparse:
 
 
 def sparse_outputs(seed: int = 0) -> Sparse:
-    """A few spikes in noise, as a sum of cosines.
+    """Draws the problem of sparse outputs: a few spikes in noise, as a sum of cosines.
 
     Args:
         seed: of places and noise.
@@ -169,7 +203,7 @@ def sparse_outputs(seed: int = 0) -> Sparse:
 def within_budget(
     design: np.ndarray, targets: np.ndarray, budget: float
 ) -> tuple[np.ndarray, float]:
-    r"""Least squares within an L1 ball, as a quadratic program in float64.
+    r"""Solves least squares within an L1 ball, as a quadratic program in float64.
 
     .. math::
         \min_{a, b \ge 0} \operatorname{mean}_i (X (a - b) - t)_i^2 \quad
@@ -207,12 +241,12 @@ def within_budget(
         options={"ftol": 1e-14, "maxiter": 1000},
     )
     positive, negative = np.split(solved.x, 2)
-    # Every weight that is not zero feels the budget and its own slope alone.
+    # At each nonzero weight the budget's multiplier balances the gradient.
     return positive - negative, float(np.max(np.abs(slope(solved.x))))
 
 
 def soft_threshold(entries: Any, threshold: Any) -> Any:
-    r"""Soft thresholding, the proximal step of :math:`\tau \|z\|_1`.
+    r"""Applies soft thresholding, the proximal step of :math:`\tau \|z\|_1`.
 
     Args:
         entries: z, any shape.
@@ -221,12 +255,12 @@ def soft_threshold(entries: Any, threshold: Any) -> Any:
     Returns:
         sign(z) max(abs z - tau, 0), of that shape.
     """
-    # Moreau: what is left of z is in the ball of the dual norm.
+    # Moreau: z less the result is in the ball of the dual norm.
     return entries - optax.projections.projection_linf_ball(entries, threshold)
 
 
 def sparse_problem(data: Sparse) -> Problem:
-    """Least squares within the budget.
+    """Builds the least-squares problem within the budget.
 
     Args:
         data: its numbers.
@@ -261,12 +295,12 @@ def sparse_problem(data: Sparse) -> Problem:
 
 
 def fitted_weights(apply: Apply, params: Any, data: Sparse) -> jax.Array:
-    """The weights (d,) of a linear model, as its outputs for unit inputs."""
+    """Evaluates the weights (d,) of a linear model, as its outputs for unit inputs."""
     return jax.vmap(partial(apply, params))(jnp.eye(data.design.shape[1]))
 
 
 def within(data: Sparse, apply: Apply) -> Constraints:
-    """The budget."""
+    """Returns the budget's constraint."""
 
     def spent(params: Any, batch: Any) -> jax.Array:
         if data.outputs:
@@ -279,11 +313,11 @@ def within(data: Sparse, apply: Apply) -> Constraints:
 
 
 def proximal_gradient(data: Sparse, weight: float) -> Method:
-    """Gradient steps, each followed by soft thresholding: an L1 penalty of this weight.
+    """Minimises an L1 penalty by gradient steps and soft thresholding.
 
     Args:
         data: the problem's numbers.
-        weight: of the norm that the budget is of.
+        weight: of the norm that the budget bounds.
 
     Returns:
         A `Method` whose hyperparameter is the weight.
@@ -299,7 +333,7 @@ def proximal_gradient(data: Sparse, weight: float) -> Method:
 
 
 def methods(data: Sparse) -> dict[str, Method]:
-    """Every method to keep the budget, or to do with a penalty instead.
+    """Lists the methods that keep the budget, or use a penalty instead.
 
     Args:
         data: the problem's numbers.
@@ -336,7 +370,7 @@ def methods(data: Sparse) -> dict[str, Method]:
         "augmented": augmented(PRIMAL, rate),
         "projected": projected(optax.sgd(RATE), nearest),
         "proximal": proximal_gradient(data, 1.0),
-        # Its logits have far to go.
+        # Its logits need long steps.
         "by construction": by_construction(
             optax.adam(optax.cosine_decay_schedule(RATE, STEPS)),
             spend,
@@ -348,8 +382,8 @@ def methods(data: Sparse) -> dict[str, Method]:
     }
 
 
-def sparse(seed: int = 0) -> Iterator[Findings]:
-    """Both norms, each in every method.
+def findings(seed: int = 0) -> Iterator[Findings]:
+    """Yields the results of every method for both norms.
 
     Args:
         seed: of data and noise.
@@ -372,20 +406,20 @@ def sparse(seed: int = 0) -> Iterator[Findings]:
         )
 
 
-def reached(outcome: MethodEvaluation, data: Sparse) -> jax.Array:
-    """The weights (d,) that a method came to."""
-    problem = outcome.method.change(sparse_problem(data))
-    return fitted_weights(problem.apply, outcome.result.state.params, data)
+def reached(evaluation: MethodEvaluation, data: Sparse) -> jax.Array:
+    """Returns the last weights (d,) of a method."""
+    problem = evaluation.method.change(sparse_problem(data))
+    return fitted_weights(problem.apply, evaluation.result.state.params, data)
 
 
-def _note(data: Sparse, outcomes: dict[str, MethodEvaluation]) -> str:
+def _note(data: Sparse, evaluations: dict[str, MethodEvaluation]) -> str:
     kind, other = ("outputs", "weights") if data.outputs else ("weights", "outputs")
-    followed, confused = outcomes["Lagrangian"], outcomes[f"L1 of {other}"]
+    followed, confused = evaluations["Lagrangian"], evaluations[f"L1 of {other}"]
     sizes = np.abs(data.entries(reached(followed, data)))
     none = np.abs(data.entries(jnp.asarray(data.truth, sizes.dtype))) < ROUNDING
 
-    def left(outcome: MethodEvaluation) -> str:
-        scores = outcome.scores
+    def left(evaluation: MethodEvaluation) -> str:
+        scores = evaluation.scores
         return (
             f"{scores['weights not 0']:.0f} weights and "
             f"{scores['outputs not 0']:.0f} outputs"
@@ -395,13 +429,13 @@ def _note(data: Sparse, outcomes: dict[str, MethodEvaluation]) -> str:
         f"The truth has {np.sum(~none)} {kind} that are not zero and the multiplier "
         f"{data.multiplier:.3f}; the Lagrangian's is {followed.multipliers['budget']:.3f}. "
         f"By gradients the other {kind} become small, up to {np.max(sizes[none]):.1e} with "
-        f"the Lagrangian; projected onto the ball, {left(outcomes['projected'])} are left. "
-        f"The L1 norm of the {other} leaves {left(confused)}."
+        f"the Lagrangian; projected onto the ball, {left(evaluations['projected'])} are "
+        f"left. The L1 norm of the {other} leaves {left(confused)}."
     )
 
 
-def _draw(outcomes: Sequence[MethodEvaluation], path: Path, data: Sparse) -> None:
-    """The entries that the budget is of, in order and by size."""
+def _draw(evaluations: Sequence[MethodEvaluation], path: Path, data: Sparse) -> None:
+    """Draws the entries that the budget bounds, in order and by size."""
     kind = "output" if data.outputs else "weight"
     truth = np.asarray(data.entries(jnp.asarray(data.truth)))
     figure = report.new_figure(12, 4.4)
@@ -412,14 +446,14 @@ def _draw(outcomes: Sequence[MethodEvaluation], path: Path, data: Sparse) -> Non
     if data.outputs:
         left.plot(places, data.targets, "x", color="black", ms=4, label="targets")
     floor = 1e-9
-    for place, outcome in enumerate(outcomes):
-        entries = np.asarray(data.entries(reached(outcome, data)))
+    for place, evaluation in enumerate(evaluations):
+        entries = np.asarray(data.entries(reached(evaluation, data)))
         style: dict[str, Any] = {
             "color": f"C{place % 10}",
             "lw": 1,
-            "label": outcome.name,
+            "label": evaluation.name,
         }
-        mark = {"projected": "o"}.get(outcome.name, "." if place < 10 else "x")
+        mark = {"projected": "o"}.get(evaluation.name, "." if place < 10 else "x")
         left.plot(places, entries, mark, ms=4, **style)
         right.semilogy(
             places + 1,

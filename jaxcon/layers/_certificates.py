@@ -1,18 +1,25 @@
-"""What a layer guarantees, in words and as tests that try to break it."""
+"""Certificates of layers: guarantees in words, with the tests that try to break them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._display import html_table, text_table
+
 Function = Callable[[jax.Array], jax.Array]
+
+# Roundings of a formula that is evaluated in two programs, which may differ.
+TWICE = 4.0
 
 
 class Gap(NamedTuple):
-    """By how much a claim fails at a point, and the size of the terms it was made of.
+    """Amount by which a claim fails at a point, with the size of the terms behind it.
 
     The claim holds there if excess <= roundings * eps * size (see `Guarantee`).
     """
@@ -26,16 +33,16 @@ Test = Callable[[Function, jax.Array, jax.Array], Gap]
 
 @dataclass(frozen=True, eq=False)
 class Guarantee:
-    """One claim about a function f of one example, for any parameters.
+    """Claim about a function f of one example, for any parameters.
 
     Attributes:
         statement: the claim, in words and symbols.
-        kind: "within", "slope", "convex", "lipschitz", "value", …: what an output layer
-            looks at to tell whether the claim survives it.
+        kind: "within", "slope", "convex", "lipschitz", "value", …: output layers
+            read it to decide whether the claim survives them.
         tests: by name, each (f, x, y) -> `Gap` for two points (d,) of the domain, whether
-            near or far from each other; tests of one point leave y alone.
+            near or far from each other; tests of one point ignore y.
         roundings: c. Each test holds to c machine epsilons of its size.
-        size: what that size is, in words.
+        size: the meaning of that size, in words.
         constant: the claim's number or numbers.
         inputs: the inputs that the claim is about; () stands for all.
         domain: corners (lower, upper) of the box where the claim holds; None: everywhere.
@@ -53,7 +60,7 @@ class Guarantee:
     exact: Callable[[], Gap] | None = None
 
     def tolerance(self, dtype: Any, size: Any = 1.0) -> Any:
-        """What rounding alone may do, c * eps(dtype) * size."""
+        """Returns the error that rounding alone may cause, c * eps(dtype) * size."""
         return self.roundings * jnp.finfo(dtype).eps * size
 
     def __str__(self) -> str:
@@ -62,17 +69,44 @@ class Guarantee:
 
 
 class Certificate(NamedTuple):
-    """All that a layer guarantees, and what floating point can do to it."""
+    """All guarantees of a layer, with a caveat about floating point.
+
+    It prints as a table of the guarantees, with the caveat below.
+
+    Attributes:
+        guarantees: none for a network that may do anything.
+        caveat: effects of rounding that the tolerances do not show.
+    """
 
     guarantees: tuple[Guarantee, ...] = ()
     caveat: str = ""
 
     def __str__(self) -> str:
-        return "\n".join([*map(str, self.guarantees), *filter(None, [self.caveat])])
+        table = text_table(self._rows()) or "no guarantees"
+        return "\n".join([table, *wrap(self.caveat, 88)])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        table = html_table(self._rows()) or "<p>no guarantees</p>"
+        return table + (f"<p>{escape(self.caveat)}</p>" if self.caveat else "")
+
+    def _rows(self) -> list[dict[str, str]]:
+        return [
+            {
+                "guarantee": one.statement,
+                "where": "everywhere" if one.domain is None else "inside the domain",
+                "tolerance": f"{one.roundings:g} eps of {one.size}"
+                if one.roundings
+                else "exact",
+            }
+            for one in self.guarantees
+        ]
 
 
 def nothing(x: jax.Array) -> jax.Array:
-    """The default size of inner terms: none beyond those of the value itself."""
+    """Returns zero, the size of inner terms where none exceed the value itself."""
     del x
     return jnp.zeros(())
 
@@ -85,7 +119,7 @@ def holds(
     size: str,
     **about: Any,
 ) -> Guarantee:
-    """A claim about the value alone.
+    """Makes a guarantee about the value alone.
 
     Args:
         statement: the claim.
@@ -110,7 +144,7 @@ def holds(
 def within(
     lower: Any, upper: Any, *, roundings: float = 0.0, domain: Any = None
 ) -> Guarantee:
-    r"""The claim :math:`l \le f(x) \le u`.
+    r"""Makes the guarantee :math:`l \le f(x) \le u`.
 
     Args:
         lower: l, () or (m,), or a function of x that returns it.
@@ -154,7 +188,7 @@ def slope(
     magnitude: Function = nothing,
     domain: Any = None,
 ) -> Guarantee:
-    r"""The claim :math:`l \le \partial f / \partial x_i \le u`, of each output.
+    r"""Makes the guarantee :math:`l \le \partial f / \partial x_i \le u`, of each output.
 
     Args:
         index: i.
@@ -163,7 +197,7 @@ def slope(
         roundings: c.
         slope_size: size of the largest terms that make up the slope, ().
         magnitude: x -> (), size of the largest terms that make up f(x), where it is not
-            |f(x)| itself: what may cancel.
+            |f(x)| itself: terms that may cancel.
         domain: where it holds.
 
     Returns:
@@ -205,7 +239,7 @@ def slope(
 
 
 def _times(bound: Any, run: jax.Array) -> jax.Array:
-    """Their product, without the NaN of infinity times zero."""
+    """Returns bound * run, or an infinite bound itself, without NaN at run = 0."""
     finite = jnp.isfinite(bound)
     return jnp.where(finite, jnp.where(finite, bound, 0.0) * run, bound)
 
@@ -228,7 +262,7 @@ def curved(
     curvature_size: Function = nothing,
     domain: Any = None,
 ) -> Guarantee:
-    r"""The claim that f is convex (or concave) in some of its inputs, jointly.
+    r"""Makes the guarantee that f is convex (or concave) in some of its inputs, jointly.
 
     Its Hessian in them has no eigenvalue below zero, and
     :math:`f((x + y)/2) \le (f(x) + f(y))/2` for points that differ in them alone.
@@ -280,7 +314,7 @@ def lipschitz(
     magnitude: Function = nothing,
     exact: Callable[[], Gap] | None = None,
 ) -> Guarantee:
-    r"""The claim :math:`\|f(x) - f(y)\|_2 \le L \|x - y\|_2`.
+    r"""Makes the guarantee :math:`\|f(x) - f(y)\|_2 \le L \|x - y\|_2`.
 
     Args:
         constant: L, in units of f per unit of input.

@@ -1,4 +1,4 @@
-"""Tries to break what a layer guarantees."""
+"""Search for inputs at which a layer breaks its guarantees."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,15 +17,15 @@ PairTest = Callable[[jax.Array, jax.Array], Gap]
 
 
 class Attempt(NamedTuple):
-    """The worst that one test found of one guarantee in one precision.
+    """Largest failure that one test of one guarantee found in one precision.
 
     Attributes:
         guarantee: the claim.
         test: the test's name; "…, searched" for gradient ascent on it.
         dtype: the precision's name.
-        num: at how many pairs of points.
-        excess: by how much the claim failed there, ().
-        tolerance: what rounding alone may do there, ().
+        num: pairs of points that were tested.
+        excess: amount by which the claim failed there, ().
+        tolerance: error that rounding alone may cause there, ().
         point: the two points, (2, d).
     """
 
@@ -39,19 +39,19 @@ class Attempt(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing beyond rounding was found; a NaN is something."""
+        """Flags that no failure beyond rounding was found; a NaN is a failure."""
         return self.excess <= self.tolerance
 
 
 class Check(NamedTuple):
-    """What the attempts to break a certificate came to."""
+    """Results of the attempts to break a certificate."""
 
     attempts: tuple[Attempt, ...]
     caveat: str
 
     @property
     def holds(self) -> bool:
-        """Whether every attempt failed to break its guarantee."""
+        """Flags that every attempt failed to break its guarantee."""
         return all(attempt.holds for attempt in self.attempts)
 
     def __str__(self) -> str:
@@ -75,20 +75,20 @@ def check(
     reach: float = 1000.0,
     key: jax.Array | None = None,
 ) -> Check:
-    """Tries to break a certificate, at random points and by search, near and far.
+    """Tries to break a certificate, at random points and by gradient ascent, near and far.
 
-    Half of the points are as the sampler draws them, half are spread to up to `reach`
+    Half of the points are as the sampler draws them; half are spread to up to `reach`
     times the range of the data (unless the guarantee has a domain). Each is paired with
     another, a ten-millionth of the range to the whole range away, along one input or
     in a random direction. Then each test climbs by gradient ascent. All of it happens in
     the parameters' precision and, where the user has enabled it, in float64 too.
 
-    It is a search, not a proof: what it finds is real, what it does not find may exist.
-    The proof is the layer's own.
+    It is a search, not a proof: a failure that it finds is real, one that it does not find
+    may exist. The proof is the layer's own.
 
     Args:
         apply: (params, x) -> y of one example.
-        params: random, trained or chosen to hurt.
+        params: random, trained or adversarial.
         certificate: (params) -> `Certificate`, e.g. of the network or the construction.
         sampler: (key, num=n) -> points (n, d), e.g.
             ``partial(jc.points.uniform, lower=[0.0], upper=[1.0])``.
@@ -97,7 +97,7 @@ def check(
         key: of the points; `jax.random.key(0)` unless given.
 
     Returns:
-        A `Check`; `.holds` is the verdict, printing it shows the table.
+        A `Check`; `.holds` is the verdict, and it prints one line per attempt.
 
     Example:
         >>> from functools import partial
@@ -147,14 +147,14 @@ def check(
 
 
 def _precisions(params: Any) -> list[str]:
-    """The parameters' dtype, and float64 after float32 where it is enabled."""
+    """Returns the parameters' dtype, and float64 after float32 where it is enabled."""
     own = str(jnp.result_type(*jax.tree.leaves(params), jnp.float32))
     widest = str(jnp.zeros(()).dtype)
     return list(dict.fromkeys([own, widest]))
 
 
 def _pairs(x: jax.Array, key: jax.Array, reach: float) -> np.ndarray:
-    """Points near and far and another for each, (n, 2, d)."""
+    """Draws points near and far and a second one for each, (n, 2, d)."""
 
     @jax.jit
     def paired(x: jax.Array) -> jax.Array:
@@ -179,13 +179,13 @@ def _pairs(x: jax.Array, key: jax.Array, reach: float) -> np.ndarray:
 
 
 def _failing(gap: Gap) -> jax.Array:
-    """Excess by size, (): the larger, the worse; NaN is worst of all."""
+    """Returns excess by size, (): the larger, the worse; NaN is worst of all."""
     ratio = gap.excess / (gap.size + jnp.finfo(gap.size.dtype).tiny)
     return jnp.where(jnp.isnan(ratio), jnp.inf, ratio)
 
 
 def _worst(gap: PairTest, pairs: np.ndarray) -> np.ndarray:
-    """The pair where a test fails most, (2, d)."""
+    """Returns the pair where a test fails most, (2, d)."""
 
     @jax.jit
     def worst(pairs: jax.Array) -> jax.Array:
@@ -201,7 +201,7 @@ def _worst(gap: PairTest, pairs: np.ndarray) -> np.ndarray:
 def _climbed(
     at: Any, gap: PairTest, pairs: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """The worst pair that gradient ascent finds among all these reach, (2, d)."""
+    """Returns the worst pair that gradient ascent finds in the range of all, (2, d)."""
     low, high = np.tile(pairs.min((0, 1)), 2), np.tile(pairs.max((0, 1)), 2)
     corner = np.ones(start.size)
 

@@ -1,130 +1,17 @@
-"""Constructions that hold a network to conditions in its inputs: periods and boundaries."""
+"""Constructions that prescribe a network's boundary and initial values and slopes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
-from jaxcon.layers._networks import Apply, Construction, chosen_inputs, floating
+from jaxcon.layers._certificates import TWICE, Certificate, Function, Gap, Guarantee
+from jaxcon.layers._networks import Apply, Construction, chosen_inputs, one_example
 from jaxcon.layers._outputs import evaluated
 
-# The same formula in two programs; a sum and a difference more for slopes.
-TWICE = 4.0
 SIDES = {"lower": (True, False), "upper": (False, True), "both": (True, True)}
-
-
-def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
-    r"""A network that repeats itself in some of its inputs.
-
-    .. math::
-        f(x) = N(\dots, \cos \tfrac{2 \pi x_i}{P_i}, \sin \tfrac{2 \pi x_i}{P_i}, \dots)
-
-    in place of each periodic :math:`x_i`, so the wrapped network N takes one input more for
-    each. Every smooth periodic function is a smooth function of the two, and derivatives
-    of all orders repeat as well. Guaranteed: :math:`f(x + P_i e_i) = f(x)`. Each
-    :math:`x_i` is first reduced by whole periods, which is exact in floating point, so
-    that nothing is lost far out but what x's own rounding has lost. Of N's guarantees,
-    bounds stay.
-
-    Args:
-        periods: by input, P > 0 in units of that input, or a sequence of one for each
-            input.
-
-    Returns:
-        The construction; of x (d,) it calls N with (d + number of periods,).
-
-    Raises:
-        ValueError: a period is not positive; when called, x is not (d,) with these
-            inputs.
-
-    References:
-        Dong and Ni, A Method for Representing Periodic Functions and Enforcing Exactly
-        Periodic Boundary Conditions with Deep Neural Networks (2021).
-
-    Example:
-        >>> import jax
-        >>> import jaxcon as jc
-        >>> network = jc.layers.mlp(3).then(jc.layers.periodic({0: 2.0}))
-        >>> params = network.init(jax.random.key(0))
-        >>> here, there = jnp.array([0.5, 1.0]), jnp.array([200.5, 1.0])
-        >>> bool(network.apply(params, here) == network.apply(params, there))
-        True
-    """
-    one_each = not isinstance(periods, Mapping)
-    by_input = dict(enumerate(periods)) if one_each else dict(periods)
-    if not by_input or not all(0 < period < np.inf for period in by_input.values()):
-        raise ValueError(f"periodic needs periods > 0 and finite, got {periods}")
-
-    def reduced(x: jax.Array) -> tuple[np.ndarray, jax.Array, jax.Array]:
-        """Indices, periods and what is left of these inputs, within [0, P)."""
-        inputs = jnp.size(x)
-        if one_each and len(by_input) != inputs:
-            raise ValueError(
-                f"periodic has {len(by_input)} periods for {inputs} inputs"
-            )
-        chosen = np.array(chosen_inputs("periodic", "periods", by_input, inputs))
-        period = jnp.asarray([by_input[i] for i in chosen], x.dtype)
-        left = jnp.remainder(x[chosen], period)
-        # Of a tiny negative number it rounds to the whole period.
-        return chosen, period, jnp.where(left < period, left, left - period)
-
-    def wrap(apply: Apply) -> Apply:
-        def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = _example("periodic", x)
-            chosen, period, left = reduced(x)
-            angle = 2 * jnp.pi * (left / period)
-            both = jnp.concatenate([x, jnp.cos(angle), jnp.sin(angle)])
-            place: list[list[int]] = [[i] for i in range(x.size)]
-            for k, i in enumerate(chosen):
-                place[i] = [x.size + k, x.size + len(chosen) + k]
-            return apply(params, both[np.concatenate(place)])
-
-        return wrapped
-
-    def same(f: Function, x: jax.Array, other: jax.Array) -> Gap:
-        chosen, period, _ = reduced(x)
-        along = jnp.zeros((len(chosen), x.size), x.dtype)
-        along = along.at[np.arange(len(chosen)), chosen].set(period)
-        turns = jax.vmap(lambda tangent: jax.jvp(f, (x,), (tangent,))[1])(along)
-        one, two = f(x), f(other)
-        # Where the compiler makes the angle twice, the two may differ by eps of a turn.
-        size = jnp.max(jnp.abs(one)) + jnp.max(jnp.abs(two)) + jnp.sum(jnp.abs(turns))
-        return Gap(jnp.max(jnp.abs(one - two)), size)
-
-    def next_period(f: Function, x: jax.Array, y: jax.Array) -> Gap:
-        del y
-        chosen, period, left = reduced(x)
-        gaps = []
-        for k, i in enumerate(chosen):
-            # Their difference is the period exactly: no rounding of x is tested.
-            later = left[k] + period[k]
-            gaps.append(same(f, x.at[i].set(later - period[k]), x.at[i].set(later)))
-        excess, size = zip(*gaps)
-        return Gap(jnp.max(jnp.stack(excess)), jnp.max(jnp.stack(size)))
-
-    def first_period(f: Function, x: jax.Array, y: jax.Array) -> Gap:
-        del y
-        chosen, _, left = reduced(x)
-        return same(f, x, x.at[chosen].set(left))
-
-    named = ", ".join(f"{period:g} in input {i}" for i, period in by_input.items())
-    promise = Guarantee(
-        f"f repeats itself after {named}",
-        kind="periodic",
-        tests={"next period": next_period, "first period": first_period},
-        roundings=TWICE,
-        size="the values and of what they change by along a period",
-        constant=by_input,
-        inputs=tuple(by_input),
-    )
-    caveat = (
-        "A period is rounded to x's precision, and so is x: a far one may be the float of "
-        "another point of the period."
-    )
-    return Construction(wrap, Certificate((promise,), caveat), _bounds)
 
 
 def dirichlet(
@@ -133,22 +20,22 @@ def dirichlet(
     *,
     boundary: Function,
 ) -> Construction:
-    r"""A network with given values wherever a function is zero.
+    r"""Prescribes a network's values wherever a function is zero.
 
     .. math::
         f(x) = g(x) + l(x)\, N(x)
 
-    Guaranteed: f = g exactly where l is exactly zero in floating point. Elsewhere f is
+    It guarantees f = g exactly where l is exactly zero in floating point. Elsewhere f is
     free: with :math:`N = (u - g) / l` it is any u with u = g on the boundary, and N is
     smooth there if l is and its slope across the boundary is not zero. l should be smooth
-    and of order one. One evaluation of each. Boxes have `box_boundary`, initial values
-    `initial_value`.
+    and of order one. It costs one evaluation of each. `box_boundary` is for boxes,
+    `initial_value` for initial values.
 
     Args:
         distance: l, x (d,) -> (), zero on the boundary and nowhere inside.
         value: g, a number or x (d,) -> () or the network's shape, any smooth function
             with the right values on the boundary.
-        boundary: x (d,) -> a point of the boundary (d,), for `check` to look there, where
+        boundary: x (d,) -> a point of the boundary (d,), for `check` to test there where
             rounding lets the distance be exactly zero.
 
     Returns:
@@ -164,8 +51,7 @@ def dirichlet(
         Networks (2022).
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> disc = jc.layers.dirichlet(
         ...     lambda x: 1 - x @ x, lambda x: x[0], boundary=lambda x: x / jnp.sqrt(x @ x)
         ... )
@@ -188,15 +74,15 @@ def dirichlet(
 def box_boundary(
     lower: Any, upper: Any, value: Any, *, faces: Mapping[int, str] | None = None
 ) -> Construction:
-    r"""A network with given values on some faces of a box.
+    r"""Prescribes a network's values on some faces of a box.
 
     .. math::
         f(x) = g(x) + N(x) \prod_{i} \frac{x_i - l_i}{u_i - l_i}
         \prod_{j} \frac{u_j - x_j}{u_j - l_j}
 
     over the faces named, four times as much for an input with both, so that factors are of
-    order one. Exact in floating point: on a face its factor is zero. Where faces meet, f
-    is g whatever N is; a value that jumps there can be met by no continuous g.
+    order one. The values are exact in floating point, since on a face its factor is zero.
+    Where faces meet, f is g whatever N is; no continuous g meets a value that jumps there.
 
     Args:
         lower: corner l (d,), in the inputs' units; infinite where it has no face.
@@ -216,8 +102,7 @@ def box_boundary(
         Partial Differential Equations (1998).
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> rod = jc.layers.box_boundary([0.0, 0.0], [2.0, 1.0], 3.0, faces={0: "both"})
         >>> network = jc.layers.mlp(2).then(rod)
         >>> params = network.init(jax.random.key(0))
@@ -269,7 +154,7 @@ def box_boundary(
 def initial_value(
     index: int, start: float, value: Any, rate: Any = None
 ) -> Construction:
-    r"""A network with a given value, and perhaps rate of change, at the start.
+    r"""Prescribes a network's value, and perhaps its rate of change, at the start.
 
     .. math::
         f(x) = u_0 + (t - t_0) N(x), \qquad
@@ -297,8 +182,7 @@ def initial_value(
         Partial Differential Equations (1998).
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> drop = jc.layers.initial_value(0, 0.0, value=2.0, rate=-1.0)
         >>> network = jc.layers.mlp(1).then(drop)
         >>> f = lambda t: network.apply(network.init(jax.random.key(0)), t)
@@ -310,7 +194,7 @@ def initial_value(
 
     def wrap(apply: Apply) -> Apply:
         def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = _example("initial_value", x)
+            x = one_example("initial_value", x)
             chosen_inputs("initial_value", "index", index, x.size)
             free, elapsed, first = apply(params, x), x[index] - start, begin(x)
             known = evaluated("initial_value", "value", value, free, first)
@@ -332,17 +216,18 @@ def initial_value(
 def neumann(
     index: int, lower: float, upper: float, left: Any, right: Any
 ) -> Construction:
-    r"""A network with given slopes at both ends of one input.
+    r"""Prescribes a network's slopes at both ends of one input.
 
     .. math::
         f(x) = a\, (x_i - l) + \frac{b - a}{2 (u - l)} (x_i - l)^2 + N(s(x)), \qquad
         s_i = l + (u - l)\, t^2 (3 - 2t), \quad t = \frac{x_i - l}{u - l}
 
-    N sees :math:`x_i` on a scale that stands still at both ends, so that its slope there is
-    zero whatever it does, and the parabola has the given slopes. That takes one evaluation
-    of N and none of its derivatives, and any smooth f with these slopes is a continuously
-    differentiable N: near an end what is left of f is quadratic in t, and so is s. The
-    slopes are exact to rounding, also where they depend on the other inputs.
+    N receives :math:`x_i` on a scale s of zero slope at both ends, so that f without the
+    parabola has zero slope there for any N, and the parabola has the given slopes. That
+    takes one evaluation of N and none of its derivatives, and any smooth f with these
+    slopes is a continuously differentiable N: near an end the rest of f is quadratic in t,
+    and so is s. The slopes are exact to rounding, also where they depend on the other
+    inputs.
 
     Args:
         index: i.
@@ -360,8 +245,7 @@ def neumann(
             shape does not fit the network's.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> insulated = jc.layers.neumann(0, 0.0, 2.0, left=0.0, right=1.0)
         >>> network = jc.layers.mlp(1).then(insulated)
         >>> f = lambda x: network.apply(network.init(jax.random.key(0)), x)
@@ -376,7 +260,7 @@ def neumann(
 
     def wrap(apply: Apply) -> Apply:
         def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = _example("neumann", x)
+            x = one_example("neumann", x)
             chosen_inputs("neumann", "index", index, x.size)
             along = x[index] - lower
             t = along / width
@@ -398,13 +282,13 @@ def neumann(
 def mixed(
     index: int, dirichlet_at: float, neumann_at: float, value: Any, slope: Any
 ) -> Construction:
-    r"""A network with a given value at one end of an input and a given slope at the other.
+    r"""Prescribes a network's value at one end of an input and its slope at the other.
 
     .. math::
         f(x) = g + b\, (x_i - p) + s\, N(\dots, p + (q - p) s, \dots), \qquad
         s = t (2 - t), \quad t = \frac{x_i - p}{q - p}
 
-    The scale s is zero at p and stands still at q (see `neumann`). The value is exact in
+    The scale s is zero at p and has zero slope at q (see `neumann`). The value is exact in
     floating point, the slope to rounding, for one evaluation of N.
 
     Args:
@@ -422,8 +306,7 @@ def mixed(
             not fit the network's.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> rod = jc.layers.mixed(0, dirichlet_at=1.0, neumann_at=0.0, value=5.0, slope=0.0)
         >>> network = jc.layers.mlp(1).then(rod)
         >>> print(network.apply(network.init(jax.random.key(0)), jnp.ones(1)))
@@ -437,7 +320,7 @@ def mixed(
 
     def wrap(apply: Apply) -> Apply:
         def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = _example("mixed", x)
+            x = one_example("mixed", x)
             chosen_inputs("mixed", "index", index, x.size)
             along = x[index] - dirichlet_at
             t = along / width
@@ -463,11 +346,11 @@ def mixed(
 def _blended(
     name: str, distance: Function, value: Any, promise: Guarantee
 ) -> Construction:
-    """The value and the distance times a network."""
+    """Returns the construction value + distance * network."""
 
     def wrap(apply: Apply) -> Apply:
         def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = _example(name, x)
+            x = one_example(name, x)
             away, free = jnp.asarray(distance(x)), apply(params, x)
             if away.shape:
                 raise ValueError(
@@ -480,26 +363,8 @@ def _blended(
     return Construction(wrap, Certificate((promise,)))
 
 
-def _example(name: str, x: jax.Array) -> jax.Array:
-    """One example, of however many inputs."""
-    if jnp.ndim(x) != 1:
-        raise ValueError(
-            f"{name} takes one example x of shape (d,), got {jnp.shape(x)}; "
-            "use jax.vmap for a batch"
-        )
-    return floating(x)
-
-
-def _bounds(guarantee: Guarantee) -> Guarantee | None:
-    """Bounds everywhere stay, whatever is done to the inputs."""
-    everywhere = guarantee.domain is None and guarantee.kind == "within"
-    if everywhere and not any(map(callable, guarantee.constant)):
-        return guarantee
-    return None
-
-
 def _face(index: int, place: float) -> Function:
-    """Moves x to where one input has a given value."""
+    """Returns the map that moves x to a given value of one input."""
     place = float(place)  # not of NumPy, whose float64 would widen what it meets
     return lambda x: x.at[index].set(place)
 

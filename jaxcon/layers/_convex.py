@@ -1,4 +1,4 @@
-"""Convex by construction: networks whose Hessian has no eigenvalue below zero."""
+"""Input convex and concave networks, whose Hessian has eigenvalues of one sign."""
 
 from dataclasses import replace
 from functools import partial
@@ -37,7 +37,7 @@ def convex(
     width: int = 64,
     depth: int = 3,
 ) -> Network:
-    r"""A smooth network that is convex in chosen inputs, jointly, and free in the others.
+    r"""Builds a smooth network, jointly convex in chosen inputs and free in the others.
 
     .. math::
         z_{k+1, i} = \log(1 + e^{y_{k, 2i}} + e^{y_{k, 2i+1}}), \quad
@@ -49,15 +49,15 @@ def convex(
     read v. W, B and the gate s(u, v) are positive, and so are A and the gate a(v) of
     monotone convex inputs; all of it through softplus of free parameters. Units are soft
     maxima of pairs, since positive sums of softplus alone have no mixed second derivative
-    below zero in monotone inputs: max(x_0, x_1) is out of their reach.
+    below zero in monotone inputs: they cannot represent max(x_0, x_1).
 
-    Exactly: for any parameters, and every value of the other inputs, the Hessian in the
-    convex inputs has no eigenvalue below sigma, and slopes in the monotone inputs have
+    For any parameters, and every value of the other inputs, the Hessian in the convex
+    inputs has exactly no eigenvalue below sigma, and slopes in the monotone inputs have
     their sign, in floating point too (a sum of products of numbers of one sign).
 
-    It costs a plain network of the same width, and about four where some inputs are not
-    convex. Choose `bounded_convex` where bounds are known too, `smooth_monotone` where
-    only monotonicity is.
+    It costs as much as a plain network of the same width, and about four times as much
+    where some inputs are not convex. Choose `bounded_convex` where bounds are known too,
+    `smooth_monotone` where only monotonicity is.
 
     Args:
         inputs: d.
@@ -80,8 +80,7 @@ def convex(
         for the activation and weights kept positive by projection.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jaxcon as jc
         >>> call = jc.layers.convex(2, convex=0, decreasing=0, increasing=1)
         >>> print(call.certificate(call.init(jax.random.key(0))).guarantees[0].statement)
         f is convex in inputs 0
@@ -100,7 +99,7 @@ def concave(
     width: int = 64,
     depth: int = 3,
 ) -> Network:
-    r"""A smooth network that is concave in chosen inputs, jointly, and free in the others.
+    r"""Builds a smooth network, jointly concave in chosen inputs and free in the others.
 
     .. math:: f = -g, \quad g \text{ convex in the same inputs}
 
@@ -122,11 +121,10 @@ def concave(
         ValueError: as `convex`.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> utility = jc.layers.concave(1, increasing=0)
         >>> params = utility.init(jax.random.key(0))
-        >>> f = lambda x: float(utility.apply(params, jax.numpy.array([x])))
+        >>> f = lambda x: float(utility.apply(params, jnp.array([x])))
         >>> 0 <= f(2.0) - f(1.0) <= f(1.0) - f(0.0)
         True
     """
@@ -145,7 +143,7 @@ def bounded_convex(
     width: int = 64,
     depth: int = 3,
 ) -> Network:
-    r"""A network that is monotone in every input, convex in all on a box, and bounded.
+    r"""Builds a bounded network, monotone in every input and jointly convex on a box.
 
     .. math::
         f = l + (u - l) (w_0 + w_1 r(x)), \quad
@@ -155,11 +153,11 @@ def bounded_convex(
     c is convex and increasing towards the corner b of the box (the one where f is
     largest), with a floor on its slope so that the division is safe, and a is the
     opposite corner: r runs from 0 to 1. Every bounded, monotone and convex function on
-    the box can be approached so: shares of the range may go unused at either end.
+    the box can be approximated so: shares of the range may go unused at either end.
 
-    Exactly, for any parameters: the bounds (to the last bit) and the signs of the slopes
-    hold everywhere, since points outside the box are moved to its boundary; convexity
-    holds inside. It costs three plain networks, of which two do not depend on x.
+    For any parameters the bounds (to the last bit) and the signs of the slopes hold exactly
+    and everywhere, since points outside the box are moved to its boundary; convexity
+    holds inside. It costs as much as three plain networks, of which two do not depend on x.
 
     Args:
         domain_lower: lower corner of the box (d,).
@@ -179,11 +177,10 @@ def bounded_convex(
             way, or an odd width.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> price = jc.layers.bounded_convex([0.5], [1.5], 0.0, 1.0, decreasing=0)
         >>> params = price.init(jax.random.key(0))
-        >>> bool(0 <= price.apply(params, jax.numpy.array([99.0])) <= 1)
+        >>> bool(0 <= price.apply(params, jnp.array([99.0])) <= 1)
         True
     """
     about = ("bounded_convex", 1, domain_lower, domain_upper, lower, upper)
@@ -201,7 +198,7 @@ def bounded_concave(
     width: int = 64,
     depth: int = 3,
 ) -> Network:
-    r"""A network that is monotone in every input, concave in all on a box, and bounded.
+    r"""Builds a bounded network, monotone in every input and jointly concave on a box.
 
     .. math:: f = u - (u - l) (w_0 + w_1 r(x))
 
@@ -225,11 +222,10 @@ def bounded_concave(
         ValueError: as `bounded_convex`.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> dose = jc.layers.bounded_concave([0.0], [4.0], 0.0, 1.0, increasing=0)
         >>> params = dose.init(jax.random.key(0))
-        >>> bool(0 <= dose.apply(params, jax.numpy.array([-9.0])) <= 1)
+        >>> bool(0 <= dose.apply(params, jnp.array([-9.0])) <= 1)
         True
     """
     about = ("bounded_concave", -1, domain_lower, domain_upper, lower, upper)
@@ -247,7 +243,7 @@ def _curved_network(
     width: int,
     depth: int,
 ) -> Network:
-    """Sign times a convex network."""
+    """Builds sign times a convex network."""
     every = range(inputs) if chosen is None else chosen
     bent = np.array(chosen_inputs(name, name, every, inputs), int)
     slopes = _slope_signs(name, increasing, decreasing, inputs)
@@ -328,7 +324,7 @@ def _bounded_network(
     width: int,
     depth: int,
 ) -> Network:
-    """A convex rise from 0 to 1 over the box, or its mirror image, put between bounds."""
+    """Builds a convex rise from 0 to 1 over the box, or its mirror image, within bounds."""
     low, high = (np.asarray(corner, float) for corner in (domain_lower, domain_upper))
     if low.ndim != 1 or low.shape != high.shape:
         raise ValueError(
@@ -359,10 +355,10 @@ def _bounded_network(
         return rising + FLOOR * jnp.mean(place)
 
     def ends(params: Any, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """r(a) and the whole rise, and the shares of the range."""
+        """Returns c(a), the whole rise and the shares of the range."""
         first = rise(params, jnp.zeros(inputs, dtype))
         whole = rise(params, jnp.ones(inputs, dtype)) - first
-        # Where rounding has eaten the floor.
+        # Rounding may have removed the floor.
         return first, jnp.maximum(whole, FLOOR), jax.nn.softmax(params["shares"])
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
@@ -378,7 +374,7 @@ def _bounded_network(
 
     def certificate(params: Any) -> Certificate:
         def slope_of(x: jax.Array) -> jax.Array:
-            """df/dr and the division by the whole rise."""
+            """Returns df/dr divided by the whole rise."""
             _, whole, shares = ends(params, x.dtype)
             return span * shares[1] / whole
 
@@ -437,7 +433,7 @@ def _check_sizes(name: str, width: int, depth: int) -> None:
 def _slope_signs(
     name: str, increasing: Any, decreasing: Any, inputs: int
 ) -> np.ndarray:
-    """1 for increasing, -1 for decreasing, 0 for free inputs, (d,)."""
+    """Returns 1 for increasing, -1 for decreasing and 0 for free inputs, (d,)."""
     signs = np.zeros(inputs, int)
     for sign, word, chosen in (
         (1, "increasing", increasing),
@@ -455,7 +451,7 @@ def _slope_signs(
 def _strengthened(
     curve: Guarantee, sign: int, strong: float, bent: np.ndarray
 ) -> Guarantee:
-    """The claim that what is left without the square is curved still."""
+    """Makes the guarantee that f without the square is curved still."""
 
     def without(f: Function) -> Function:
         return lambda x: f(x) - sign * strong / 2 * jnp.sum(x[bent] ** 2)
@@ -475,7 +471,7 @@ def _strengthened(
 def _monotonicity(
     slopes: np.ndarray, indices: Any, roundings: float, magnitude: Function
 ) -> list[Guarantee]:
-    """Signs of slopes, exact: each is a sum of products of numbers of one sign."""
+    """Makes guarantees of slopes' signs, exact as sums of products of one sign."""
     promise = partial(slope, roundings=roundings, magnitude=magnitude)
     return [
         promise(int(i), lower=0.0) if slopes[i] > 0 else promise(int(i), upper=0.0)

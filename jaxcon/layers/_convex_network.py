@@ -1,4 +1,4 @@
-"""The network that is convex in some of its inputs, and the sizes of what it adds up."""
+"""Partially input convex network, and bounds of the sizes of its terms."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.layers._certificates import Function
-from jaxcon.projections._products import product
+from jaxcon.projections import product
 
 # Blocks of weights that must not be negative: on what has to enter increasingly.
 POSITIVE = {"hidden", "bent and rising", "rising"}
@@ -18,7 +18,7 @@ LOG3 = float(np.log(3.0))
 
 
 class Groups(NamedTuple):
-    """How each input enters: indices of the groups, and signs that make all rise."""
+    """Partition of the inputs: indices of each group, and signs that make all rise."""
 
     bent: tuple[int, ...]  # convex
     bent_and_rising: tuple[int, ...]
@@ -28,7 +28,7 @@ class Groups(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the network is evaluated with: numbers themselves, or bounds of their size."""
+    """Arithmetic of an evaluation: numbers themselves, or bounds of their size."""
 
     size: Function  # of a free weight or bias
     bend: Function  # the activation
@@ -44,12 +44,12 @@ def _pairs(y: jax.Array) -> jax.Array:
 
 
 def _soft_maximum(y: jax.Array) -> jax.Array:
-    """Of zero and of each pair, (n,) -> (n / 2,)."""
+    """Returns the soft maximum of zero and each pair, (n,) -> (n / 2,)."""
     return jax.nn.softplus(jax.nn.logsumexp(_pairs(y), axis=1))
 
 
 def _unit_curvature(y: jax.Array) -> jax.Array:
-    """Sums of pairs, with first and second derivatives one at every y."""
+    """Returns sums of pairs, with first and second derivatives one at every y."""
     moved = y - jax.lax.stop_gradient(y)
     return jnp.sum(_pairs(y + moved**2 / 2), 1) + LOG3
 
@@ -63,7 +63,7 @@ _CURVATURES = SIZES._replace(bend=_unit_curvature)
 
 
 def grouped(slopes: np.ndarray, bent: np.ndarray) -> Groups:
-    """Groups of inputs of a convex network.
+    """Divides the inputs of a convex network into groups.
 
     Args:
         slopes: 1, -1 or 0, the sign that each slope must have, (d,).
@@ -87,7 +87,7 @@ def grouped(slopes: np.ndarray, bent: np.ndarray) -> Groups:
 
 
 def init(key: jax.Array, *, groups: Groups, width: int, depth: int) -> Any:
-    """Parameters with activations of order one for inputs of order one.
+    """Draws parameters with activations of order one for inputs of order one.
 
     Args:
         key: typed.
@@ -96,7 +96,7 @@ def init(key: jax.Array, *, groups: Groups, width: int, depth: int) -> Any:
         depth: the number of linear layers.
 
     Returns:
-        What `evaluate` takes.
+        Parameters for `evaluate`.
     """
     keys = iter(jax.random.split(key, 12 * (depth + 1)))
 
@@ -105,7 +105,7 @@ def init(key: jax.Array, *, groups: Groups, width: int, depth: int) -> Any:
         return w / (STEEP if name in POSITIVE else np.sqrt(fan_in))
 
     def spread(units: int) -> jax.Array:
-        """Biases that let units bend at different places of the inputs."""
+        """Draws biases that let units bend at different places of the inputs."""
         return jax.random.uniform(next(keys), (units,), minval=-2.0, maxval=2.0)
 
     def layer(fan_ins: dict[str, int], units: int, bias: Any = 0.0) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def init(key: jax.Array, *, groups: Groups, width: int, depth: int) -> Any:
         units = width if k < depth - 1 else 1
         fan_ins = {name: n for name, n in bent.items() if n} | context
         if k:
-            # What soft maxima of numbers of order one add up to is taken off again.
+            # The bias subtracts the sum of soft maxima of numbers of order one.
             fan_ins, bias = {"hidden": width // 2, **fan_ins}, -1.5
         else:
             bias = spread(units)
@@ -141,8 +141,8 @@ def init(key: jax.Array, *, groups: Groups, width: int, depth: int) -> Any:
     return params
 
 
-# What the gate of each block may read: a monotone input may not turn the sign of a slope
-# of another. And the bias at which the gate is one.
+# Inputs that the gate of each block may read: a monotone input may not turn the sign of a
+# slope of another. The bias below is that at which the gate is one.
 _READ = {"bent": {"free"}, "bent and rising": {"free"}, "hidden": {"free", "rising"}}
 _OPEN = {"bent": 1.0, **dict.fromkeys(("bent and rising", "hidden"), np.log(np.e - 1))}
 
@@ -152,7 +152,7 @@ def _wide(indices: Sequence[int], name: str, width: int) -> dict[str, int]:
 
 
 def _sum(layer: Any, signals: dict[str, jax.Array], rules: Rules) -> jax.Array:
-    """Weights times what the layer reads, and bias."""
+    """Returns weights times the signals that the layer reads, plus bias."""
     total = rules.size(layer["bias"])
     for name in [name for name in signals if name in layer]:
         weights = layer[name]
@@ -172,14 +172,14 @@ def evaluate(
     others: Rules = VALUES,
     step: jax.Array | None = None,
 ) -> jax.Array:
-    """The network at x with decreasing inputs turned round, or a bound of its terms.
+    """Evaluates the network at x with decreasing inputs negated, or a bound of its terms.
 
     Args:
         params: of `init`.
         x: (d,), rising.
         groups: of its inputs.
-        rules: of the way from the convex inputs to the value.
-        others: of the other inputs' way, `SIZES` where rounding differs along it.
+        rules: of the path from the convex inputs to the value.
+        others: of the other inputs' path, `SIZES` where rounding differs along it.
         step: added to the size of the convex inputs, (d,).
 
     Returns:
@@ -211,7 +211,7 @@ def evaluate(
 def _embedded(
     params: Any, x: jax.Array, groups: Groups
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """What the inputs that are not convex have to say, and the size of its terms."""
+    """Returns features of the inputs that are not convex, and the sizes of their terms."""
     chosen = {"free": groups.free, "rising": groups.rising}
     values = {name: x[np.array(indices)] for name, indices in chosen.items() if indices}
     sizes = {name: jnp.abs(value) for name, value in values.items()}
@@ -227,12 +227,12 @@ def _embedded(
 def curvature(
     params: Any, groups: Groups, directions: jax.Array, x: jax.Array
 ) -> jax.Array:
-    """A bound for the terms of the Hessian, each unit's weight times squared slope.
+    """Returns a bound for the Hessian's terms, each unit's weight times squared slope.
 
     Args:
         params: of `init`.
         groups: of the inputs.
-        directions: how far a step goes along each input, >= 0, (d,).
+        directions: length of a step along each input, >= 0, (d,).
         x: (d,), rising.
 
     Returns:
@@ -246,7 +246,7 @@ def curvature(
 
 
 def roundings(groups: Groups, width: int, depth: int) -> tuple[float, float]:
-    """Errors of the size of the result, in eps, of one evaluation in any order of sums.
+    """Returns errors of one evaluation, in eps of the result's size, in any order of sums.
 
     A sum of n products has n + 1 (gamma_n of Higham, of half an eps each: the other half
     is for derivatives, which are sums as long), an activation eight, weights two, and a

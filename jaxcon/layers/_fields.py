@@ -1,4 +1,4 @@
-"""Vector fields that keep a law, made of a potential by exact differentiation."""
+"""Vector fields that obey a law, as exact derivatives of a potential."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ INWARDS = 10.0 ** -np.arange(4)  # where saturated units may have their terms fr
 
 
 def divergence_free(inputs: int) -> Construction:
-    r"""Makes a field without sources of any smooth network of d (d - 1) / 2 outputs.
+    r"""Makes a divergence-free field of any smooth network with d (d - 1) / 2 outputs.
 
     .. math::
         v_i = \sum_j \frac{\partial A_{ij}}{\partial x_j}, \quad A_{ij} = -A_{ji}, \quad
@@ -28,8 +28,8 @@ def divergence_free(inputs: int) -> Construction:
     d = 3 v is the curl of :math:`(A_{12}, -A_{02}, A_{01})`. Every smooth field without
     divergence on a box is such a one.
 
-    Exactly, for any parameters: no divergence, to rounding of the network's second
-    derivatives. The network has to have them: tanh or softplus, not ReLU. It costs one
+    For any parameters the divergence is zero, to rounding of the network's second
+    derivatives. The network must have them: tanh or softplus, not ReLU. It costs one
     reverse pass for d = 2, otherwise d forward passes.
 
     Args:
@@ -47,11 +47,10 @@ def divergence_free(inputs: int) -> Construction:
             Perspective (2022), in their words the divergence of an antisymmetric matrix.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> flow = jc.layers.mlp(2).then(jc.layers.divergence_free(2))
         >>> params = flow.init(jax.random.key(0))
-        >>> flow.apply(params, jax.numpy.ones(2)).shape
+        >>> flow.apply(params, jnp.ones(2)).shape
         (2,)
     """
     if inputs < 2:
@@ -71,18 +70,18 @@ def divergence_free(inputs: int) -> Construction:
 
 
 def gradient_field() -> Construction:
-    r"""Makes a field without rotation of any smooth scalar network: its gradient.
+    r"""Makes a curl-free field of any smooth scalar network: its gradient.
 
     .. math::
         v = \nabla \phi, \quad
         \frac{\partial v_i}{\partial x_j} = \frac{\partial v_j}{\partial x_i}
 
-    The work along a path depends on its ends alone: a conservative force. Of a network
-    from `convex` it is a monotone map, the optimal transport of something. Every smooth
+    The work along a path depends on its ends alone: a conservative force. The gradient of
+    a network from `convex` is a monotone map, and so an optimal transport. Every smooth
     field without rotation on a box is such a one.
 
-    Exactly, for any parameters: a symmetric Jacobian, to rounding of the network's second
-    derivatives, which it has to have. It costs one reverse pass.
+    For any parameters the Jacobian is symmetric, to rounding of the network's second
+    derivatives, which it must have. It costs one reverse pass.
 
     Returns:
         A construction, for ``network.then``: (params, x) -> v (d,), in units of the
@@ -92,11 +91,10 @@ def gradient_field() -> Construction:
         ValueError: when called, if the network is not scalar.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> force = jc.layers.mlp(3).then(jc.layers.gradient_field())
         >>> params = force.init(jax.random.key(0))
-        >>> force.apply(params, jax.numpy.ones(3)).shape
+        >>> force.apply(params, jnp.ones(3)).shape
         (3,)
     """
 
@@ -115,12 +113,12 @@ def hamiltonian_field() -> Construction:
         \dot p = -\frac{\partial H}{\partial q}, \quad
         \dot H = \nabla H \cdot v = 0
 
-    The flow keeps the network's own energy H, and volumes. What it keeps of the true
-    energy is as good as H, and an integrator adds an error of its own.
+    The flow keeps the network's own energy H, and volumes. It keeps the true energy as
+    well as H approximates it, and an integrator adds an error of its own.
 
-    Exactly, for any parameters: v comes of an energy, which its own Jacobian shows (that
-    of (-dp/dt, dq/dt), the energy's gradient, is symmetric), to rounding of the network's
-    second derivatives, which it has to have. It costs one reverse pass.
+    For any parameters v derives from an energy, which its own Jacobian shows (that of
+    (-dp/dt, dq/dt), the energy's gradient, is symmetric), to rounding of the network's
+    second derivatives, which it must have. It costs one reverse pass.
 
     Returns:
         A construction, for ``network.then``: (params, x) -> v (2 k,), in units of the
@@ -133,11 +131,10 @@ def hamiltonian_field() -> Construction:
         Greydanus, Dzamba and Yosinski, Hamiltonian Neural Networks (2019).
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> motion = jc.layers.hamiltonian_field()
         >>> apply = motion.wrap(lambda spring, x: spring * x @ x / 2)
-        >>> apply(4.0, jax.numpy.array([1.0, 0.5])).tolist()
+        >>> apply(4.0, jnp.array([1.0, 0.5])).tolist()
         [2.0, -4.0]
     """
 
@@ -165,7 +162,7 @@ def _asymmetry(slopes: jax.Array) -> jax.Array:
 
 
 def _giving(name: str, f: Function, shape: tuple[int, ...]) -> Function:
-    """The potential, or an error that says what shape it should have."""
+    """Returns the potential with a check of its output's shape."""
 
     def checked(x: jax.Array) -> jax.Array:
         y = f(x)
@@ -198,13 +195,13 @@ _CAVEAT = (
 def _vanishing(
     statement: str, kind: str, law: Callable[[jax.Array], jax.Array], *, terms: int
 ) -> Guarantee:
-    """The claim that some sums of entries of a field's Jacobian are zero.
+    """Makes the guarantee that sums of entries of a field's Jacobian are zero.
 
     Args:
         statement: the claim.
         kind: of the guarantee.
         law: Jacobian (d, d) -> the sums, of entries each taken once or negatively.
-        terms: how many entries make up a sum.
+        terms: the number of entries in a sum.
     """
 
     def inwards(x: jax.Array) -> jax.Array:
@@ -229,7 +226,7 @@ def _vanishing(
             ends = jnp.stack([x + step * unit, x - step * unit])
             plus, minus = jax.vmap(f)(ends)
             rise = (plus - minus) / jnp.dot(ends[0] - ends[1], unit)
-            # What the quotient is made of, and what moving its middle by rounding does.
+            # The terms of the quotient, and the effect of rounding its middle.
             terms = largest + jnp.abs(plus) + jnp.abs(minus) + reach * jnp.abs(rise)
             bend = jnp.abs(plus + minus - 2 * f(x)) / step
             return rise, jnp.max(terms / step + reach * bend / step)
@@ -240,7 +237,7 @@ def _vanishing(
         )
         slopes = jnp.swapaxes(slopes, 1, 2)
         # Halving the step divides the error of a resolved field by four: a third of the
-        # last change is left. A field that is not resolved tells nothing.
+        # last change is left. A field that is not resolved gives no evidence.
         changes, size = jnp.diff(slopes, axis=0), jnp.max(sizes[-1])
         later = jnp.sum(jnp.abs(changes[1:]), (1, 2))
         order = jnp.sum(jnp.abs(changes[:-1] - 4 * changes[1:]), (1, 2))

@@ -1,4 +1,4 @@
-"""To flax nnx and back: the only file that imports flax, and only when it is used."""
+"""Conversion to and from flax nnx modules; flax is imported only when it is used."""
 
 import re
 from typing import Any
@@ -11,11 +11,11 @@ from jaxcon.layers._networks import Apply, Network
 
 
 def from_module(module: Any) -> tuple[Apply, Any]:
-    """A flax nnx module as a pure function and its parameters.
+    """Splits a flax nnx module into a pure function and its parameters.
 
     Args:
-        module: any `flax.nnx.Module`. What it holds besides `nnx.Param` (statistics, keys)
-            stays as it is now: call ``module.eval()`` first where that matters.
+        module: any `flax.nnx.Module`. Its variables other than `nnx.Param` (statistics,
+            keys) stay as they are now: call ``module.eval()`` first where that matters.
 
     Returns:
         apply and params: ``apply(params, x)`` is ``module(x)``; ``nnx.update(module,
@@ -26,10 +26,10 @@ def from_module(module: Any) -> tuple[Apply, Any]:
         TypeError: not an nnx module.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> from flax import nnx
         >>> apply, params = jc.from_module(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
-        >>> apply(params, jax.numpy.ones(2)).shape
+        >>> apply(params, jnp.ones(2)).shape
         (3,)
     """
     nnx = _nnx("jc.from_module")
@@ -47,7 +47,7 @@ def from_module(module: Any) -> tuple[Apply, Any]:
 
 
 def module(network: Network, *, rngs: Any) -> Any:
-    """A network as a flax nnx module, for any leading batch axes.
+    """Converts a network into a flax nnx module, for any leading batch axes.
 
     Args:
         network: from `jaxcon.layers`.
@@ -55,16 +55,16 @@ def module(network: Network, *, rngs: Any) -> Any:
 
     Returns:
         An `nnx.Module`: ``module(x)`` maps (…, d) to (…) or (…, m), and
-        ``module.certificate()`` says what holds of the parameters it has now.
+        ``module.certificate()`` is the certificate at its present parameters.
 
     Raises:
         ImportError: flax is not installed.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> from flax import nnx
-        >>> price = jc.layers.module(jc.layers.mlp(2), rngs=nnx.Rngs(0))
-        >>> price(jax.numpy.ones((5, 2))).shape
+        >>> network = jc.layers.module(jc.layers.mlp(2), rngs=nnx.Rngs(0))
+        >>> network(jnp.ones((5, 2))).shape
         (5,)
     """
     nnx = _nnx("jc.layers.module")
@@ -102,7 +102,7 @@ def module(network: Network, *, rngs: Any) -> Any:
 
 
 def _nnx(what: str) -> Any:
-    """flax.nnx, or one line that says how to get it."""
+    """Returns flax.nnx, or raises an error with the line that installs flax."""
     try:
         from flax import nnx
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Networks whose slope is bounded, in the 2-norm or input by input."""
+"""Lipschitz networks: slopes are bounded in the 2-norm or input by input."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,7 +19,7 @@ from jaxcon.layers._norms import (
     group_sort,
     soft_clip,
 )
-from jaxcon.projections._products import product
+from jaxcon.projections import product
 
 CAVEAT = (
     "A difference of two values is exact to rounding of the largest hidden values, which "
@@ -31,12 +31,12 @@ EXACT = 16.0  # eps, of the norm of a weight from `cayley`: division, root, tran
 
 
 class _Step(NamedTuple):
-    """One layer of slope at most one.
+    """Layer of slope at most one.
 
     Attributes:
         init: (key, n, m) -> free weights, for n inputs and m outputs.
-        apply: (layer, h (n,)) -> what comes out (m,), and the size of its terms ().
-        roundings: (n, m) -> machine epsilons of that size that its rounding comes to.
+        apply: (layer, h (n,)) -> the layer's output (m,), and the size of its terms ().
+        roundings: (n, m) -> its rounding error, in machine epsilons of that size.
     """
 
     init: Callable[[jax.Array, int, int], dict[str, jax.Array]]
@@ -64,7 +64,7 @@ def _orthogonal_init(key: jax.Array, n: int, m: int) -> dict[str, jax.Array]:
 
 
 def _orthogonal(layer: Any, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """W h + b."""
+    """Evaluates W h + b, where W has orthonormal rows or columns."""
     size = jnp.linalg.norm(h) + jnp.linalg.norm(layer["b"])
     return product(cayley(layer["v"]), h) + layer["b"], size
 
@@ -75,7 +75,7 @@ def _sandwich_init(key: jax.Array, n: int, m: int) -> dict[str, jax.Array]:
 
 
 def _sandwich(layer: Any, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""sqrt(2) A^T Psi sigma(sqrt(2) B h / Psi + b)."""
+    r"""Evaluates sqrt(2) A^T Psi sigma(sqrt(2) B h / Psi + b)."""
     a, b = _split(layer)
     # Beyond this range of the widths float32 has neither slope nor saturation left.
     psi = jnp.exp(jnp.clip(layer["d"], -10.0, 10.0))
@@ -91,13 +91,13 @@ def _contraction_init(key: jax.Array, n: int, m: int) -> dict[str, jax.Array]:
 
 
 def _contraction(layer: Any, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """B h + b, where B is any matrix of spectral norm at most one."""
+    """Evaluates B h + b, where B is any matrix of spectral norm at most one."""
     size = jnp.linalg.norm(h) + jnp.linalg.norm(layer["b"])
     return product(_split(layer)[1].T, h) + layer["b"], size
 
 
 def _split(layer: Any) -> tuple[jax.Array, jax.Array]:
-    """A^T and B^T, with A A^T + B B^T = I."""
+    """Returns A^T and B^T, with A A^T + B B^T = I."""
     q = cayley(layer["v"])
     return q[: q.shape[1]], q[q.shape[1] :]
 
@@ -107,7 +107,7 @@ def _entries_init(key: jax.Array, n: int, m: int) -> dict[str, jax.Array]:
 
 
 def _entries(layer: Any, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """W h + b with entries of size one at most."""
+    """Evaluates W h + b with entries of size one at most."""
     size = jnp.sum(jnp.abs(h)) + jnp.max(jnp.abs(layer["b"]))
     return product(bounded_entries(layer["v"]), h) + layer["b"], size
 
@@ -118,13 +118,13 @@ def _rows_init(key: jax.Array, n: int, m: int) -> dict[str, jax.Array]:
 
 
 def _rows(layer: Any, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """W h + b with rows of 1-norm one at most."""
+    """Evaluates W h + b with rows of 1-norm one at most."""
     size = jnp.max(jnp.abs(h)) + jnp.max(jnp.abs(layer["b"]))
     return product(bounded_rows(layer["v"]), h) + layer["b"], size
 
 
 def _sorted(step: _Step) -> _Step:
-    """The step on sorted pairs."""
+    """Returns the step on sorted pairs."""
     return step._replace(apply=lambda layer, h: step.apply(layer, group_sort(h)))
 
 
@@ -144,13 +144,13 @@ _STEPS: dict[str, Callable[[int], list[_Step]]] = {
 
 
 class Body(NamedTuple):
-    r"""A network of slope at most one in every direction or every input.
+    r"""Network of slope at most one in every direction or every input.
 
     Attributes:
         init: (key) -> layers, of float arrays.
-        forward: (layers, z (d,)) -> what comes out (m,), and the size of the largest
-            terms inside, ().
-        roundings: machine epsilons of that size that rounding comes to.
+        forward: (layers, z (d,)) -> the output (m,), and the size of the largest terms
+            inside, ().
+        roundings: the rounding error, in machine epsilons of that size.
     """
 
     init: Callable[[jax.Array], list[dict[str, jax.Array]]]
@@ -159,11 +159,11 @@ class Body(NamedTuple):
 
 
 def body(name: str, by: str, inputs: int, outputs: int, width: int, depth: int) -> Body:
-    """The layers that bounded networks are made of.
+    """Builds the layers of a network of bounded slope.
 
     Args:
         name: of the network, for its errors.
-        by: how slopes are bounded, see `lipschitz`.
+        by: the construction of the bound, see `lipschitz`.
         inputs: d.
         outputs: m.
         width: of the hidden layers.
@@ -173,7 +173,7 @@ def body(name: str, by: str, inputs: int, outputs: int, width: int, depth: int) 
         A `Body`.
 
     Raises:
-        ValueError: there is no such way, or a size is not positive.
+        ValueError: there is no such `by`, or a size is not positive.
     """
     if by not in _STEPS:
         raise ValueError(f"{name}: by must be one of {sorted(_STEPS)}, got {by!r}")
@@ -214,7 +214,7 @@ def lipschitz(
     width: int = 64,
     depth: int = 3,
 ) -> Network:
-    r"""A network with a Lipschitz constant that no parameters can exceed.
+    r"""Builds a network with a Lipschitz constant that no parameters can exceed.
 
     .. math:: \|f(x) - f(y)\|_2 \le L \|x - y\|_2 \quad \text{for all } x, y
 
@@ -222,19 +222,19 @@ def lipschitz(
     :math:`h \leftarrow \sqrt 2 A^T \Psi \sigma(\sqrt 2 \Psi^{-1} B h + b)`
     with :math:`A A^T + B B^T = I` from a Cayley transform and the smooth clip
     :math:`\sigma(x) = x / (1 + x^6)^{1/6}`: the bound is on a layer and its activation as
-    a whole, not on each weight, so it loses the least. The only one with second
+    a whole, not on each weight, so it loses the least. It is the only one with second
     derivatives: use it where a loss or a constraint has them.
 
     By "cayley", :math:`h \leftarrow \sigma(W h + b)` with orthonormal rows or columns and
-    sorted pairs (`group_sort`), which lose no gradient: the tightest at a small constant;
-    piecewise linear.
+    sorted pairs (`group_sort`), which lose no gradient. It is the tightest at a small
+    constant, and piecewise linear.
 
     By "norms", the bound is on each input apart,
     :math:`|\partial f_k / \partial x_i| \le L_i` for every output: first-layer entries and
-    later rows' 1-norms at most one, and sorted pairs. The cheapest, and the choice where
-    inputs have units of their own; piecewise linear.
+    later rows' 1-norms are at most one, and pairs are sorted. It is the cheapest, the
+    choice where inputs have units of their own, and piecewise linear.
 
-    By example, "cayley" and "norms" cost what a plain network of that width does, and
+    For each example "cayley" and "norms" cost as much as a plain network of that width, and
     "sandwich" twice that. Once a batch, "cayley" and "sandwich" also solve a linear system
     as large as each layer is wide. All products are at the highest precision, those with
     the values too: in the short formats of accelerators the bound would hold to two or
@@ -264,7 +264,7 @@ def lipschitz(
         Neural Networks (2023), for "norms".
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> network = jc.layers.lipschitz(2, constant=3.0)
         >>> params = network.init(jax.random.key(0))
         >>> slopes = jax.grad(network.apply, argnums=1)(params, jnp.ones(2))
@@ -328,7 +328,7 @@ def lipschitz(
 
 
 def _product_of_norms(by: str, layers: Any) -> Any:
-    """The Lipschitz constant that the weights' singular values prove, ()."""
+    """Returns the Lipschitz constant that the weights' singular values prove, ()."""
     weights = [np.asarray(cayley(layer["v"]), np.float64) for layer in layers]
     norms = np.array([np.linalg.svd(w, compute_uv=False).max() for w in weights])
     # A sandwich with A A^T + B B^T <= c^2 I has the slope c^2; its last layer, B alone.

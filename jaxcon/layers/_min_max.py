@@ -1,4 +1,4 @@
-"""Monotone and smooth by construction: soft minima of soft maxima of planes."""
+"""Smooth monotone networks: soft minima of soft maxima of planes."""
 
 from functools import partial
 from typing import Any
@@ -27,20 +27,21 @@ def smooth_monotone(
     groups: int = 6,
     planes: int = 6,
 ) -> Network:
-    r"""A network that is monotone in chosen inputs and has derivatives of every order.
+    r"""Builds a smooth network that is monotone in chosen inputs.
 
     .. math::
         f = -t \log \sum_g e^{-m_g / t}, \quad m_g = t \log \sum_h e^{a_{gh} / t}, \quad
         a_{gh} = w_{gh} \cdot x + b_{gh}
 
-    the smallest of the groups' largest planes, softly at the learned temperature t. The
-    weights of increasing inputs are softplus of free ones, those of decreasing inputs its
-    negative, all others free. Minima of maxima of planes come as close as wanted to every
-    continuous function that is monotone in those inputs.
+    which is the smallest of the groups' largest planes, softly at the learned temperature
+    t, and has derivatives of every order. The weights of increasing inputs are softplus of
+    free ones, those of decreasing inputs its negative, all others free. Minima of maxima
+    of planes come as close as wanted to every continuous function that is monotone in
+    those inputs.
 
-    Exactly, for any parameters: a slope is a mean of the planes' weights, its sign that of
-    numbers which all have it, in floating point too; the value keeps it to rounding of
-    the planes.
+    For any parameters a slope is a mean of the planes' weights, which all have its sign, so
+    that the sign is exact in floating point too; differences of the value have it to
+    rounding of the planes.
 
     It costs one layer of groups × planes units. Choose it where second derivatives are
     constrained or trained on, and for few inputs and little data; choose `monotone`,
@@ -50,8 +51,8 @@ def smooth_monotone(
         inputs: d.
         increasing: indices of the inputs in which f does not fall.
         decreasing: indices of the inputs in which f does not rise.
-        groups: of which the softest minimum is taken.
-        planes: in each group.
+        groups: the number of groups, of which the soft minimum is taken.
+        planes: the number of planes in each group.
 
     Returns:
         A scalar network.
@@ -64,11 +65,10 @@ def smooth_monotone(
         Sill, Monotonic Networks (1998). Igel, Smooth Min-Max Monotonic Networks (2024).
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> demand = jc.layers.smooth_monotone(2, decreasing=0)
         >>> params = demand.init(jax.random.key(0))
-        >>> bool(jax.grad(demand.apply, 1)(params, jax.numpy.ones(2))[0] <= 0)
+        >>> bool(jax.grad(demand.apply, 1)(params, jnp.ones(2))[0] <= 0)
         True
     """
     rising, falling = (
@@ -80,7 +80,7 @@ def smooth_monotone(
             f"smooth_monotone: inputs {sorted(both)} are both increasing and decreasing"
         )
     if not rising + falling:
-        raise ValueError("smooth_monotone: no input is monotone; see free")
+        raise ValueError("smooth_monotone: no input is monotone; see mlp")
     positive_sizes("smooth_monotone", groups=groups, planes=planes)
     signs = np.zeros((inputs, 1, 1))
     signs[list(rising)], signs[list(falling)] = 1.0, -1.0
@@ -132,6 +132,6 @@ _CAVEAT = (
 
 
 def _signed(slopes: jax.Array, signs: np.ndarray) -> jax.Array:
-    """Weights (d, groups, planes), of the sign that their input asks for."""
+    """Returns weights (d, groups, planes), of the sign that their input requires."""
     positive = jnp.asarray(signs, slopes.dtype) * jax.nn.softplus(STEEP * slopes)
     return jnp.where(jnp.asarray(signs == 0), slopes, positive)

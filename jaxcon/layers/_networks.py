@@ -1,4 +1,4 @@
-"""The form that all layers share: pure functions and a certificate."""
+"""Networks, constructions and output layers: pure functions with a certificate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ Apply = Callable[[Any, jax.Array], jax.Array]
 
 
 def _none(guarantee: Guarantee) -> Guarantee | None:
-    """An output of which nothing is known keeps no guarantee of what it is put on."""
+    """Returns None: an unknown output keeps no guarantee of the wrapped network."""
     del guarantee
     return None
 
 
 @dataclass(frozen=True, eq=False)
 class Construction:
-    """Turns any network into one that obeys.
+    """Wrapper that makes any network keep a guarantee.
 
     Attributes:
         wrap: apply -> apply, e.g. for `jaxcon.methods.by_construction`.
-        promises: what holds of the result.
-        carry: guarantee -> the guarantee as it holds after wrapping, or None if it does
-            not: what is left of what was known of the wrapped network.
+        promises: the certificate of the result.
+        carry: guarantee of the wrapped network -> the guarantee as it holds after
+            wrapping, or None if it does not.
     """
 
     wrap: Callable[[Apply], Apply]
@@ -35,14 +35,14 @@ class Construction:
     carry: Callable[[Guarantee], Guarantee | None] = _none
 
     def certificate(self, params: Any = None) -> Certificate:
-        """What holds of the result, whatever its parameters."""
+        """Returns the certificate of the result, which holds for any parameters."""
         del params
         return self.promises
 
 
 @dataclass(frozen=True, eq=False)
 class Output(Construction):
-    """A construction that needs the wrapped network's output alone, and perhaps x.
+    """Construction that needs the wrapped network's output alone, and perhaps x.
 
     It is called on one output, `output(y)` or `output(y, x)`, so that it can be the last
     of `flax.nnx.Sequential` or a line in a function of one's own.
@@ -51,7 +51,7 @@ class Output(Construction):
     function: Callable[[jax.Array, Any], jax.Array] = lambda y, x: y
 
     def __call__(self, y: jax.Array, x: Any = None) -> jax.Array:
-        """The output that obeys, of one example."""
+        """Returns the output that keeps the guarantee, of one example."""
         return self.function(y, x)
 
 
@@ -61,14 +61,14 @@ def output(
     carry: Callable[[Guarantee], Guarantee | None] = _none,
     caveat: str = "",
 ) -> Output:
-    """An `Output` of a pure function and what it guarantees.
+    """Makes an `Output` of a pure function and its guarantees.
 
     Args:
-        function: (y, x) -> what obeys; x is the network's input, or None where the
-            output is called without it.
+        function: (y, x) -> the output that keeps the guarantees; x is the network's
+            input, or None where the output is called without it.
         *guarantees: of the result.
-        carry: what is left of the wrapped network's guarantees.
-        caveat: what floating point can do.
+        carry: see `Construction`.
+        caveat: effects of rounding that the tolerances do not show.
 
     Returns:
         The output layer.
@@ -81,12 +81,12 @@ def output(
 
 
 class Network(NamedTuple):
-    """A network that obeys for any parameters.
+    """Network that keeps its guarantees for any parameters.
 
     Attributes:
         init: (key) -> params, a pytree of floating-point arrays.
         apply: (params, x) -> y for one example x (d,).
-        certificate: (params) -> `Certificate`: what holds, with its constants.
+        certificate: (params) -> `Certificate`, with the constants at these parameters.
     """
 
     init: Callable[[jax.Array], Any]
@@ -94,14 +94,14 @@ class Network(NamedTuple):
     certificate: Callable[[Any], Certificate]
 
     def then(self, construction: Construction) -> "Network":
-        """The network with a construction put on it.
+        """Wraps the network in a construction.
 
         Args:
             construction: e.g. `jaxcon.layers.bounded(0.0, 1.0)`.
 
         Returns:
-            A network with the same parameters, certified for what the construction
-            promises and for what it leaves of this one's guarantees.
+            A network with the same parameters, certified for the guarantees of the
+            construction and for those of this network that it carries.
         """
 
         def certificate(params: Any) -> Certificate:
@@ -114,11 +114,11 @@ class Network(NamedTuple):
 
 
 def checked_input(name: str, x: jax.Array, inputs: int) -> jax.Array:
-    """One example as an array, or an error that says what one example looks like.
+    """Checks the shape of one example and returns it as an array of floats.
 
     Args:
         name: of the layer.
-        x: what was given.
+        x: one example.
         inputs: d.
 
     Returns:
@@ -135,8 +135,29 @@ def checked_input(name: str, x: jax.Array, inputs: int) -> jax.Array:
     return floating(x)
 
 
+def one_example(name: str, x: jax.Array) -> jax.Array:
+    """Checks that x is one example, of however many inputs, and returns it as floats.
+
+    Args:
+        name: of the layer.
+        x: one example.
+
+    Returns:
+        x (d,).
+
+    Raises:
+        ValueError: x is not of shape (d,).
+    """
+    if jnp.ndim(x) != 1:
+        raise ValueError(
+            f"{name} takes one example x of shape (d,), got {jnp.shape(x)}; "
+            "use jax.vmap for a batch"
+        )
+    return floating(x)
+
+
 def at_input(name: str, given: Any, x: jax.Array | None) -> Any:
-    """What was given, or what a function of x makes.
+    """Evaluates a function at x, and returns anything else as it is.
 
     Args:
         name: of the layer, perhaps with that of the parameter.
@@ -159,17 +180,17 @@ def at_input(name: str, given: Any, x: jax.Array | None) -> Any:
 
 
 def floating(x: Any) -> jax.Array:
-    """An array of floats: whole numbers would round a layer's constants to theirs."""
+    """Converts to floats, since integers would round a layer's constants to integers."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
 
 
 def chosen_inputs(name: str, word: str, chosen: Any, inputs: int) -> tuple[int, ...]:
-    """Indices of inputs as a sorted tuple, or an error that names the wrong one.
+    """Checks indices of inputs and returns them as a sorted tuple.
 
     Args:
         name: of the layer.
-        word: what is chosen, e.g. "increasing".
+        word: the name of the choice, e.g. "increasing".
         chosen: an index or several.
         inputs: d.
 
@@ -209,7 +230,7 @@ def positive_sizes(name: str, **sizes: int) -> None:
 def mlp(
     inputs: int, outputs: int | None = None, *, width: int = 64, depth: int = 3
 ) -> Network:
-    r"""A plain network, free to do anything: what a construction is put on.
+    r"""Builds a plain multilayer perceptron, to be wrapped in constructions.
 
     .. math:: h_k = \tanh(W_k h_{k-1} + b_k), \quad f = W_n h_{n-1} + b_n
 
@@ -226,11 +247,10 @@ def mlp(
         ValueError: a size is below one.
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> network = jc.layers.mlp(2).then(jc.layers.bounded(0.0, 1.0))
         >>> params = network.init(jax.random.key(0))
-        >>> bool(0 <= network.apply(params, jax.numpy.ones(2)) <= 1)
+        >>> bool(0 <= network.apply(params, jnp.ones(2)) <= 1)
         True
     """
     sizes = [inputs, *[width] * (depth - 1), 1 if outputs is None else outputs]

@@ -1,9 +1,9 @@
-"""Weights of bounded norm from free ones, and the activation that keeps every norm."""
+"""Weights of bounded norm from free ones, and activations of slope at most one."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxcon.projections._products import product
+from jaxcon.projections import product
 
 
 def group_sort(x: jax.Array) -> jax.Array:
@@ -13,8 +13,8 @@ def group_sort(x: jax.Array) -> jax.Array:
         (x_{2i}, x_{2i+1}) \mapsto
         \left( \min(x_{2i}, x_{2i+1}), \max(x_{2i}, x_{2i+1}) \right)
 
-    Exactly a permutation, so it keeps every norm; of an odd number the last stays. It is
-    piecewise linear: its second derivatives are zero.
+    It is exactly a permutation, so it keeps every norm; of an odd number the last stays.
+    It is piecewise linear: its second derivatives are zero.
 
     Args:
         x: (n,).
@@ -27,8 +27,8 @@ def group_sort(x: jax.Array) -> jax.Array:
         groups of two.
 
     Example:
-        >>> from jaxcon.layers._norms import group_sort
-        >>> print(group_sort(jnp.array([3.0, 1.0, 0.0, 2.0, -1.0])))
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> print(jc.layers.group_sort(jnp.array([3.0, 1.0, 0.0, 2.0, -1.0])))
         [ 1.  3.  0.  2. -1.]
     """
     even = x.size // 2 * 2
@@ -38,7 +38,7 @@ def group_sort(x: jax.Array) -> jax.Array:
 
 
 def soft_clip(x: jax.Array) -> jax.Array:
-    r"""A smooth clip to [-1, 1] whose slope stays close to one on most of it.
+    r"""Clips smoothly to [-1, 1], with a slope close to one on most of it.
 
     .. math:: x \mapsto \frac{x}{(1 + x^6)^{1/6}}
 
@@ -52,6 +52,7 @@ def soft_clip(x: jax.Array) -> jax.Array:
         The shape of `x`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from jaxcon.layers._norms import soft_clip
         >>> print([f"{y:.4f}" for y in soft_clip(jnp.array([-1e9, 0.5, 2.0]))])
         ['-1.0000', '0.4987', '0.9974']
@@ -62,7 +63,7 @@ def soft_clip(x: jax.Array) -> jax.Array:
 
 
 def bounded_rows(W: jax.Array) -> jax.Array:
-    r"""Rows of 1-norm at most one: :math:`\|W x\|_\infty \le \|x\|_\infty`.
+    r"""Scales rows to 1-norms of at most one: :math:`\|W x\|_\infty \le \|x\|_\infty`.
 
     .. math:: W_{ij} / \max\left( 1, \sum_k |W_{ik}| \right)
 
@@ -73,8 +74,8 @@ def bounded_rows(W: jax.Array) -> jax.Array:
         Shape (m, n), to n + 1 roundings.
 
     Example:
-        >>> from jaxcon.layers._norms import bounded_rows
-        >>> print(bounded_rows(jnp.array([[1.0, -3.0], [0.5, 0.0]])))
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> print(jc.layers.bounded_rows(jnp.array([[1.0, -3.0], [0.5, 0.0]])))
         [[ 0.25 -0.75]
          [ 0.5   0.  ]]
     """
@@ -82,7 +83,7 @@ def bounded_rows(W: jax.Array) -> jax.Array:
 
 
 def bounded_entries(W: jax.Array) -> jax.Array:
-    r"""Entries of size at most one: :math:`\|W x\|_\infty \le \|x\|_1`.
+    r"""Scales entries to sizes of at most one: :math:`\|W x\|_\infty \le \|x\|_1`.
 
     .. math:: W_{ij} / \max\left( 1, \max_k |W_{ik}| \right)
 
@@ -96,8 +97,8 @@ def bounded_entries(W: jax.Array) -> jax.Array:
         Shape (m, n).
 
     Example:
-        >>> from jaxcon.layers._norms import bounded_entries
-        >>> print(bounded_entries(jnp.array([[4.0, -1.0], [0.5, 0.0]])))
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> print(jc.layers.bounded_entries(jnp.array([[4.0, -1.0], [0.5, 0.0]])))
         [[ 1.   -0.25]
          [ 0.5   0.  ]]
     """
@@ -105,16 +106,16 @@ def bounded_entries(W: jax.Array) -> jax.Array:
 
 
 def cayley(V: jax.Array) -> jax.Array:
-    r"""Orthonormal columns, or rows where there are fewer, from any matrix by one solve.
+    r"""Makes orthonormal columns, or rows where there are fewer, of any matrix.
 
     .. math::
         Q = \begin{pmatrix} (I - A)(I + A)^{-1} \\ -2 Y (I + A)^{-1} \end{pmatrix},
         \quad A = X - X^T + Y^T Y, \quad V = \begin{pmatrix} X \\ Y \end{pmatrix}
 
-    of a tall V (m, n); :math:`Q^T Q = I` as :math:`I + A` has a symmetric part of at
-    least I. A wide one is transposed. V is first scaled to a Frobenius norm of at most
-    :math:`10 \sqrt n`, which leaves out what only turns by nearly half a circle reach and
-    keeps the solve accurate; then Q is divided by what rounding has added to its norm.
+    of a tall V (m, n); :math:`Q^T Q = I` as :math:`I + A` has a symmetric part of at least
+    I. It takes one solve. A wide V is transposed. V is first scaled to a Frobenius norm of
+    at most :math:`10 \sqrt n`, which excludes only turns by nearly half a circle and keeps
+    the solve accurate; then Q is divided by the excess of its norm from rounding.
 
     Args:
         V: (m, n), any numbers.
@@ -127,8 +128,8 @@ def cayley(V: jax.Array) -> jax.Array:
         Transform (2021).
 
     Example:
-        >>> from jaxcon.layers._norms import cayley
-        >>> print(cayley(jnp.array([[0.0], [1.0]])))
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> print(jc.layers.cayley(jnp.array([[0.0], [1.0]])))
         [[ 0.]
          [-1.]]
     """
@@ -144,8 +145,8 @@ def cayley(V: jax.Array) -> jax.Array:
     inverse = jnp.linalg.solve(identity + a, identity)
     lower = -2 * product(y, inverse)
     q = jnp.concatenate([2 * inverse - identity, lower])
-    # |Q|^2 is at most the largest row sum of Q^T Q, which is 1 but for rounding: what
-    # there is of it has no derivative.
+    # |Q|^2 is at most the largest row sum of Q^T Q, which is 1 but for rounding, and
+    # rounding has no derivative.
     gram = product(q.T, q)
     excess = jnp.max(jnp.sum(jnp.abs(gram), axis=1))
     q = q * jax.lax.rsqrt(jax.lax.stop_gradient(jnp.maximum(1.0, excess)))

@@ -1,4 +1,4 @@
-"""Output layers that need one output alone, and perhaps the input it belongs to."""
+"""Output layers by elementary functions: bounds, shares, order, definiteness, sums."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,26 +22,26 @@ from jaxcon.layers._certificates import (
     within,
 )
 from jaxcon.layers._networks import Output, at_input, floating, output
-from jaxcon.projections._products import product
+from jaxcon.projections import product
 
 # Sigmoid or softplus to four roundings, the bounds, products and a sum.
 RISING = 8.0
 
 
 def bounded(lower: Any, upper: Any) -> Output:
-    r"""Outputs within bounds, one-sided or two-sided.
+    r"""Maps outputs into bounds, one-sided or two-sided.
 
     .. math::
         f = l + (u - l)\, \sigma(z), \qquad
         f = l + \log(1 + e^z) \text{ if } u = \infty, \qquad
         f = u - \log(1 + e^{-z}) \text{ if } l = -\infty
 
-    Exact in floating point: no output is outside, though it may be *at* a bound, where the
-    slope vanishes. Bounds that data lie at are better left to a constraint. It costs one
-    exponential for each output. Each output rises with its z at a rate of at most
-    :math:`(u - l) / 4`, or 1 if one-sided. So, where bounds are numbers, signs of slopes
-    stay, Lipschitz constants and bounds of slopes are multiplied by the rate, periods
-    stay, and one-sided bounds keep what is convex (l) or concave (u).
+    It is exact in floating point: no output is outside, though it may be *at* a bound,
+    where the slope vanishes. Bounds at which data lie are better left to a constraint. It
+    costs one exponential for each output. Each output rises with its z at a rate of at
+    most :math:`(u - l) / 4`, or 1 if one-sided. So, where bounds are numbers, signs of
+    slopes stay, Lipschitz constants and bounds of slopes are multiplied by the rate,
+    periods stay, and one-sided bounds keep what is convex (l) or concave (u).
 
     Args:
         lower: l, () or (m,), or a function of x that returns it; may be infinite.
@@ -60,7 +60,7 @@ def bounded(lower: Any, upper: Any) -> Output:
         Pricing (2001), for the softplus.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> share = jc.layers.bounded(0.0, 1.0)
         >>> print(share(jnp.array([-1e30, 0.0, 1e30])))
         [0.  0.5 1. ]
@@ -99,15 +99,15 @@ def bounded(lower: Any, upper: Any) -> Output:
 
 
 def positive(lower: Any = 0.0) -> Output:
-    r"""Outputs above a bound: softplus.
+    r"""Maps outputs above a bound by softplus.
 
     .. math::
         f = l + \log(1 + e^z)
 
-    `bounded` from one side. It is exact in floating point (f may be at l, and is where
+    This is `bounded` from one side. It is exact in floating point (f is at l where
     :math:`e^z` is lost beside it), convex and rising at a rate of at most 1. So signs of
-    slopes, Lipschitz constants and convexity stay. Outputs that fall off over orders of
-    magnitude want a logarithm as target instead.
+    slopes, Lipschitz constants and convexity stay. For outputs that fall off over orders of
+    magnitude train on the logarithm of the target instead.
 
     Args:
         lower: l, () or (m,), or a function of x that returns it.
@@ -123,7 +123,7 @@ def positive(lower: Any = 0.0) -> Output:
         Pricing (2001).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.positive()(jnp.array([-1e30, 100.0])))
         [  0. 100.]
     """
@@ -131,7 +131,7 @@ def positive(lower: Any = 0.0) -> Output:
 
 
 def simplex() -> Output:
-    r"""Shares, none negative, that sum to one: softmax.
+    r"""Maps outputs to nonnegative shares that sum to one by softmax.
 
     .. math::
         f_i = e^{z_i} / \textstyle\sum_j e^{z_j}
@@ -149,7 +149,7 @@ def simplex() -> Output:
         Bridle, Training Stochastic Model Recognition Algorithms as Networks (1989).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.simplex()(jnp.array([1.0, 1.0])))
         [0.5 0.5]
     """
@@ -159,12 +159,12 @@ def simplex() -> Output:
 
 
 def sparse_simplex() -> Output:
-    r"""Shares, none negative, that sum to one, many of them exactly zero: sparsemax.
+    r"""Projects outputs onto the simplex: shares, many of them exactly zero (sparsemax).
 
     .. math::
         f = \arg\min_p \|p - z\|^2 \quad \text{subject to} \quad p \ge 0, \sum_i p_i = 1
 
-    The nearest point of the simplex, for one sort of the outputs. A share that is zero has
+    The nearest point of the simplex costs one sort of the outputs. A share that is zero has
     no slope, and its logarithm is infinite: use squared errors, or `simplex` where every
     share is to learn from every example.
 
@@ -178,15 +178,15 @@ def sparse_simplex() -> Output:
         Martins and Astudillo, From Softmax to Sparsemax (2016).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.sparse_simplex()(jnp.array([0.5, 0.3, -1.0])))
         [0.6 0.4 0. ]
     """
 
     def function(z: jax.Array, x: Any) -> jax.Array:
         z = vector("sparse_simplex", z)
-        # The same point, from sums in which nothing large cancels: what is more than one
-        # below the largest has no share, and two leave room for a rounding.
+        # This is the same point, from sums in which nothing large cancels: an output more
+        # than one below the largest has no share, and two leave room for a rounding.
         near = jnp.maximum(z - jax.lax.stop_gradient(jnp.max(z)), -2)
         # Its derivative fails in any precision but the default.
         near = near.astype(jnp.result_type(float))
@@ -198,7 +198,7 @@ def sparse_simplex() -> Output:
 
 
 def ordered(gap: float = 0.0) -> Output:
-    r"""Outputs in ascending order, e.g. quantiles.
+    r"""Maps outputs to ascending order, e.g. quantiles.
 
     .. math::
         f_0 = z_0, \qquad f_i = f_{i-1} + \delta + \log(1 + e^{z_i})
@@ -217,7 +217,7 @@ def ordered(gap: float = 0.0) -> Output:
         ValueError: the gap is negative; when called, y is not of shape (m,).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.ordered(gap=1.0)(jnp.array([5.0, -1e30, -1e30])))
         [5. 6. 7.]
     """
@@ -257,15 +257,15 @@ def ordered(gap: float = 0.0) -> Output:
 
 
 def positive_definite(minimum: float = 0.0) -> Output:
-    r"""A symmetric matrix with eigenvalues above a bound, by its Cholesky factor.
+    r"""Maps outputs to a symmetric matrix with eigenvalues above a bound.
 
     .. math::
         F = L L^T + \mu I, \qquad L_{ii} = \log(1 + e^{z_{ii}}), \qquad
         L_{ij} = z_{ij} \text{ for } i > j
 
-    Every such matrix with eigenvalues above μ has one L. The matrix is exactly symmetric,
-    and its eigenvalues are at least μ to rounding of its trace. It costs a product of two
-    matrices.
+    Every symmetric matrix with eigenvalues above μ has one such L, the Cholesky factor of
+    :math:`F - \mu I`. The matrix is exactly symmetric, and its eigenvalues are at least μ
+    to rounding of its trace. It costs a product of two matrices.
 
     Args:
         minimum: μ >= 0, in units of F.
@@ -282,7 +282,7 @@ def positive_definite(minimum: float = 0.0) -> Output:
         Matrices (1996).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> covariance = jc.layers.positive_definite(minimum=1.0)
         >>> print(covariance(jnp.array([-1e30, 2.0, -1e30])))
         [[1. 0.]
@@ -334,14 +334,14 @@ def positive_definite(minimum: float = 0.0) -> Output:
 
 
 def sums_to(total: Any) -> Output:
-    r"""Outputs with a given sum, by the least change.
+    r"""Projects outputs onto those of a given sum.
 
     .. math::
         f = z + \frac{1}{m} \left( t - \sum_j z_j \right)
 
-    The orthogonal projection onto the plane of that sum, for two sums of the outputs. It
-    may make outputs negative: shares of a total that must not be are the total times
-    `simplex`. Weighted or several sums are `jaxcon.projections.affine`.
+    The orthogonal projection onto the plane of that sum costs two sums of the outputs. It
+    may make outputs negative: for shares of a total that must not be negative, take the
+    total times `simplex`; for weighted or several sums, `jaxcon.projections.affine`.
 
     Args:
         total: t, (), or a function of x that returns it, in units of the outputs.
@@ -354,13 +354,13 @@ def sums_to(total: Any) -> Output:
             function of x and x is not given.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.sums_to(1.0)(jnp.array([1.0, 2.0])))
         [0. 1.]
     """
 
     def wanted(y: jax.Array, x: Any) -> jax.Array:
-        # Of one output: a total is one number.
+        # One output is passed, since a total is one number.
         return evaluated("sums_to", "total", total, y[0], x)
 
     def function(z: jax.Array, x: Any) -> jax.Array:
@@ -393,13 +393,13 @@ def sums_to(total: Any) -> Output:
 def evaluated(
     name: str, what: str, given: Any, y: jax.Array, x: jax.Array | None
 ) -> jax.Array:
-    """A number, an array or what a function of x makes, as an output is.
+    """Evaluates a number, an array or a function of x in the dtype of an output.
 
     Args:
         name: of the layer.
-        what: is given.
+        what: the name of the given value.
         given: (), of y's shape, or a function of x that returns it.
-        y: the output it is put together with, () or (m,).
+        y: the output that it is combined with, () or (m,).
         x: (d,), or None where the layer is called without it.
 
     Returns:
@@ -418,7 +418,7 @@ def evaluated(
 
 
 def vector(name: str, y: jax.Array) -> jax.Array:
-    """Several outputs as an array, or an error that says what was given instead."""
+    """Checks that an output is a vector and returns it as an array of floats."""
     if jnp.ndim(y) != 1 or not jnp.size(y):
         raise ValueError(
             f"{name} takes one output y of shape (m,), got {jnp.shape(y)}; "
@@ -440,7 +440,7 @@ def _sums_to_one(sign: str) -> Guarantee:
 def _rising(
     rate: float, bend: str, bounds: float
 ) -> Callable[[Guarantee], Guarantee | None]:
-    """What a function of each output alone leaves, which rises at most at a rate.
+    """Returns the carry of a function of each output that rises at a bounded rate.
 
     Args:
         rate: (u - l) / 4, or 1.

@@ -1,4 +1,4 @@
-"""Outputs in polyhedra: the nearest point at which many inequalities hold at once."""
+"""Output layers that project onto polyhedra."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,19 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon.layers._certificates import Gap, holds
+from jaxcon.layers._certificates import TWICE, Gap, holds
+from jaxcon.layers._nearest import KEPT, as_float, nonexpansive, parameter, worst_row
 from jaxcon.layers._networks import Output, output
-from jaxcon.layers._sets import (
-    KEPT,
-    TWICE,
-    as_float,
-    nonexpansive,
-    parameter,
-    worst_row,
-)
-from jaxcon.projections._polyhedron import Projection
-from jaxcon.projections._polyhedron import polyhedron as nearest
-from jaxcon.projections._products import product
+from jaxcon.projections import Projection, product
+from jaxcon.projections import polyhedron as nearest
 
 SETTLED = (
     "The inequalities hold to that wherever the active rows were found, which "
@@ -33,7 +25,7 @@ SETTLED = (
 
 @dataclass(frozen=True, eq=False)
 class Polyhedron(Output):
-    """An output of `polyhedron`, which also tells how much it is short of the rules.
+    """Output layer of `polyhedron`, with the violation that is left.
 
     Attributes:
         projection: (y, x) -> `jaxcon.projections.Projection`.
@@ -42,27 +34,27 @@ class Polyhedron(Output):
     projection: Callable[[jax.Array, Any], Projection] = lambda y, x: Projection(y, y)
 
     def residual(self, y: jax.Array, x: Any = None) -> jax.Array:
-        """The largest violation that is left, (), in the units of b, lower and upper."""
+        """Returns the largest violation left, (), in the units of b, lower and upper."""
         return self.projection(y, x).residual
 
 
 def polyhedron(
     A: Any, b: Any, C: Any, lower: Any, upper: Any, *, iterations: int = 200
 ) -> Polyhedron:
-    r"""The nearest output at which linear equations and inequalities hold.
+    r"""Projects outputs onto linear equations and inequalities: the nearest point.
 
     .. math::
         z = \operatorname{argmin} \tfrac12 \|z - y\|^2
         \quad \text{subject to} \quad A z = b(x), \quad l(x) \le C z \le u(x)
 
-    Guaranteed: A z = b, and the inequalities wherever the active rows are found, which
-    the layer's ``residual(y, x)`` tells. The search is exact to the rounding of y, not the
-    last of many iterates, but no bound on its length is known that is of use; `iterations`
-    bounds it. An output that is 1 / eps times as large as the set, 1e7 times in float32,
-    still obeys, but at a point that need not be the nearest one.
-    Costs p² operations for each of 50 moves of a splitting and p³ / 3 for each change of
-    the active rows, often three in all, for each output; what depends on A and C alone is
-    done once for a batch, unless they are functions of x.
+    It guarantees A z = b, and the inequalities wherever the active rows are found, which
+    the layer's ``residual(y, x)`` shows. The search is exact to the rounding of y, not the
+    last of many iterates, but no useful bound on its length is known; `iterations` bounds
+    it. An output that is 1 / eps times as large as the set, 1e7 times in float32, is still
+    feasible, but need not be the nearest point. It costs p² operations for each
+    of 50 moves of a splitting and p³ / 3 for each change of the active rows, often three
+    in all, for each output; the part that depends on A and C alone is done once for a
+    batch, unless they are functions of x.
 
     Choose `affine` for equations alone, `box_section` for a box and one sum,
     `oblique_correction` for a few rows far from parallel, `half_spaces` for one-sided
@@ -78,7 +70,7 @@ def polyhedron(
         iterations: the most changes of the active rows, in each of three passes.
 
     Returns:
-        Takes and returns (m,); ``.residual(y, x)`` is what it is short of the rules.
+        A layer of y (m,) that returns (m,); ``.residual(y, x)`` is the violation left.
 
     Raises:
         ValueError: the shapes do not fit, a row of A is a combination of those above, or
@@ -89,8 +81,7 @@ def polyhedron(
         quadratic programs, Mathematical Programming 27 (1983).
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> A, C = jnp.ones((1, 3)), jnp.array([[1.0, -1.0, 0.0]])
         >>> shares = jc.layers.polyhedron(A, lambda x: x[:1], C, [0.0], [0.5])
         >>> y, x = jnp.array([4.0, 2.0, 3.0]), jnp.array([6.0])
@@ -165,13 +156,13 @@ def polyhedron(
 
 
 def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Polyhedron:
-    r"""The nearest output at which several linear inequalities hold.
+    r"""Projects outputs onto an intersection of half-spaces: the nearest point.
 
     .. math::
         z = \operatorname{argmin} \tfrac12 \|z - y\|^2
         \quad \text{subject to} \quad C z \le u(x)
 
-    Guaranteed, costs: as `polyhedron`, which it is without equations and lower bounds.
+    Guarantees and cost are those of `polyhedron` without equations and lower bounds.
     For one row choose `half_space`, its closed form; a few rows that are far from parallel
     are cheaper by `oblique_correction`, which is no nearest point.
 
@@ -182,7 +173,7 @@ def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Polyhedron:
         iterations: the most changes of the active rows, in each of three passes.
 
     Returns:
-        Takes and returns (m,); ``.residual(y, x)`` is what it is short of the rules.
+        A layer of y (m,) that returns (m,); ``.residual(y, x)`` is the violation left.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -192,8 +183,7 @@ def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Polyhedron:
         quadratic programs, Mathematical Programming 27 (1983).
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> corner = jc.layers.half_spaces([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0])
         >>> print(corner(jnp.array([3.0, 4.0])))
         [1. 2.]

@@ -1,4 +1,4 @@
-"""Networks whose slopes lie between bounds, and so those that are monotone."""
+"""Networks whose slopes lie between bounds, among them monotone ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ CAVEAT = (
 def derivative_box(
     inputs: int, lower: Any, upper: Any, *, width: int = 64, depth: int = 3
 ) -> Network:
-    r"""A scalar network with every slope between two bounds, for any parameters.
+    r"""Builds a scalar network with every slope between two bounds, for any parameters.
 
     .. math::
         f(x) = \sum_i m_i x_i + g(s_1 x_1, \dots, s_d x_d), \qquad
@@ -34,9 +34,9 @@ def derivative_box(
     exponential, so that a few hundred steps find its order of magnitude, and no constant
     has to be guessed that must dominate the true slope. It starts at 1.
 
-    The cost is that of a plain network of the width. Piecewise linear, so its second
-    derivatives are zero: for those, and for a sign of the slope that not even rounding
-    can touch, choose a smooth monotone network.
+    The cost is that of a plain network of the width. It is piecewise linear, so its second
+    derivatives are zero: for those, and for a sign of the slope that is exact in floating
+    point, choose `smooth_monotone`.
 
     Args:
         inputs: d.
@@ -57,7 +57,7 @@ def derivative_box(
         l = 0 and a constant s.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> network = jc.layers.derivative_box(2, [0.0, -1.0], [jnp.inf, 1.0])
         >>> params = network.init(jax.random.key(0))
         >>> slopes = jax.grad(network.apply, argnums=1)(params, jnp.ones(2))
@@ -75,14 +75,14 @@ def monotone(
     width: int = 64,
     depth: int = 3,
 ) -> Network:
-    r"""A scalar network that never falls, or never rises, in chosen inputs.
+    r"""Builds a scalar network that never falls, or never rises, in chosen inputs.
 
     .. math::
         \frac{\partial f}{\partial x_i} \ge 0 \ (i \text{ increasing}), \qquad
         \frac{\partial f}{\partial x_j} \le 0 \ (j \text{ decreasing})
 
     It is `derivative_box` with one bound at zero, and none for the other inputs: the
-    slopes may be as large as the data ask for, flat parts and kinks are exact.
+    slopes may be as large as the data require; flat parts and kinks are exact.
 
     Args:
         inputs: d.
@@ -102,7 +102,7 @@ def monotone(
         the slopes' size is a constant; here it is learned.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> network = jc.layers.monotone(2, increasing=0)
         >>> params = network.init(jax.random.key(0))
         >>> low, high = jnp.array([0.0, 1.0]), jnp.array([0.5, 1.0])
@@ -126,11 +126,11 @@ def monotone(
 def _derivative_box(
     name: str, inputs: int, lower: Any, upper: Any, width: int, depth: int
 ) -> Network:
-    """The network of `derivative_box` under the name that its errors give."""
+    """Builds the network of `derivative_box` under the name that its errors give."""
     low, high = _bounds(name, inputs, lower, upper)
     inner = body(name, "norms", inputs, 1, width, depth)
     finite = np.isfinite(low) & np.isfinite(high)
-    # What is learned of an input's slopes: their size, around a bound or around zero.
+    # The size of an input's slopes is learned, around a bound or around zero.
     anchor = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))
     side = 1.0 * np.isfinite(low) - np.isfinite(high)
     half = (np.where(finite, high, 0.0) - np.where(finite, low, 0.0)) / 2
@@ -139,7 +139,7 @@ def _derivative_box(
         return {"log_slopes": jnp.zeros(inputs), "layers": inner.init(key)}
 
     def scales(params: Any) -> tuple[jax.Array, jax.Array]:
-        """M and s, (d,)."""
+        """Returns m and s, (d,)."""
         # e^20 is wide enough for any data; beyond, float32 would overflow far out.
         learned = jnp.exp(jnp.clip(params["log_slopes"], -20.0, 20.0))
         known, bound, sign = (
@@ -184,7 +184,7 @@ def _derivative_box(
 def _bounds(
     name: str, inputs: int, lower: Any, upper: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both bounds, (d,), or an error that says what is wrong with them."""
+    """Checks both bounds and returns them, (d,)."""
     for word, bound in (("lower", lower), ("upper", upper)):
         if np.shape(bound) not in ((), (inputs,)):
             raise ValueError(

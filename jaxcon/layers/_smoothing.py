@@ -1,4 +1,4 @@
-"""Smooth outputs on a regular grid: averages of neighbours."""
+"""Smoothing of outputs on a regular grid, by averages of neighbours."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,13 +11,13 @@ import numpy as np
 from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
 from jaxcon.layers._networks import Network, Output, output
 from jaxcon.layers._outputs import vector
-from jaxcon.projections._products import product
+from jaxcon.projections import product
 
 ORDERS = (1, 2)  # of the differences that are guaranteed
 
 
 def moving_average(width: int) -> Output:
-    r"""Each output of a regular grid becomes the mean of its neighbours and itself.
+    r"""Replaces each output of a regular grid by the mean of its neighbours and itself.
 
     .. math::
         f_i = \sum_{|k| \le h} w_k\, z_{i + k}, \qquad w_k = \frac{1}{2h + 1}
@@ -45,7 +45,7 @@ def moving_average(width: int) -> Output:
         ValueError: the width is not odd and positive; when called, y is not (m,).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.moving_average(3)(jnp.array([0.0, 3.0, 0.0, 0.0])))
         [1. 1. 1. 0.]
     """
@@ -55,7 +55,7 @@ def moving_average(width: int) -> Output:
 
 
 def gaussian(sigma: float) -> Output:
-    r"""Each output of a regular grid becomes a normally weighted mean around it.
+    r"""Replaces each output of a regular grid by a normally weighted mean around it.
 
     .. math::
         f_i = \sum_{|k| \le 4 \sigma} w_k\, z_{i + k}, \qquad
@@ -76,7 +76,7 @@ def gaussian(sigma: float) -> Output:
         ValueError: sigma is not positive; when called, y is not (m,).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> bump = jc.layers.gaussian(1.0)(jnp.array([0.0, 0.0, 1.0, 0.0, 0.0]))
         >>> [f"{y:.3f}" for y in bump]
         ['0.054', '0.242', '0.399', '0.242', '0.054']
@@ -89,15 +89,15 @@ def gaussian(sigma: float) -> Output:
 
 
 def learned_smoothing(network: Network, width: int) -> Network:
-    r"""A network whose outputs on a regular grid are smoothed by a kernel that is learned.
+    r"""Smooths a network's outputs on a regular grid by a learned kernel.
 
     .. math::
         f_i = \sum_{|k| \le h} w_k\, z_{i + k}, \qquad w = \operatorname{softmax}(a)
 
-    Whatever a is, weights are positive and sum to one, so the guarantees of
-    `moving_average` hold, with :math:`c_k` of the kernel as it is: its certificate follows
-    the parameters. Training is free to make the kernel a single 1, and then nothing is
-    smoothed: use `moving_average` or `gaussian` for a bound on differences that stays.
+    For any a weights are positive and sum to one, so the guarantees of `moving_average`
+    hold, with :math:`c_k` of the present kernel: the certificate depends on the
+    parameters. Training may make the kernel a single 1, and then nothing is smoothed: use
+    `moving_average` or `gaussian` for a bound on differences that stays.
 
     Args:
         network: with outputs (m,); bounded ones make differences bounded.
@@ -112,8 +112,7 @@ def learned_smoothing(network: Network, width: int) -> Network:
             (m,).
 
     Example:
-        >>> import jax
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> inner = jc.layers.mlp(1, 10).then(jc.layers.bounded(-1.0, 1.0))
         >>> network = jc.layers.learned_smoothing(inner, 5)
         >>> params = network.init(jax.random.key(0))
@@ -149,7 +148,7 @@ def _smoothing(name: str, weights: np.ndarray) -> Output:
 
 
 def _averages(y: jax.Array, weights: jax.Array) -> jax.Array:
-    """Weighted means of neighbours, the ends repeated, (m,)."""
+    """Returns weighted means of neighbours, the ends repeated, (m,)."""
     reach = weights.size // 2
     places = np.arange(y.size)[:, None] + np.arange(-reach, reach + 1)[None, :]
     neighbours = y[np.clip(places, 0, y.size - 1)]
@@ -157,7 +156,7 @@ def _averages(y: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _smoother(weights: np.ndarray) -> Callable[[Guarantee], Guarantee | None]:
-    """The carry of a kernel: bounds stay, and bound the differences."""
+    """Returns the carry of a kernel: bounds stay, and bound the differences."""
     bounds = {k: _difference_bound(weights, k) for k in ORDERS}
 
     def carry(before: Guarantee) -> Guarantee | None:
@@ -208,7 +207,7 @@ def _smoother(weights: np.ndarray) -> Callable[[Guarantee], Guarantee | None]:
 
 
 def _difference_bound(weights: np.ndarray, order: int) -> float:
-    """c_k: what a difference of weighted means can be, for inputs in [0, 1]."""
+    """Returns c_k, the largest difference of weighted means of inputs in [0, 1]."""
     # The ends repeated add up columns of rows, which makes none of these sums larger.
     padded = np.pad(weights, order)
     return float(np.abs(np.diff(padded, order)).sum() / 2)

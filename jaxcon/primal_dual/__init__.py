@@ -1,7 +1,8 @@
-r"""Orders the moves: simultaneous, alternating, extragradient.
+r"""Primal-dual solvers: simultaneous, alternating and extragradient steps.
 
-One step reads the batch, evaluates loss and residuals once, weighs their gradients and
-moves parameters (down) and multipliers (up). Known methods are combinations of parts:
+One step evaluates loss and residuals once, weights their gradients, and moves the
+parameters down and the multipliers up the Lagrangian. Known methods are combinations of
+an order, a dual optimizer, and a penalty and barrier of the `Lagrangian`:
 
 =========================== ==================================== ==================
 method                      dual                                 penalty
@@ -25,15 +26,20 @@ The orders differ in the body of their step and nowhere else.
 """
 
 from jaxcon.primal_dual._orders import alternating, extragradient, simultaneous
-from jaxcon.primal_dual._state import DualStates, Info, Loss, PrimalDualState, Solver
+from jaxcon.primal_dual._solver import Solver
+from jaxcon.primal_dual._state import DualStates, Info, PrimalDualState
 
 __all__ = [
     "DualStates",
     "Info",
-    "Loss",
     "PrimalDualState",
     "Solver",
     "alternating",
     "extragradient",
     "simultaneous",
 ]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__

@@ -1,4 +1,4 @@
-"""The dual side of a step: which transform moves which multipliers."""
+"""Dual optimizers: the transform of each constraint's multipliers."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Dual(NamedTuple):
     own: dict[str, Transform]
 
     def init(self, multipliers: Constraints) -> Any:
-        """States to start from, of all multipliers."""
+        """Returns the states to start from, of all multipliers."""
         own = {
             name: self._init_own(name, transform, multipliers)
             for name, transform in self.own.items()
@@ -47,7 +47,7 @@ class Dual(NamedTuple):
         return DualStates(shared, own) if self.own else shared
 
     def gather(self, states: Any, batch: Any) -> Any:
-        """The states that a batch can touch: of a table, its samples' rows."""
+        """Returns the states that a batch reads: of a table, its samples' rows."""
         return self._own_rows(
             states,
             lambda name, state, index: jax.tree.map(
@@ -57,7 +57,7 @@ class Dual(NamedTuple):
         )
 
     def scatter(self, states: Any, touched: Any, batch: Any) -> Any:
-        """Puts them back."""
+        """Writes the rows that `gather` read back into their tables."""
         return self._own_rows(
             touched,
             lambda name, state, index: jax.tree.map(
@@ -76,7 +76,7 @@ class Dual(NamedTuple):
         estimates: Constraints,
         penalty: Constraints | None,
     ) -> tuple[Constraints, Any]:
-        """Moves all that a batch can touch; returns new multipliers and states."""
+        """Returns multipliers and states after the step."""
 
         def move(
             transform: Transform, state: Any, names: list[str], per_row: bool
@@ -139,11 +139,29 @@ class Dual(NamedTuple):
         return states._replace(own=own)
 
 
-def make_dual(dual: Any, kinds: Kinds, constraints: Constraints) -> Dual:
-    """Sorts out what a `dual=` argument says.
+def check_dual(dual: Any) -> Any:
+    """Checks what a `dual=` argument gives.
 
     Args:
         dual: a transform for all multipliers, or a dict of them by constraint name.
+
+    Returns:
+        The same, each with optax's extra arguments.
+
+    Raises:
+        ValueError: a transform descends.
+        TypeError: it is no transform.
+    """
+    if isinstance(dual, Mapping):
+        return {name: as_dual(f"dual of {name!r}", dual[name]) for name in dual}
+    return as_dual("dual", dual)
+
+
+def make_dual(dual: Any, kinds: Kinds, constraints: Constraints) -> Dual:
+    """Assigns each constraint its transform.
+
+    Args:
+        dual: what `check_dual` returned.
         kinds: of multipliers, by constraint name.
         constraints: anything with an entry for each constraint.
 
@@ -151,9 +169,7 @@ def make_dual(dual: Any, kinds: Kinds, constraints: Constraints) -> Dual:
         A `Dual`; indexed multipliers have a transform of their own either way.
 
     Raises:
-        ValueError: a constraint has no transform, a name is no constraint's, or a
-            transform descends.
-        TypeError: it is no transform.
+        ValueError: a constraint has no transform, or a name is no constraint's.
     """
     names = [name for _, name, _ in named(constraints)]
     if isinstance(dual, Mapping):
@@ -161,15 +177,13 @@ def make_dual(dual: Any, kinds: Kinds, constraints: Constraints) -> Dual:
             if name in names:
                 raise ValueError(f"dual has no transform for constraint {name!r}")
             raise ValueError(f"dual of {name!r}: no such constraint; there are {names}")
-        own = {name: as_dual(f"dual of {name!r}", dual[name]) for name in names}
-        return Dual(kinds, None, own)
-    shared = as_dual("dual", dual)
-    own = {name: shared for name in names if isinstance(kinds.get(name), Indexed)}
-    return Dual(kinds, shared, own)
+        return Dual(kinds, None, {name: dual[name] for name in names})
+    own = {name: dual for name in names if isinstance(kinds.get(name), Indexed)}
+    return Dual(kinds, dual, own)
 
 
 def capped(states: Any, multipliers: Constraints) -> Constraints:
-    """Whether a multiplier of each constraint sits on its cap.
+    """Flags the constraints with a multiplier on its cap.
 
     Args:
         states: of the dual transforms.

@@ -1,82 +1,59 @@
-"""Orders the moves: simultaneous, alternating, extragradient."""
+"""Orders of the two sides' steps: simultaneous, alternating, extragradient."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp  # noqa: F401 (the examples' name)
 import optax
 
-from jaxcon.constraints import Constraints
-from jaxcon.multipliers import Kinds
-from jaxcon.primal_dual._parts import finish, make_method, make_parts
-from jaxcon.primal_dual._state import Info, Loss, PrimalDualState, Solver
+from jaxcon.lagrangians import Lagrangian, split
+from jaxcon.primal_dual._linearization import Linearization, linearize
+from jaxcon.primal_dual._solver import Proposal, Solver, make_solver
+from jaxcon.primal_dual._state import PrimalDualState
+from jaxcon.primal_dual._steps import DualVariables, lagrangian_gradient
 
-NONE: Kinds = MappingProxyType({})
+Dual = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
 
 
 def simultaneous(
-    loss: Loss,
-    constraints: Constraints,
+    problem: Lagrangian,
     primal: optax.GradientTransformation,
-    dual: optax.GradientTransformation | Mapping[str, optax.GradientTransformation],
+    dual: Dual,
     *,
-    penalty: Any = None,
-    barrier: Callable[[jax.Array], jax.Array] | None = None,
-    multipliers: Kinds = NONE,
-    dual_batch: bool = False,
-    terms: optax.GradientTransformation | None = None,
+    per_term: optax.GradientTransformation | None = None,
 ) -> Solver:
-    r"""Parameters and multipliers move at once, both from the present point.
+    r"""Moves parameters and multipliers at once, both from the present point.
 
     .. math::
         \theta_{t+1} = \theta_t - \alpha \nabla_\theta L(\theta_t, \lambda_t), \qquad
         \lambda_{t+1} = [\lambda_t + \eta\, g(\theta_t)]_+
 
     Args:
-        loss: (params, batch) -> () or ((), aux).
-        constraints: functions (params, batch) -> residual, () or (n,).
+        problem: the `Lagrangian`.
         primal: an optax transform for the parameters.
         dual: a transform for the multipliers, e.g. `dual_ascent(optax.sgd(1.0))`, or a
             dict of them by constraint name.
-        penalty: of the augmented Lagrangian: rho > 0, an optax schedule, a rule such as
-            `growing_penalty`, or a dict of these by constraint name; None for the plain
-            Lagrangian.
-        barrier: phi of the penalty-barrier method for inequalities, e.g.
-            `penalties.log_quadratic`; None for Rockafellar's price. Multipliers then
-            start at one.
-        multipliers: kinds by constraint name (`jaxcon.multipliers`); dense otherwise.
-        dual_batch: True where a batch is a pair, one for the parameters' move and an
-            independent one for the multipliers'; costs one more evaluation of the
-            constraints.
-        terms: a transform over `GradientTerms`, the gradients of the loss and of each
-        constraint
-            before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
-            one backward pass for each. Not for a `primal` that searches along a line.
+        per_term: a transform over `GradientTerms`, the gradients of the loss and of each
+            constraint before they are summed, e.g. `each_term` of a clip, or
+            `conflict_free`; costs one backward pass for each. Not for a `primal` that
+            searches along a line.
 
     Returns:
         A `Solver`.
 
     Raises:
-        TypeError: `constraints` is no `Constraints` of functions, or `dual` no transform.
-        ValueError: a penalty is not positive, a name is used twice or is no
-            constraint's, or `dual` descends.
+        TypeError: `problem` is no `Lagrangian`, or `dual` no transform.
+        ValueError: a name in `dual` is no constraint's, or `dual` descends.
 
     References:
         Arrow, Hurwicz and Uzawa, Studies in Linear and Non-linear Programming (1958);
         with a penalty: Platt and Barr, Constrained Differential Optimization (1987).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, optax, jaxcon as jc
         >>> sums = jc.Constraints(equality={"sum": lambda p, _: jnp.sum(p) - 1.0})
-        >>> solver = jc.simultaneous(
-        ...     lambda p, _: jnp.sum(p**2),                       # min x² + y²
-        ...     sums,
-        ...     primal=optax.sgd(0.1),
-        ...     dual=jc.dual_ascent(optax.sgd(0.1)),
-        ...     penalty=1.0,
-        ... )
+        >>> problem = jc.Lagrangian(lambda p, _: jnp.sum(p**2), sums, penalty=1.0)
+        >>> ascent = jc.dual_ascent(optax.sgd(0.1))
+        >>> solver = jc.simultaneous(problem, optax.sgd(0.1), ascent)
         >>> state = solver.init(jnp.zeros(2))
         >>> step = jax.jit(solver.step)
         >>> for _ in range(300):
@@ -84,99 +61,52 @@ def simultaneous(
         >>> print(f"{state.params[0]:.4f} {state.multipliers.equality['sum']:.4f}")
         0.5000 -1.0000
     """
-    parts = make_parts(
-        loss,
-        constraints,
-        primal,
-        dual,
-        penalty,
-        barrier,
-        multipliers,
-        dual_batch,
-        terms,
-    )
-
-    def step(state: PrimalDualState, batch: Any = None) -> tuple[PrimalDualState, Info]:
-        here, there = parts.split(batch)
-        before, point = parts.prices(state, there), parts.look(state.params, here)
-        residuals = parts.look_again(state.params, point, there)
-        weighed = parts.weigh(point, before, here)
-        moved = parts.descend(state, here, before.penalty, point, weighed)
-        after = parts.climb(before, point.loss, residuals, there)
-        seen, moved = (point.residuals, residuals), (*moved, after)
-        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
-
-    return make_method(parts, step)
+    return make_solver(problem, primal, dual, per_term, _at_once, "simultaneous")
 
 
 def alternating(
-    loss: Loss,
-    constraints: Constraints,
+    problem: Lagrangian,
     primal: optax.GradientTransformation,
-    dual: optax.GradientTransformation | Mapping[str, optax.GradientTransformation],
+    dual: Dual,
     *,
     first: Literal["dual", "primal"] = "dual",
-    penalty: Any = None,
-    barrier: Callable[[jax.Array], jax.Array] | None = None,
-    multipliers: Kinds = NONE,
-    dual_batch: bool = False,
-    terms: optax.GradientTransformation | None = None,
+    per_term: optax.GradientTransformation | None = None,
 ) -> Solver:
-    r"""Multipliers move first, and the parameters follow the new ones.
+    r"""Moves the multipliers first, and the parameters with the new ones.
 
     .. math::
         \lambda_{t+1} = [\lambda_t + \eta\, g(\theta_t)]_+, \qquad
         \theta_{t+1} = \theta_t - \alpha \nabla_\theta L(\theta_t, \lambda_{t+1})
 
     It costs what `simultaneous` costs: one evaluation, because residuals are known
-    before their gradients are weighed. Prefer it when in doubt: it damps the rotation
+    before their gradients are weighted. Prefer it when in doubt: it damps the rotation
     around a saddle point that simultaneous moves amplify.
 
     Args:
-        loss: (params, batch) -> () or ((), aux).
-        constraints: functions (params, batch) -> residual, () or (n,).
+        problem: the `Lagrangian`.
         primal: an optax transform for the parameters.
-        dual: a transform for the multipliers, e.g. `dual_ascent(optax.sgd(1.0))`, or a
-            dict of them by constraint name.
-        first: who moves first; "primal" evaluates the residuals a second time, at the
-            new parameters.
-        penalty: of the augmented Lagrangian: rho > 0, an optax schedule, a rule such as
-            `growing_penalty`, or a dict of these by constraint name; None for the plain
-            Lagrangian.
-        barrier: phi of the penalty-barrier method for inequalities, e.g.
-            `penalties.log_quadratic`; None for Rockafellar's price. Multipliers then
-            start at one.
-        multipliers: kinds by constraint name (`jaxcon.multipliers`); dense otherwise.
-        dual_batch: True where a batch is a pair, one for the parameters' move and an
-            independent one for the multipliers'; costs one more evaluation of the
-            constraints.
-        terms: a transform over `GradientTerms`, the gradients of the loss and of each
-        constraint
-            before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
-            one backward pass for each. Not for a `primal` that searches along a line.
+        dual: a transform for the multipliers, as for `simultaneous`.
+        first: the side that moves first; "primal" evaluates the residuals a second time,
+            at the new parameters.
+        per_term: a transform over `GradientTerms`, as for `simultaneous`.
 
     Returns:
         A `Solver`.
 
     Raises:
-        TypeError: `constraints` is no `Constraints` of functions, or `dual` no transform.
-        ValueError: a penalty is not positive, a name is used twice or is no
-            constraint's, or `dual` descends.
+        TypeError: `problem` is no `Lagrangian`, or `dual` no transform.
+        ValueError: a name in `dual` is no constraint's, or `dual` descends.
 
     References:
         Gidel et al., Negative Momentum for Improved Game Dynamics (2019), on
         alternating against simultaneous moves.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, optax, jaxcon as jc
         >>> at_most_1 = jc.Constraints(inequality={"x <= 1": lambda x, _: x - 1.0})
-        >>> solver = jc.alternating(
-        ...     lambda x, _: (x - 2.0) ** 2,
-        ...     at_most_1,
-        ...     primal=optax.sgd(0.1),
-        ...     dual=jc.dual_ascent(optax.sgd(1.0)),
-        ...     penalty=1.0,
-        ... )
+        >>> problem = jc.Lagrangian(lambda x, _: (x - 2.0) ** 2, at_most_1, penalty=1.0)
+        >>> ascent = jc.dual_ascent(optax.sgd(1.0))
+        >>> solver = jc.alternating(problem, optax.sgd(0.1), ascent)
         >>> state = solver.init(jnp.array(3.0))
         >>> step = jax.jit(solver.step)
         >>> for _ in range(300):
@@ -184,62 +114,24 @@ def alternating(
         >>> print(f"{state.params:.4f} {state.multipliers.inequality['x <= 1']:.4f}")
         1.0000 2.0000
     """
-    parts = make_parts(
-        loss,
-        constraints,
-        primal,
-        dual,
-        penalty,
-        barrier,
-        multipliers,
-        dual_batch,
-        terms,
-    )
     if first not in ("dual", "primal"):
         raise ValueError(f"first must be 'dual' or 'primal', got {first!r}")
-
-    def dual_first(
-        state: PrimalDualState, batch: Any = None
-    ) -> tuple[PrimalDualState, Info]:
-        here, there = parts.split(batch)
-        before, point = parts.prices(state, there), parts.look(state.params, here)
-        residuals = parts.look_again(state.params, point, there)
-        after = parts.climb(before, point.loss, residuals, there)
-        weighed = parts.weigh(point, after, here)
-        moved = parts.descend(state, here, after.penalty, point, weighed)
-        seen, moved = (point.residuals, residuals), (*moved, after)
-        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
-
-    def primal_first(
-        state: PrimalDualState, batch: Any = None
-    ) -> tuple[PrimalDualState, Info]:
-        here, there = parts.split(batch)
-        before, point = parts.prices(state, there), parts.look(state.params, here)
-        weighed = parts.weigh(point, before, here)
-        moved = parts.descend(state, here, before.penalty, point, weighed)
-        (value, residuals), _ = parts.evaluate(moved[0], there)
-        after = parts.climb(before, value, residuals, there)
-        seen, moved = (point.residuals, value, residuals), (*moved, after)
-        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
-
     if first == "dual":
-        return make_method(parts, dual_first, climbs_first=True)
-    return make_method(parts, primal_first)
+        return make_solver(
+            problem, primal, dual, per_term, _dual_first, "alternating", dual_first=True
+        )
+    name = "alternating, primal first"
+    return make_solver(problem, primal, dual, per_term, _primal_first, name)
 
 
 def extragradient(
-    loss: Loss,
-    constraints: Constraints,
+    problem: Lagrangian,
     primal: optax.GradientTransformation,
-    dual: optax.GradientTransformation | Mapping[str, optax.GradientTransformation],
+    dual: Dual,
     *,
-    penalty: Any = None,
-    barrier: Callable[[jax.Array], jax.Array] | None = None,
-    multipliers: Kinds = NONE,
-    dual_batch: bool = False,
-    terms: optax.GradientTransformation | None = None,
+    per_term: optax.GradientTransformation | None = None,
 ) -> Solver:
-    r"""Looks one step ahead on both sides, then moves by what it saw there.
+    r"""Moves both sides by the gradients one step ahead.
 
     .. math::
         \theta_{t+1/2} &= \theta_t - \alpha \nabla_\theta L(\theta_t, \lambda_t), \quad
@@ -248,54 +140,35 @@ def extragradient(
           - \alpha \nabla_\theta L(\theta_{t+1/2}, \lambda_{t+1/2}), \quad
         \lambda_{t+1} = [\lambda_t + \eta\, g(\theta_{t+1/2})]_+
 
-    Two evaluations a step; converges on bilinear problems where plain moves circle.
-    Both transforms' states advance once a step, at the point ahead. Not for a primal
-    that searches along a line or learns curvature (`optax.lbfgs`): it would take the
-    gradient ahead for the one here. `alternating` suits those.
+    It takes two evaluations a step, and converges on bilinear problems where plain moves
+    circle. Both transforms' states advance once a step, at the point ahead. It is not for
+    a primal that searches along a line or learns curvature (`optax.lbfgs`), which would
+    take the gradient ahead for the one here. `alternating` suits those.
 
     Args:
-        loss: (params, batch) -> () or ((), aux).
-        constraints: functions (params, batch) -> residual, () or (n,).
+        problem: the `Lagrangian`.
         primal: an optax transform for the parameters.
-        dual: a transform for the multipliers, e.g. `dual_ascent(optax.sgd(1.0))`, or a
-            dict of them by constraint name.
-        penalty: of the augmented Lagrangian: rho > 0, an optax schedule, a rule such as
-            `growing_penalty`, or a dict of these by constraint name; None for the plain
-            Lagrangian.
-        barrier: phi of the penalty-barrier method for inequalities, e.g.
-            `penalties.log_quadratic`; None for Rockafellar's price. Multipliers then
-            start at one.
-        multipliers: kinds by constraint name (`jaxcon.multipliers`); dense otherwise.
-        dual_batch: True where a batch is a pair, one for the parameters' move and an
-            independent one for the multipliers'; costs one more evaluation of the
-            constraints.
-        terms: a transform over `GradientTerms`, the gradients of the loss and of each
-        constraint
-            before they are summed, e.g. `each_term` of a clip, or `conflict_free`; costs
-            one backward pass for each. Not for a `primal` that searches along a line.
+        dual: a transform for the multipliers, as for `simultaneous`.
+        per_term: a transform over `GradientTerms`, as for `simultaneous`.
 
     Returns:
         A `Solver`.
 
     Raises:
-        TypeError: `constraints` is no `Constraints` of functions, or `dual` no transform.
-        ValueError: a penalty is not positive, a name is used twice or is no
-            constraint's, or `dual` descends.
+        TypeError: `problem` is no `Lagrangian`, or `dual` no transform.
+        ValueError: a name in `dual` is no constraint's, or `dual` descends.
 
     References:
         Korpelevich, The Extragradient Method for Finding Saddle Points and Other
         Problems (1976); Gidel et al., A Variational Inequality Perspective on GANs
-        (2019), whose ExtraAdam advances its moments at both looks, not at one.
+        (2019), whose ExtraAdam advances its moments at both evaluations, not at one.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, optax, jaxcon as jc
         >>> at_zero = jc.Constraints(equality={"x = 0": lambda x, _: x})
-        >>> solver = jc.extragradient(                   # L = μ x: a bilinear game
-        ...     lambda x, _: 0.0 * x,
-        ...     at_zero,
-        ...     primal=optax.sgd(0.5),
-        ...     dual=jc.dual_ascent(optax.sgd(0.5)),
-        ... )
+        >>> problem = jc.Lagrangian(lambda x, _: 0.0 * x, at_zero)      # L = μ x
+        >>> ascent = jc.dual_ascent(optax.sgd(0.5))
+        >>> solver = jc.extragradient(problem, optax.sgd(0.5), ascent)
         >>> state = solver.init(jnp.array(1.0))
         >>> step = jax.jit(solver.step)
         >>> for _ in range(300):
@@ -303,39 +176,80 @@ def extragradient(
         >>> print(f"{abs(state.params):.4f}")
         0.0000
     """
-    parts = make_parts(
-        loss,
-        constraints,
-        primal,
-        dual,
-        penalty,
-        barrier,
-        multipliers,
-        dual_batch,
-        terms,
+    return make_solver(problem, primal, dual, per_term, _ahead, "extragradient")
+
+
+def _at_once(
+    solver: Solver,
+    state: PrimalDualState,
+    batch: Any,
+    before: DualVariables,
+    at: Linearization,
+) -> Proposal:
+    here, there = split(batch)
+    residuals = solver.dual_residuals(state.params, at, batch, state.extra)
+    found = lagrangian_gradient(solver.problem, at, before, here)
+    move = solver.descend(state, here, before.penalty, at, found)
+    after = solver.climb(before, at.loss, residuals, there)
+    return Proposal((at.residuals, residuals), *move, None, after)
+
+
+def _dual_first(
+    solver: Solver,
+    state: PrimalDualState,
+    batch: Any,
+    before: DualVariables,
+    at: Linearization,
+) -> Proposal:
+    here, there = split(batch)
+    residuals = solver.dual_residuals(state.params, at, batch, state.extra)
+    after = solver.climb(before, at.loss, residuals, there)
+    found = lagrangian_gradient(solver.problem, at, after, here)
+    move = solver.descend(state, here, after.penalty, at, found)
+    return Proposal((at.residuals, residuals), *move, None, after)
+
+
+def _primal_first(
+    solver: Solver,
+    state: PrimalDualState,
+    batch: Any,
+    before: DualVariables,
+    at: Linearization,
+) -> Proposal:
+    here, there = split(batch)
+    found = lagrangian_gradient(solver.problem, at, before, here)
+    gradient, terms, step = solver.descend(state, here, before.penalty, at, found)
+    moved = step(gradient, state.params, state.primal)
+    new = solver.problem.evaluate(moved[0], there, state.extra)
+    after = solver.climb(before, new.loss, new.residuals, there)
+    evaluated = at.residuals, new.loss, new.residuals
+    return Proposal(evaluated, gradient, terms, step, moved, after)
+
+
+def _ahead(
+    solver: Solver,
+    state: PrimalDualState,
+    batch: Any,
+    before: DualVariables,
+    at: Linearization,
+) -> Proposal:
+    here, there = split(batch)
+    residuals = solver.dual_residuals(state.params, at, batch, state.extra)
+    found = lagrangian_gradient(solver.problem, at, before, here)
+    gradient, _, step = solver.descend(
+        state, here, before.penalty, at, found, elsewhere=True
     )
+    params, _ = step(gradient, state.params, state.primal)
+    variables = solver.climb(before, at.loss, residuals, there)
+    # The penalty is no player of the game: it moves once a step, at its end.
+    variables = variables._replace(penalty=before.penalty)
 
-    def step(state: PrimalDualState, batch: Any = None) -> tuple[PrimalDualState, Info]:
-        here, there = parts.split(batch)
-        before, point = parts.prices(state, there), parts.look(state.params, here)
-        residuals = parts.look_again(state.params, point, there)
-        weighed = parts.weigh(point, before, here)
-        ahead_params = parts.descend(
-            state, here, before.penalty, point, weighed, elsewhere=True
-        )[0]
-        ahead_prices = parts.climb(before, point.loss, residuals, there)
-        # The penalty is no player of the game: it moves once a step, at its end.
-        ahead_prices = ahead_prices._replace(penalty=before.penalty)
-
-        ahead = parts.look(ahead_params, here)
-        ahead_residuals = parts.look_again(ahead_params, ahead, there)
-        weighed = parts.weigh(ahead, ahead_prices, here)
-        moved = parts.descend(
-            state, here, before.penalty, ahead, weighed, elsewhere=True
-        )
-        after = parts.climb(before, ahead.loss, ahead_residuals, there)
-        seen = (point.residuals, residuals, ahead[:2], ahead_residuals)
-        moved = (*moved, after)
-        return finish(parts, state, batch, point, before, seen, weighed.gradient, moved)
-
-    return make_method(parts, step)
+    ahead = linearize(
+        solver.problem, params, here, state.extra, solver.per_term is not None
+    )
+    ahead_residuals = solver.dual_residuals(params, ahead, batch, state.extra)
+    found = lagrangian_gradient(solver.problem, ahead, variables, here)
+    move = solver.descend(state, here, before.penalty, ahead, found, elsewhere=True)
+    after = solver.climb(before, ahead.loss, ahead_residuals, there)
+    evaluated = at.residuals, residuals, ahead.loss, ahead.residuals, ahead_residuals
+    return Proposal(evaluated, *move, None, after)

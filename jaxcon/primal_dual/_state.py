@@ -1,18 +1,14 @@
-"""What a step takes and gives."""
+"""States and reports of a primal-dual solver."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxcon.constraints import Constraints
-from jaxcon.transforms import GradientTerms
-
-Loss = Callable[[Any, Any], Any]
 
 
 class PrimalDualState(NamedTuple):
-    """What the next step needs.
+    """State of a solver.
 
     Attributes:
         params: theta, the user's pytree.
@@ -24,6 +20,8 @@ class PrimalDualState(NamedTuple):
         dual: state of the dual transform; `DualStates` where there are several.
         rule: what the penalty rule remembers.
         terms: what the transform of single terms' gradients remembers; () without one.
+        extra: state that is not trained, e.g. batch statistics or a random key; None
+            without any.
         step: steps taken, skipped ones included, int32 of shape ().
         skipped: steps skipped because something was not finite, int32 of shape ().
     """
@@ -35,6 +33,7 @@ class PrimalDualState(NamedTuple):
     dual: Any
     rule: Any
     terms: Any
+    extra: Any
     step: jax.Array
     skipped: jax.Array
 
@@ -52,7 +51,7 @@ class DualStates(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What one would plot: everything is read *before* the step's moves.
+    """Report of one step, evaluated *before* parameters and multipliers move.
 
     Attributes:
         loss: f, shape ().
@@ -62,7 +61,7 @@ class Info(NamedTuple):
         multiplier: the largest abs multiplier of each constraint, on this batch, each of
             shape ().
         penalty: rho of each constraint that has one, each of shape ().
-        capped: whether a multiplier of it sits on the limit that `jaxcon.capped` set,
+        capped: whether a multiplier of it is at the limit that `jaxcon.capped` set,
             each a boolean of shape ().
         clipped: whether a clip changed what it was given, each a boolean of shape () by
             its name: those of jaxcon, and others in `jaxcon.counted`; one of the dual
@@ -82,24 +81,3 @@ class Info(NamedTuple):
     clipped: dict[str, jax.Array]
     finite: jax.Array
     aux: Any
-
-
-class Solver(NamedTuple):
-    """A way to train, in optax's grammar: pure functions.
-
-    Attributes:
-        init: (params, batch=None) -> `PrimalDualState`.
-        step: (state, batch=None) -> (`PrimalDualState`, `Info`); jit, vmap and scan it.
-        estimates: (state, batch=None) -> the multipliers that the objective's gradient
-            really uses there, shaped like the residuals: what `jaxcon.optimality` wants.
-        residuals: (params, batch=None) -> h and g as the multipliers see them.
-        gradients: (state, batch=None) -> `GradientTerms`: the gradient of the loss and
-        what each
-            constraint adds to it, weighed as the step weighs them where it begins.
-    """
-
-    init: Callable[..., PrimalDualState]
-    step: Callable[..., tuple[PrimalDualState, Info]]
-    estimates: Callable[..., Constraints]
-    residuals: Callable[..., Constraints]
-    gradients: Callable[..., GradientTerms]

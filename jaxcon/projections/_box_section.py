@@ -1,4 +1,4 @@
-"""The nearest point of a box at which one weighted sum has its value."""
+"""Projection onto a box's section by a weighted sum."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jax.core import Tracer
 
 
 def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax.Array:
-    r"""The nearest point of a box at which a weighted sum has its value.
+    r"""Returns the nearest point of a box at which a weighted sum has its value.
 
     .. math::
         P(y) = \arg\min_z \tfrac12 \|z - y\|^2
@@ -20,14 +20,14 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
     straight pieces that end where an entry meets or leaves a bound: the piece is found by
     bisection over these 2 m ends, the place on it by division. The derivative is that of
     the solution itself, in all five arguments: entries on a bound move with the bound,
-    the others share what is left. Where every entry is on a bound, none is left to follow
-    s.
+    the others share the rest of the sum. If every entry is on a bound, the derivative in
+    s is zero.
 
     The bounds hold exactly, the sum to rounding. With simplex bounds 0 and 1, weights 1
     and total 1 it is `optax.projections.projection_simplex`.
 
     Args:
-        y: what is projected, (m,).
+        y: the point to project, (m,).
         lower: l, () or (m,), in units of y; may be -inf.
         upper: u, () or (m,); may be inf.
         weights: w, () or (m,), of any sign; an entry of weight 0 is only clipped.
@@ -38,15 +38,17 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
 
     Raises:
         ValueError: the shapes do not fit, y is empty, or no point of the box has that
-            sum. Where bounds, weights or total are traced and their values are not
-            known, the result is NaN instead.
+            sum. If bounds, weights or total are traced and their values are not known,
+            the result is NaN instead.
 
     References:
         Brucker, An O(n) algorithm for quadratic knapsack problems (1984).
 
     Example:
-        >>> from jaxcon.projections import box_section
-        >>> print(box_section(jnp.array([3.0, 1.0, 0.0]), 0.0, 1.0, 1.0, 1.5))
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> y = jnp.array([3.0, 1.0, 0.0])
+        >>> print(jc.projections.box_section(y, 0.0, 1.0, 1.0, 1.5))
         [1.  0.5 0. ]
     """
     m = jnp.size(y)
@@ -84,7 +86,7 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
 
 
 def _reach(xp: Any, lower: Any, upper: Any, weights: Any) -> Any:
-    """The least and the greatest sum in the box; `xp` is numpy or jax.numpy."""
+    """Returns the least and the greatest sum in the box; `xp` is numpy or jax.numpy."""
     still = weights == 0  # zero times an infinite bound is zero here
     ends = [
         xp.where(still, 0.0, xp.where(still, 1.0, weights) * bound)
@@ -94,9 +96,9 @@ def _reach(xp: Any, lower: Any, upper: Any, weights: Any) -> Any:
 
 
 def _reached(xp: Any, lower: Any, upper: Any, weights: Any, total: Any) -> Any:
-    """Whether the box has a point of that sum, to rounding."""
+    """Returns whether the box has a point of that sum, to rounding."""
     least, most = _reach(xp, lower, upper, weights)
-    # What lies on the very edge, as all zeros with total zero, may round to beside it.
+    # A sum on the very edge, as all zeros with total zero, may be rounded past it.
     finite = xp.where(xp.isfinite(lower), abs(lower), 0.0)
     finite = xp.maximum(finite, xp.where(xp.isfinite(upper), abs(upper), 0.0))
     slack = xp.sum(abs(weights) * finite) + abs(total)
@@ -113,7 +115,7 @@ def _nearest(
         return _shifted(z, lower, upper, weights, total)
 
     # Adding a multiple of the weights to y changes no nearest point, so each pass starts
-    # where the last one's multiplier led: its rounding is that of what is left to do.
+    # where the last one's multiplier led: its rounding is that of the rest of the move.
     z = jax.lax.fori_loop(0, 3, shifted, y)
     feasible = _reached(jnp, lower, upper, weights, total)
     return jnp.where(feasible, jnp.clip(z, lower, upper), jnp.nan)
@@ -122,7 +124,7 @@ def _nearest(
 def _shifted(
     y: jax.Array, lower: jax.Array, upper: jax.Array, weights: jax.Array, total: Any
 ) -> jax.Array:
-    """A point y - mu w whose clipping is the nearest point, to the rounding of y."""
+    """Returns a point y - mu w whose clipping is the nearest point, to y's rounding."""
     moves = weights != 0
     slopes = jnp.where(moves, weights, 1.0)
     ends = jnp.sort(jnp.stack([(y - lower) / slopes, (y - upper) / slopes]), axis=0)
@@ -147,7 +149,7 @@ def _shifted(
     left = jnp.where(first > 0, places[first - 1], -jnp.inf)
     right = jnp.where(first < count, places[first], jnp.inf)
     free = moves & (ends[0] <= left) & (ends[1] >= right)
-    # From the place on the piece that is nearest to y: its sum has the smallest terms.
+    # It starts at the place of the piece nearest to y: its sum has the smallest terms.
     start = jnp.clip(0.0, left, right)
     rate = jnp.sum(jnp.where(free, weights**2, 0.0))
     step = jnp.where(rate > 0, excess(start) / jnp.where(rate > 0, rate, 1.0), 0.0)

@@ -1,4 +1,4 @@
-"""The nearest points of cones."""
+"""Projections onto cones."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
-    r"""The nearest point of the second-order cone.
+    r"""Returns the nearest point of the second-order cone.
 
     .. math::
         P(y, t) = \begin{cases}
@@ -16,8 +16,8 @@ def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
             \tfrac12 (\|y\| + t) \, (y / \|y\|, 1) & \text{otherwise}
         \end{cases}
 
-    The cone is :math:`\{(y, t) : \|y\|_2 \le t\}`. Its derivative is finite everywhere; on
-    the cone's surface it is that of its inside.
+    The cone is :math:`\{(y, t) : \|y\|_2 \le t\}`. The derivative of P is finite
+    everywhere; on the cone's surface it is that of its inside.
 
     Args:
         y: the axes, (m,).
@@ -33,8 +33,9 @@ def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
         Boyd and Parikh, Proximal Algorithms (2013), section 6.3.2.
 
     Example:
-        >>> from jaxcon.projections import second_order_cone
-        >>> y, t = second_order_cone(jnp.array([0.0, 4.0]), 2.0)
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> y, t = jc.projections.second_order_cone(jnp.array([0.0, 4.0]), 2.0)
         >>> print(y, t)
         [0. 3.] 3.0
     """
@@ -59,7 +60,7 @@ def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def _length(y: jax.Array) -> jax.Array:
-    """The Euclidean norm, whose squares neither overflow nor vanish."""
+    """Returns the Euclidean norm, without overflow or underflow of the squares."""
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(y)))
     scale = jnp.where(scale > 0, scale, 1.0)
     return scale * jnp.sqrt(jnp.sum((y / scale) ** 2))

@@ -1,4 +1,4 @@
-"""The nearest point of a polyhedron."""
+"""Projection onto a polyhedron."""
 
 from typing import Any, NamedTuple
 
@@ -6,21 +6,20 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
-from jaxcon.projections._affine import affine
-from jaxcon.projections._products import product
+from jaxcon.projections._affine import affine, product
 
-# Of the splitting, for rows of length one: they change how soon the active rows are
-# found, not what is found.
+# Parameters of the splitting, for rows of length one. They affect how soon the active
+# rows are found, but not the result.
 _PENALTY, _RELAXATION, _MOVES = 10.0, 1.7, 50
 
-# The rounding of a long first move may be large beside a small point, so that is
+# The rounding of a long first move may be large beside a small point, so the result is
 # projected again. Three passes leave no more than the point's own rounding, up to a move
 # 1 / eps^2 times as long.
 _PASSES = 3
 
 
 class Projection(NamedTuple):
-    """The nearest point, and how much it is short of the rules.
+    """Nearest point, and the largest violation there.
 
     Attributes:
         point: P(y), (m,).
@@ -35,46 +34,46 @@ class Projection(NamedTuple):
 def polyhedron(
     y: Any, A: Any, b: Any, C: Any, lower: Any, upper: Any, *, iterations: int = 200
 ) -> Projection:
-    r"""The nearest point at which linear equations and inequalities hold.
+    r"""Returns the nearest point at which linear equations and inequalities hold.
 
     .. math::
         P(y) = \operatorname{argmin}_z \tfrac12 \|z - y\|^2
         \quad \text{subject to} \quad A z = b, \quad l \le C z \le u
 
-    Fifty moves of Douglas-Rachford splitting guess which rows of C are active; an active
-    set method of the dual makes the guess right, one row at a time; the point is then the
-    projection onto the active rows, a linear system. So it is exact to the rounding of y,
-    not the last of many iterates, and differentiating that system gives the derivative of
-    P in all six arguments: no iteration is unrolled. The derivative in y is the projection
-    onto the null space of A and of the active rows. Where two faces meet P has a kink, and
-    the derivative is that of one of them.
+    Fifty moves of Douglas-Rachford splitting estimate which rows of C are active; an
+    active set method of the dual corrects the estimate, one row at a time; the point is
+    then the projection onto the active rows, a linear system. So it is exact to the
+    rounding of y, not the last of many iterates, and the derivative of that system gives
+    the derivative of P in all six arguments: no iteration is unrolled. The derivative in y
+    is the projection onto the null space of A and of the active rows. Where two faces meet
+    P has a kink, and the derivative is that of one of them.
 
     Where the active rows were found, each inequality holds to :math:`m + 10` machine
     epsilons of its terms, :math:`\max(\|C_i\| \|P(y)\|, |l_i|, |u_i|)` over its finite
-    bounds, though the rounding of y may be far larger: what that leaves is projected
+    bounds, though the rounding of y may be far larger: its remainder is projected
     again. The equations hold to rounding always. Where :math:`\epsilon \|y\|` reaches the
-    size of the set, the point still obeys, but another may be nearer; where
-    :math:`\epsilon^2 \|y\|` does, it may obey no more. What rounding makes of a nearest
-    point that is zero, as a cone's apex, is replaced by zero.
+    size of the set, the point is still feasible, but another may be nearer; where
+    :math:`\epsilon^2 \|y\|` does, it may be infeasible. If the nearest point is zero, as a
+    cone's apex, the roundings in its place are replaced by zero.
 
-    The residual tells: it is large where the set is empty, where more than `iterations`
-    changes would have been needed, and where rows are too nearly dependent for the
-    precision. They are compared through their products, which square their condition
-    number: two rows are told apart from an angle of :math:`2 \sqrt{p \epsilon}` on
-    (p = 50: 5e-3 in float32, 2e-7 in float64). Use float64 for closer ones.
+    The residual is large if the set is empty, if more than `iterations` changes would have
+    been needed, or if rows are too nearly dependent for the precision. Rows are compared
+    through their products, which square their condition number: two rows are
+    distinguished from an angle of :math:`2 \sqrt{p \epsilon}` on (p = 50: 5e-3 in float32,
+    2e-7 in float64). Use float64 for closer ones.
 
-    The cost: p² m operations, shared by a batch whose A and C are not batched, and for
+    The cost is p² m operations, shared by a batch whose A and C are not batched, and for
     each y 50 p² of the splitting and p³ / 3 for every change, often two or three in all.
     Use `affine` if there are no inequalities, and `optax.projections` for a box, a
     simplex, a ball or one half-space.
 
     Args:
-        y: what is projected, (m,).
+        y: the point to project, (m,).
         A: one row for each equation, (k, m), of full row rank; (0, m) for none.
         b: right-hand sides, (k,), in the units of A y.
         C: one row for each inequality, (p, m), p >= 1.
         lower: l (p,), in the units of C y; -inf for none.
-        upper: u (p,), likewise; inf for none.
+        upper: u (p,), in the units of C y; inf for none.
         iterations: the most changes of the active rows, in each of three passes.
 
     Returns:
@@ -90,10 +89,12 @@ def polyhedron(
         Numerical Analysis 16 (1979).
 
     Example:
-        >>> from jaxcon.projections import polyhedron
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
         >>> A, b = jnp.ones((1, 3)), jnp.ones(1)                   # they add up to 1
         >>> C, lower, upper = jnp.eye(3), jnp.zeros(3), jnp.full(3, 0.5)
-        >>> nearest = polyhedron(jnp.array([2.0, 0.3, 0.2]), A, b, C, lower, upper)
+        >>> y = jnp.array([2.0, 0.3, 0.2])
+        >>> nearest = jc.projections.polyhedron(y, A, b, C, lower, upper)
         >>> print([f"{entry:.3f}" for entry in nearest.point], nearest.residual < 1e-6)
         ['0.500', '0.300', '0.200'] True
     """
@@ -113,7 +114,7 @@ def polyhedron(
     )
 
     def onto_equations(y: jax.Array) -> jax.Array:
-        # Of numbers it refuses dependent rows, of what may be traced it cannot.
+        # Known numbers let `affine` refuse dependent rows; traced ones do not.
         return affine(y, as_given, b) if k else y
 
     rows = _reduced(A, C, lower, upper)
@@ -136,15 +137,15 @@ def polyhedron(
     # The later passes change no derivative.
     before = jax.lax.stop_gradient((y, start, side))
     (found, _, _), (sides, points) = jax.lax.scan(project, before, length=_PASSES)
-    # Where the last pass still shrank the point, zero is all that y tells of it.
+    # If the last pass still shrank the point, it is zero to the rounding of y.
     length, last, far = map(jnp.linalg.norm, (found, points[-2], before[0]))
     noise = (length < 0.99 * last) & (length <= jnp.finfo(dtype).eps * far)
-    obeys = jnp.all(b == 0) & jnp.all((lower <= 0) & (upper >= 0))
-    found = jnp.where(noise & obeys, 0.0, found)
+    zero_obeys = jnp.all(b == 0) & jnp.all((lower <= 0) & (upper >= 0))
+    found = jnp.where(noise & zero_obeys, 0.0, found)
     factor = _factor(fixed, sides[0])
     multipliers = _multipliers(rows, values, sides[0], factor)
     point = start - product(rows.free.T, multipliers)
-    # The difference is zero. Added to `point`, which rounds as y does, found would too.
+    # The difference is zero. It is added to `found`, because `point` has y's rounding.
     point = jax.lax.stop_gradient(found) + (point - jax.lax.stop_gradient(point))
     equations = jnp.abs(product(A, point) - b)
     values = product(C, point)
@@ -154,9 +155,9 @@ def polyhedron(
 
 
 class _Rows(NamedTuple):
-    """The inequalities, their rows scaled so that their free parts have length one.
+    """Inequalities, their rows scaled so that their free parts have length one.
 
-    The point is y_0 - F^T nu, where y_0 obeys the equations and nu are the multipliers;
+    The point is y_0 - F^T nu, where y_0 satisfies the equations and nu are the multipliers;
     the rows' values there are V y_0 - F F^T nu.
     """
 
@@ -168,26 +169,26 @@ class _Rows(NamedTuple):
     reach: jax.Array  # (p,), length of V's rows
 
     def excess(self, values: jax.Array) -> jax.Array:
-        """By how much values (p,) are out of their bounds; negative inside, (p,)."""
+        """Returns by how much values (p,) exceed their bounds; negative inside, (p,)."""
         return jnp.maximum(self.lower - values, values - self.upper)
 
     def side(self, values: jax.Array) -> jax.Array:
-        """1 where values (p,) are above their bounds, -1 below, 0 between, (p,)."""
+        """Returns 1 where values (p,) are above their bounds, -1 below, 0 between, (p,)."""
         above, below = values > self.upper, values < self.lower
         return jnp.where(above, 1.0, jnp.where(below, -1.0, 0.0)).astype(values.dtype)
 
 
 def _reduced(A: jax.Array, C: jax.Array, lower: jax.Array, upper: jax.Array) -> _Rows:
-    """The inequalities as the equations leave them."""
+    """Returns the inequalities, reduced to the null space of the equations."""
     m = C.shape[1]
-    # A root has no slope at zero, which would reach all rows as NaN.
+    # A root has no slope at zero: it would make all rows NaN.
     square = jnp.sum(C**2, axis=1)
     length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 1.0)
     unit = free = C / length[:, None]
     q = jnp.linalg.qr(A.T)[0]
     for _ in range(2):  # once leaves a trace of A in a row that is almost in its span
         free -= product(product(free, q), q.T)
-    # A row in the span of A has a value that nothing can change.
+    # A row in the span of A has a constant value.
     left = jnp.sum(free**2, axis=1)
     moves = left > (4 * m * jnp.finfo(C.dtype).eps) ** 2
     scale = jnp.where(moves, jnp.sqrt(jnp.where(moves, left, 1.0)), 1.0)
@@ -203,13 +204,13 @@ def _reduced(A: jax.Array, C: jax.Array, lower: jax.Array, upper: jax.Array) -> 
 
 
 def _scaled(bound: jax.Array, scale: jax.Array) -> jax.Array:
-    """The bound over the scale, (p,), without the NaN in the slope of an infinite one."""
+    """Divides a bound by a scale, (p,), without a NaN slope where it is infinite."""
     finite = jnp.isfinite(bound)
     return jnp.where(finite, jnp.where(finite, bound, 0.0) / scale, bound)
 
 
 def _split(rows: _Rows, values: jax.Array) -> jax.Array:
-    """The side at which each row is probably active, (p,), by Douglas-Rachford.
+    """Finds the side at which each row is probably active, (p,), by Douglas-Rachford.
 
     It alternates between the bounds and the values that a short move from y_0 reaches.
     """
@@ -226,8 +227,8 @@ def _split(rows: _Rows, values: jax.Array) -> jax.Array:
 
 
 def _violated(rows: _Rows, values: jax.Array) -> jax.Array:
-    """The side at which values (p,) are out of their bounds, of independent rows, (p,)."""
-    # Rows that depend on others that are farther out are of no use.
+    """Returns the side at which independent rows violate their bounds, (p,)."""
+    # Rows that depend on others with larger violations are left out.
     order = jnp.argsort(-rows.excess(values))
     side = rows.side(values)[order]
     sorted_rows = rows._replace(gram=rows.gram[order][:, order])
@@ -237,24 +238,24 @@ def _violated(rows: _Rows, values: jax.Array) -> jax.Array:
 
 
 def _factor(rows: _Rows, side: jax.Array) -> jax.Array:
-    """The Cholesky factor of the active rows' products; inactive ones are left alone."""
+    """Factors the products of the active rows (Cholesky); inactive ones are units."""
     on = side != 0
     among = on[:, None] & on[None, :]
-    # The shift keeps dependent rows from a NaN; refinement takes its effect back.
+    # The shift keeps dependent rows from a NaN; refinement removes its effect.
     shift = jnp.where(on, len(on) * jnp.finfo(side.dtype).eps, 1.0)
     return jnp.linalg.cholesky(jnp.where(among, rows.gram, 0.0) + jnp.diag(shift))
 
 
 def _dependent(left: jax.Array, p: int) -> jax.Array:
-    """Whether that is all that other rows leave of a row's squared length of one."""
-    # Also where rounding broke the factor off: all of it is NaN then.
+    """Returns whether a row, of which others leave that squared length, depends on them."""
+    # True also if rounding made the factor fail: all of it is NaN then.
     return ~(left > 4 * p * jnp.finfo(left.dtype).eps)
 
 
 def _multipliers(
     rows: _Rows, values: jax.Array, side: jax.Array, factor: jax.Array
 ) -> jax.Array:
-    """What holds the active rows at their bounds, (p,), differentiable in the rows."""
+    """Solves for the active rows' multipliers, (p,), differentiable in the rows."""
     on = side != 0
     bound = jnp.where(side > 0, rows.upper, rows.lower)
     excess = jnp.where(on, values - bound, 0.0)
@@ -273,11 +274,9 @@ def _multipliers(
 
 
 class _State(NamedTuple):
-    """Where the search for the active rows is."""
+    """State of the search for the active rows."""
 
-    side: (
-        jax.Array
-    )  # of each row: 1 at its upper bound, -1 at its lower one, 0 inactive
+    side: jax.Array  # (p,): 1 at a row's upper bound, -1 at its lower, 0 inactive
     multipliers: jax.Array  # nu (p,)
     entering: jax.Array  # the row whose multiplier is growing; p for none
     changes: jax.Array
@@ -287,15 +286,15 @@ class _State(NamedTuple):
 def _search(
     rows: _Rows, values: jax.Array, side: jax.Array, size: jax.Array, most: Any
 ) -> _State:
-    """The rows active at the nearest point, by the dual active set method.
+    """Finds the rows active at the nearest point, by the dual active set method.
 
     Multipliers of the wrong sign are dropped until there are none. Then the row that is
-    worst violated enters: its multiplier grows until it holds, and a row whose multiplier
-    falls to zero on the way leaves. Every entry brings the point farther away, so no set
-    comes twice.
+    worst violated enters: its multiplier grows until its bound holds, and a row whose
+    multiplier falls to zero on the way leaves. Every entry increases the distance to the
+    point, so no set occurs twice.
     """
     p = len(values)
-    # What sums of products round by as a rule; the bound, m / 2 times as much, is rare.
+    # The usual rounding of sums of products; its bound, m / 2 times as much, is rare.
     rounding = 4 * jnp.finfo(values.dtype).eps
 
     def unsettled(state: _State) -> jax.Array:
@@ -316,14 +315,14 @@ def _search(
         row = jnp.where(between, jnp.argmax(excess - tolerance), state.entering)
         settled = between & (excess[row] <= tolerance[row])
 
-        # How the other multipliers answer to the entering one, and how far it grows.
+        # The other multipliers' response to the entering one, and how far it grows.
         entering = jnp.arange(p) == row
         sign = rows.side(here)[row]
         column = jnp.where(on, rows.gram[row], 0.0)
-        answer = -sign * cho_solve((factor, True), column)
-        left = rows.gram[row, row] + sign * jnp.sum(answer * column)
+        response = -sign * cho_solve((factor, True), column)
+        left = rows.gram[row, row] + sign * jnp.sum(response * column)
         full = jnp.where(_dependent(left, p), jnp.inf, excess[row] / left)
-        fall = -side * answer
+        fall = -side * response
         room = jnp.where(fall > 0, jnp.maximum(nu * side, 0.0) / fall, jnp.inf)
         leaving = jnp.arange(p) == jnp.argmin(room)
         blocked = room.min() < full
@@ -334,10 +333,10 @@ def _search(
         after = jnp.where(
             blocked, jnp.where(leaving, 0.0, side), jnp.where(entering, sign, side)
         )
-        grown = nu + length * (answer + sign * entering)
+        grown = nu + length * (response + sign * entering)
         return _State(
             jnp.where(drop, jnp.where(wrong, 0.0, side), jnp.where(over, side, after)),
-            # Where rows are dropped nothing has grown, and the last change may do that.
+            # If rows are dropped no multiplier has grown; the last change may drop rows.
             jnp.where(over | drop, nu, jnp.where(blocked & leaving, 0.0, grown)),
             jnp.where(drop | ~blocked, p, row),
             state.changes + 1,

@@ -1,4 +1,4 @@
-"""The nearest matrix of a bounded spectral norm."""
+"""Projection onto matrices of a bounded spectral norm."""
 
 from typing import Any
 
@@ -8,26 +8,26 @@ from jax.core import Tracer
 
 
 def spectral_ball(W: Any, radius: Any) -> jax.Array:
-    r"""The nearest matrix, in the Frobenius norm, of at most that spectral norm.
+    r"""Returns the nearest matrix, in the Frobenius norm, of bounded spectral norm.
 
     .. math::
         P(W) = U \min(\Sigma, r) V^T, \qquad W = U \Sigma V^T
 
     The derivative is that of the matrix function, in divided differences, not the
     derivative of U and V, which does not exist where singular values repeat: it is finite
-    at repeated and at zero singular values. In the ball, where P changes nothing, so are
-    the second ones; outside they need distinct singular values. The cost is one singular
-    value decomposition.
+    at repeated and at zero singular values. In the ball, where P(W) = W, the second
+    derivatives are finite too; outside they need distinct singular values. The cost is
+    one singular value decomposition.
 
     Args:
-        W: what is projected, (m, n).
+        W: the matrix to project, (m, n).
         radius: r >= 0, (), in units of W.
 
     Returns:
         Shape (m, n), in float32 or wider; W itself where it is in the ball.
 
     Raises:
-        ValueError: the shapes do not fit or the radius is negative; where the radius is
+        ValueError: the shapes do not fit or the radius is negative. If the radius is
             traced and not known, the result is NaN instead.
 
     References:
@@ -35,8 +35,9 @@ def spectral_ball(W: Any, radius: Any) -> jax.Array:
         functions of singular values.
 
     Example:
-        >>> from jaxcon.projections import spectral_ball
-        >>> print(spectral_ball(jnp.array([[3.0, 0.0], [0.0, 0.5]]), 1.0))
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> print(jc.projections.spectral_ball(jnp.array([[3.0, 0.0], [0.0, 0.5]]), 1.0))
         [[1.  0. ]
          [0.  0.5]]
     """
@@ -53,7 +54,7 @@ def spectral_ball(W: Any, radius: Any) -> jax.Array:
 
 
 def _product(*factors: jax.Array) -> jax.Array:
-    """Their matrix product, in full precision on accelerators too."""
+    """Returns the matrix product of the factors, in full precision on accelerators too."""
     return jnp.linalg.multi_dot(factors, precision="highest")
 
 
@@ -69,7 +70,7 @@ def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (W, radius), (dW, dradius) = primals, tangents
     nearest = _clipped(W, radius)
     inside = jnp.all(nearest == W)
-    # Singular values that repeat have no slopes, which would reach all of it as NaN.
+    # Repeated singular values have no slopes: they would make all of the tangent NaN.
     distinct = jnp.zeros_like(W)
     distinct = jnp.fill_diagonal(
         distinct, jnp.arange(1, min(W.shape) + 1), inplace=False
@@ -79,7 +80,7 @@ def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     core = _product(u.T, dW, vt.T)
     first, second = s[:, None], s[None, :]
     # Divided differences of the clipping, which is odd, between singular values and
-    # between one and the negative of another. Its own slope where they meet.
+    # between one and the negative of another; its own slope where they meet.
     either = over[:, None] | over[None, :]
     crossed = over[:, None] ^ over[None, :]
     apart = jnp.where(crossed, first - second, 1.0)
@@ -87,7 +88,7 @@ def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     sums = jnp.where(either, first + second, 1.0)
     outer = jnp.where(either, (clipped[:, None] + clipped[None, :]) / sums, 1.0)
     within = inner * (core + core.T) / 2 + outer * (core - core.T) / 2
-    # What leaves the spaces of U or V meets singular values of zero.
+    # The parts outside the spaces of U or V belong to singular values of zero.
     ratio = jnp.where(over, radius / jnp.where(over, s, 1.0), 1.0)
     left = _product(dW, vt.T) - _product(u, core)
     right = _product(u.T, dW) - _product(core, vt)

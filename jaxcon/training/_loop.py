@@ -1,4 +1,4 @@
-"""The device's side of a run: a compiled loop of steps that keeps the best iterate."""
+"""Compiled loop of steps that keeps the best iterate."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -6,33 +6,43 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
 from jaxcon.constraints import Constraints
 from jaxcon.multipliers import Table
 from jaxcon.primal_dual import Info, PrimalDualState
+from jaxcon.training._history import Packing
+from jaxcon.training._program import Program
 from jaxcon.training._result import Iterate
 from jaxcon.training._source import batch_at
 
 
-# A second fit of the same method runs the same program; an old method's is let go.
+# A second fit by the same solver runs the same program; an old solver's is let go.
 @lru_cache(maxsize=16)
 def compiled(
-    step: Callable[..., Any], draw: Any, streamed: bool, length: int
-) -> Callable[..., Any]:
-    """The program of a chunk.
+    step: Callable[..., Any], draw: Any, streamed: bool, length: int | None
+) -> Program:
+    """Returns the program of a chunk.
 
     Args:
-        step: a method's.
-        draw: key -> batch; or None.
+        step: a solver's.
+        draw: (key, state) -> batch; or None.
         streamed: whether a chunk's data are one batch for each step.
-        length: most steps of a chunk.
+        length: most steps of a chunk; chosen by the size of the infos if None.
 
     Returns:
-        (reached, data, key, count, allowed, tolerance) -> (reached, infos), jitted.
+        (reached, data, key, count, allowed, tolerance) -> (reached, packed infos).
     """
-    return jax.jit(
-        partial(_advance, step=step, draw=draw, streamed=streamed, length=length)
+    layout: list[Packing] = []
+    advance = partial(
+        _advance,
+        step=step,
+        draw=draw,
+        streamed=streamed,
+        length=length,
+        layout=layout,
     )
+    return Program(advance, layout)
 
 
 def _advance(
@@ -44,32 +54,42 @@ def _advance(
     tolerance: Any,
     *,
     step: Callable[..., tuple[PrimalDualState, Info]],
-    draw: Callable[[jax.Array], Any] | None,
+    draw: Callable[..., Any] | None,
     streamed: bool,
-    length: int,
-) -> tuple[tuple[PrimalDualState, Iterate], Info]:
+    length: int | None,
+    layout: list[Packing],
+) -> tuple[tuple[PrimalDualState, Iterate], Any]:
     """Takes `count` steps, at most `length`, and returns the infos of all of them.
 
     It ends as soon as more than `allowed` of the run's steps were skipped.
     """
+    state, best = reached
+    first = jnp.zeros((), jnp.int32)
+
+    def one(i: Any, state: PrimalDualState) -> Any:
+        return step(state, batch_at(draw, streamed, data, key, i, state))
+
+    # Traced once, for the infos' shapes and for the loop.
+    closed, shapes = jax.make_jaxpr(one, return_shape=True)(first, state)
+    packing = Packing(shapes[1])
+    layout[:] = [packing]
+    length = length or packing.longest
+    tree = jax.tree.structure(shapes)
+    run = jaxpr_as_fun(closed)
 
     def body(carry: Any) -> Any:
         i, state, best, infos = carry
-        batch = batch_at(draw, streamed, data, key, i, state.step)
-        new, info = step(state, batch)
-        infos = jax.tree.map(lambda rows, row: rows.at[i].set(row), infos, info)
+        new, info = jax.tree.unflatten(tree, run(i, *jax.tree.leaves(state)))
+        row = packing.pack(info)
+        infos = [rows.at[i].set(one) for rows, one in zip(infos, row)]
         return i + 1, new, better(best, state, info, tolerance), infos
 
     def goes_on(carry: Any) -> jax.Array:
         i, state, *_ = carry
         return (i < count) & (state.skipped <= allowed)
 
-    state, best = reached
-    first = jnp.zeros((), jnp.int32)
-    _, info = jax.eval_shape(
-        lambda s: step(s, batch_at(draw, streamed, data, key, first, s.step)), state
-    )
-    infos = jax.tree.map(lambda row: jnp.zeros((length, *row.shape), row.dtype), info)
+    row = jax.eval_shape(packing.pack, shapes[1])
+    infos = [jnp.zeros((length, *one.shape), one.dtype) for one in row]
     _, state, best, infos = jax.lax.while_loop(
         goes_on, body, (first, state, best, infos)
     )
@@ -77,19 +97,21 @@ def _advance(
 
 
 def first_best(state: PrimalDualState) -> Iterate:
-    """No iterate at all: every finite one is better.
+    """Returns an iterate of infinite loss, which every finite one is better than.
 
     Args:
         state: where the run starts.
 
     Returns:
-        An `Iterate` of infinite loss.
+        An `Iterate`.
     """
     # jnp.array(jnp.inf) would be weakly typed, and a restored one, which is not, would
     # make the loop compile again.
     return Iterate(
         params=state.params,
         multipliers=_without_tables(state.multipliers),
+        penalty=state.penalty,
+        extra=state.extra,
         loss=jnp.array(jnp.inf, float),
         max_violation=jnp.array(jnp.inf, float),
         feasible=jnp.array(False),
@@ -98,7 +120,7 @@ def first_best(state: PrimalDualState) -> Iterate:
 
 
 def _without_tables(multipliers: Constraints) -> Constraints:
-    """All but indexed ones: a copy of them each step would cost what the data cost."""
+    """Drops indexed multipliers: copying them each step would cost what the data cost."""
     return Constraints(
         *(
             {
@@ -114,12 +136,12 @@ def _without_tables(multipliers: Constraints) -> Constraints:
 def better(
     best: Iterate, state: PrimalDualState, info: Info, tolerance: Any
 ) -> Iterate:
-    """Feasible before infeasible; then by loss among feasible, else by violation.
+    """Selects the better iterate: feasible ones by loss, others by violation.
 
     Args:
         best: the best so far.
         state: the next candidate.
-        info: what was seen there.
+        info: the report of it.
         tolerance: largest violation that counts as feasible.
 
     Returns:
@@ -134,11 +156,14 @@ def better(
     seen = Iterate(
         params=state.params,
         multipliers=_without_tables(state.multipliers),
+        penalty=state.penalty,
+        extra=state.extra,
         loss=info.loss.astype(best.loss.dtype),
         max_violation=info.max_violation.astype(best.max_violation.dtype),
         feasible=feasible,
         step=state.step,
     )
-    return jax.tree.map(
-        lambda new, old: jnp.where(improves & info.finite, new, old), seen, best
-    )
+    take = improves & info.finite
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(take, lambda: seen, lambda: best)
+    return jax.tree.map(lambda new, old: jnp.where(take, new, old), seen, best)

@@ -1,4 +1,4 @@
-"""Finds constraints whose points change while their multipliers stay."""
+"""Constraints whose points change while their multipliers stay."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxcon.constraints import named
+from jaxcon.lagrangians import SplitBatch
 from jaxcon.primal_dual import PrimalDualState, Solver
 from jaxcon.training._source import Source
 
@@ -28,7 +29,7 @@ CALLS = {
 def moving_points(
     solver: Solver, state: PrimalDualState, source: Source, data: Any
 ) -> set[tuple[str, str]]:
-    """Constraints with a multiplier for each point whose points are drawn anew.
+    """Finds constraints with a multiplier for each point whose points are drawn anew.
 
     Args:
         solver: what takes the steps.
@@ -41,8 +42,8 @@ def moving_points(
         depend on what differs from batch to batch, as do n rows of it.
     """
     if source.draw is not None:
-        drawn, batch = jax.make_jaxpr(source.draw, return_shape=True)(source.key)
-        changes = depends(drawn.jaxpr, [True])
+        drawn, batch = jax.make_jaxpr(source.draw, return_shape=True)(source.key, state)
+        changes = depends(drawn.jaxpr, [True] * len(drawn.jaxpr.invars))
     elif source.streamed:
         batch = source.first
         # Points may be drawn anew only every so many batches.
@@ -54,9 +55,12 @@ def moving_points(
         return set()
     if not any(changes):
         return set()
-    traced, shapes = jax.make_jaxpr(solver.residuals, return_shape=True)(
-        state.params, batch
-    )
+
+    def residuals(params: Any, batch: Any) -> Any:
+        there = batch.dual if isinstance(batch, SplitBatch) else batch
+        return solver.problem.evaluate(params, there, state.extra).residuals
+
+    traced, shapes = jax.make_jaxpr(residuals, return_shape=True)(state.params, batch)
     fixed = [False] * len(jax.tree.leaves(state.params))
     tree = jax.tree.structure(shapes)
     moves = tree.unflatten(depends(traced.jaxpr, fixed + changes))
@@ -77,7 +81,7 @@ def moving_points(
 
 
 def depends(jaxpr: Any, changed: list[bool]) -> list[bool]:
-    """Which results of a jaxpr depend on the arguments that changed.
+    """Finds the results of a jaxpr that depend on the arguments that changed.
 
     Args:
         jaxpr: open, its constants do not change.

@@ -1,21 +1,25 @@
-"""What a run comes to, however it ends."""
+"""Results of runs, and the errors that carry them."""
 
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxcon._display import html_table, text_table
 from jaxcon.constraints import Constraints
 from jaxcon.diagnosis import Diagnosis, diagnose
-from jaxcon.primal_dual import Info, PrimalDualState
+from jaxcon.primal_dual import PrimalDualState
+from jaxcon.training._history import History
 
 
 class Iterate(NamedTuple):
-    """One point a run passed through, with what was seen there.
+    """Iterate of a run, with loss and violation there.
 
     Attributes:
         params: theta at that step.
         multipliers: mu and lambda at that step; without indexed ones, of which a copy
             each step would cost what the data cost.
+        penalty: rho at that step, or None.
+        extra: state that is not trained, at that step.
         loss: f, shape ().
         max_violation: on the batch of that step, shape ().
         feasible: whether `max_violation` is within the tolerance, boolean of shape ().
@@ -24,6 +28,8 @@ class Iterate(NamedTuple):
 
     params: Any
     multipliers: Constraints
+    penalty: Any
+    extra: Any
     loss: jax.Array
     max_violation: jax.Array
     feasible: jax.Array
@@ -31,13 +37,13 @@ class Iterate(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
         state: the last state; pass it to `fit` again to go on.
         best: the feasible iterate of lowest loss, or, if none was feasible (see
             `best.feasible`), the one of smallest violation.
-        history: `Info` of NumPy arrays, one row per step of this call.
+        history: `History` of this call's steps, NumPy arrays.
         seconds: running time, without compilation.
         compile_seconds: time to trace and compile.
         tolerance: largest violation that counted as feasible.
@@ -46,7 +52,7 @@ class FitResult(NamedTuple):
 
     state: PrimalDualState
     best: Iterate
-    history: Info
+    history: History
     seconds: float
     compile_seconds: float
     tolerance: float = 1e-3
@@ -54,12 +60,68 @@ class FitResult(NamedTuple):
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """What the history says, in words: `jaxcon.diagnose` of it."""
-        return diagnose(self.history, self.tolerance)
+        """Verdicts on the history: `jaxcon.diagnose` of it."""
+        return diagnose(self.history, self.tolerance)  # pyright: ignore[reportArgumentType]
+
+    def plot(self, path: Any = None) -> Any:
+        """Draws loss, violations and multipliers over the steps.
+
+        Args:
+            path: a file to write; none unless given.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from jaxcon.training._plot import plot_history
+
+        return plot_history(self.history, self.tolerance, path)
+
+    def __repr__(self) -> str:
+        return f"{self._sentence()}\n{text_table(self._rows())}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._sentence()}</p>{html_table(self._rows())}"
+
+    def _sentence(self) -> str:
+        step, skipped = int(self.state.step), int(self.state.skipped)
+        text = (
+            f"FitResult after {step:,} steps ({self.seconds:.3g} s, and "
+            f"{self.compile_seconds:.3g} s to compile)"
+        )
+        if skipped:
+            text += f", {skipped:,} of them skipped"
+        return text + f", tolerance {self.tolerance:g}"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = []
+        best = self.best
+        if len(self.history.step):
+            rows.append(
+                {
+                    "": "last",
+                    "step": int(self.history.step[-1]),
+                    "loss": float(self.history.loss[-1]),
+                    "worst violation": float(self.history.max_violation[-1]),
+                    "feasible": bool(self.history.max_violation[-1] <= self.tolerance),
+                }
+            )
+        rows.append(
+            {
+                "": "best",
+                "step": int(best.step),
+                "loss": float(best.loss),
+                "worst violation": float(best.max_violation),
+                "feasible": bool(best.feasible),
+            }
+        )
+        return rows
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during `fit`; `result` holds what was reached.
+    """Ctrl-C or SIGTERM during `fit`, with the `result` so far.
 
     Attributes:
         result: a `FitResult`.
@@ -73,7 +135,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class NonFiniteError(FloatingPointError):
-    """Too many steps were not finite; `result` holds what was reached."""
+    """Error after too many steps that were not finite, with the `result` so far."""
 
     def __init__(self, message: str, result: FitResult):
         super().__init__(message)
@@ -81,7 +143,7 @@ class NonFiniteError(FloatingPointError):
 
 
 class DivergedError(ArithmeticError):
-    """A run left the scale it was on and going back does not help.
+    """Error after a divergence that a rollback does not mend.
 
     Attributes:
         result: a `FitResult`, whose state is the last good one.

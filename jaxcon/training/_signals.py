@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, while a run lasts."""
+"""SIGTERM as an exception while a run lasts."""
 
 import signal
 import threading
@@ -6,21 +6,21 @@ from typing import Any, Self
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what a scheduler sends before it kills."""
+    """SIGTERM, which a scheduler sends before it kills."""
 
     signal = signal.SIGTERM
 
 
 class Signals:
-    """Lets SIGTERM raise `Terminated` inside, unless the program has its own answer to it.
+    """Context in which SIGTERM raises `Terminated`, unless the program handles it.
 
     Attributes:
-        told: whether it was received.
-        deaf: set while saving, which no second signal shall disturb.
+        received: whether it was.
+        deferred: set while saving, which no second signal shall disturb.
     """
 
     def __init__(self) -> None:
-        self.told = self.deaf = False
+        self.received = self.deferred = False
 
     def __enter__(self) -> Self:
         # Python sets handlers in its main thread only.
@@ -35,10 +35,10 @@ class Signals:
 
     def check(self) -> None:
         """Raises what was swallowed, e.g. by a destructor that it was raised in."""
-        if self.told:
+        if self.received:
             raise Terminated("stopped by SIGTERM")
 
     def _stop(self, *_: Any) -> None:
-        self.told = True
-        if not self.deaf:
+        self.received = True
+        if not self.deferred:
             self.check()

@@ -1,20 +1,26 @@
-"""Where batches come from."""
+"""Sources of batches: a stream, a function, or one batch for all steps."""
 
-from collections.abc import Iterator
-from itertools import islice
+import inspect
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon.primal_dual import PrimalDualState
+
 
 class Source:
-    """Where batches come from: a stream, a function of a key, or one batch for all."""
+    """Source of the batches of a run."""
 
     def __init__(self, batches: Any, key: jax.Array | None):
         self.streamed = isinstance(batches, Iterator)
-        self.draw: Any = batches if callable(batches) and not self.streamed else None
+        self.draw: Any = None  # (key, state) -> batch
+        if callable(batches) and not self.streamed:
+            self.draw = _drawing(batches)
         self.key = key if self.draw is not None else None
         self.batches: Any = batches
         self.fixed = self.draw is None and not self.streamed  # one batch for all
@@ -42,17 +48,39 @@ class Source:
                 batches,
             )
 
+    def example(self, params: Any) -> Any:
+        """Returns a batch like those of the run, to build a state with.
+
+        Args:
+            params: theta, for a function of the state, which may read no more of it.
+
+        Returns:
+            A batch; of a stream the first one, which is read again.
+        """
+        if self.fixed:
+            return self.batches
+        if self.streamed:
+            first = next(self.batches, None)
+            if first is None:
+                raise ValueError("batches is an iterator without any batch")
+            self.batches = chain([first], self.batches)
+            return first
+        nothing: Any = [None] * (len(PrimalDualState._fields) - 1)
+        state = PrimalDualState(params, *nothing)
+        return self.draw(self.key, state)
+
     def skip(self, count: int) -> None:
+        """Passes over the batches of steps already taken."""
         if self.streamed:
             for _ in islice(self.batches, count):
                 pass
 
-    def at(self, data: Any, row: int, step: Any) -> Any:
-        """The batch of one row of a chunk's data, read for some steps."""
-        return batch_at(self.draw, self.streamed, data, self.key, row, step)
+    def at(self, data: Any, row: int, state: PrimalDualState) -> Any:
+        """Returns the batch of one row of a chunk's data."""
+        return batch_at(self.draw, self.streamed, data, self.key, row, state)
 
     def read(self, count: int, length: int) -> tuple[Any, int]:
-        """Data for up to `count` steps and how many it is enough for."""
+        """Reads data for up to `count` steps, and counts those it is enough for."""
         if self.draw is not None:
             return None, count
         if not self.streamed:
@@ -69,25 +97,43 @@ class Source:
 
 
 def batch_at(
-    draw: Any, streamed: bool, data: Any, key: Any, row: Any, step: Any
+    draw: Any, streamed: bool, data: Any, key: Any, row: Any, state: PrimalDualState
 ) -> Any:
-    """The batch of one step.
+    """Returns the batch of one step.
 
     Args:
-        draw: key -> batch; or None.
+        draw: (key, state) -> batch; or None.
         streamed: whether `data` hold one batch for each row.
         data: what was read for a chunk.
         key: that batches are drawn from.
         row: of the chunk.
-        step: of the run.
+        state: before the step.
 
     Returns:
         A batch.
     """
     if draw is not None:
         # Folding the step into the key makes a resumed run draw the same batches.
-        return draw(jax.random.fold_in(key, step))
+        return draw(jax.random.fold_in(key, state.step), state)
     return jax.tree.map(lambda rows: rows[row], data) if streamed else data
+
+
+@lru_cache(maxsize=16)  # a second fit finds the same function, and its program
+def _drawing(batches: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """Returns a function of a key as one of (key, state)."""
+    try:
+        parameters = inspect.signature(batches).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        parameters = []
+    positional = [
+        one
+        for one in parameters
+        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        and one.default is one.empty
+    ]
+    if len(positional) > 1:
+        return batches
+    return lambda key, state: batches(key)
 
 
 def _stack(path: Any, *leaves: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Many runs, one program."""
+"""Sweeps: many runs in one program."""
 
 import itertools
 import time
@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.primal_dual import Info, PrimalDualState, Solver
+from jaxcon.training._history import History
 from jaxcon.training._loop import better, first_best
 from jaxcon.training._result import FitResult, Iterate
 
 
 class SweepResult(NamedTuple):
-    """What all runs of a sweep came to.
+    """Result of a sweep.
 
     Attributes:
         values: by name, the value that each run was made of, (n,).
@@ -38,7 +39,7 @@ class SweepResult(NamedTuple):
     tolerance: float
 
     def run(self, i: int) -> FitResult:
-        """One run by itself.
+        """Returns one run by itself.
 
         Args:
             i: which, from 0.
@@ -53,7 +54,7 @@ class SweepResult(NamedTuple):
         return FitResult(
             state,
             best,
-            history,
+            History(*history, step=self.steps),
             self.seconds * share,
             self.compile_seconds * share,
             self.tolerance,
@@ -94,13 +95,12 @@ def sweep(
             `together` is below 1.
 
     Example:
-        >>> import optax, jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> sums = jc.Constraints(equality={"sum": lambda p, _: jnp.sum(p) - 1.0})
         >>> def run(penalty):
-        ...     solver = jc.alternating(
-        ...         lambda p, _: jnp.sum(p**2), sums, optax.sgd(0.05),
-        ...         jc.dual_ascent(optax.sgd(penalty)), penalty=penalty,
-        ...     )
+        ...     problem = jc.Lagrangian(lambda p, _: jnp.sum(p**2), sums, penalty=penalty)
+        ...     ascent = jc.dual_ascent(optax.sgd(penalty))
+        ...     solver = jc.alternating(problem, optax.sgd(0.05), ascent)
         ...     return solver, jnp.zeros(2), None
         >>> result = jc.sweep(run, {"penalty": [0.1, 1.0]}, steps=50)
         >>> print(result.state.params.sum(axis=1).round(2))

@@ -1,4 +1,4 @@
-"""Says which term of the problem a run's trouble came from."""
+"""Spikes and steps that are not finite: their scale and the term they came from."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ FLOOR = 1e-3
 
 
 class Level(NamedTuple):
-    """The scale of a run, over its last good chunk.
+    """Scale of a run over its last good chunk.
 
     Attributes:
         first: the largest |f| of the first chunk, ().
@@ -28,7 +28,7 @@ class Level(NamedTuple):
 
 
 def no_level(multipliers: Constraints) -> Level:
-    """The scale before the first chunk: nothing is above it.
+    """Returns the scale before the first chunk, which nothing is above.
 
     Args:
         multipliers: anything with an entry for each constraint.
@@ -41,7 +41,7 @@ def no_level(multipliers: Constraints) -> Level:
 
 
 def next_level(level: Level, info: Info) -> Level:
-    """The scale after a good chunk.
+    """Returns the scale after a good chunk.
 
     Args:
         level: before it.
@@ -64,7 +64,7 @@ def next_level(level: Level, info: Info) -> Level:
 def first_spike(
     info: Info, level: Level, factor: float, tolerance: float
 ) -> tuple[int, str] | None:
-    """The first step of a chunk that left the scale of the one before, and what did.
+    """Finds the first step of a chunk that left the scale of the one before.
 
     Args:
         info: rows of infos.
@@ -100,7 +100,7 @@ def first_spike(
 def gradient_norms(
     solver: Solver, state: PrimalDualState, batch: Any
 ) -> dict[str, Any]:
-    """The norm of the gradient of each term.
+    """Computes the norm of the gradient of each term.
 
     Args:
         solver: a method.

@@ -1,48 +1,48 @@
-r"""Moves and remembers: what optax lacks, for multipliers, clips and balances.
+r"""Gradient transforms for multipliers, clipping and balanced terms.
 
-What optax has is used as it is. `optax.clip`, `clip_by_global_norm`, `clip_by_block_rms`
-and `adaptive_grad_clip` stand before an optimizer, on either side::
+The transforms of optax are used as they are. `optax.clip`, `clip_by_global_norm`,
+`clip_by_block_rms` and `adaptive_grad_clip` stand before an optimizer, on either side::
 
     primal = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
     dual = jc.dual_ascent(optax.chain(optax.clip(1.0), optax.sgd(0.1)))
 
-and so do `optax.zero_nans`, `apply_if_finite` and `MultiSteps` with `skip_not_finite`,
-though a step by itself leaves everything as it was where something is not finite: put
-them before the parameters' optimizer only if the step shall go on without the NaN. A clip
+and so do `optax.zero_nans`, `apply_if_finite` and `MultiSteps` with `skip_not_finite`.
+A step leaves everything unchanged if some number in it is not finite. Put these three
+before the parameters' optimizer only if the step is to continue without the NaN. A clip
 of single examples, by `optax.per_example_global_norm_clip`, is `clip_each_example`.
 
-What clipping does to the point training ends at
-------------------------------------------------
+The end point of training under clipping
+----------------------------------------
 A descent on :math:`L = f + \sum_i \lambda_i h_i` rests where its direction is zero and
-the multipliers no longer move, :math:`h_i = 0`. What a clip does to that point depends on
-what it is given.
+the multipliers no longer move, :math:`h_i = 0`. The effect of a clip on that point depends
+on the quantity that is clipped.
 
 **The sum.** Clipping by the global norm, by a percentile or a z-score of past norms
-multiplies :math:`\nabla L` by one number s > 0; clipping entries, blocks or units, by one
-each. The result is zero where :math:`\nabla L` is, and nowhere else: every KKT point is
-kept, with its multipliers, and no other is added. Only the way there changes, if gradients
-are exact; a step that is held short beside a multiplier that is not can swing for ever,
-and a penalty damps it. A noisy gradient's mean is not that of the clipped one: where the
-noise is skewed and often clipped, the point moves, as below.
+multiplies :math:`\nabla L` by one number s > 0; clipping entries, blocks or units
+multiplies each of them by its own. The result is zero where :math:`\nabla L` is, and
+nowhere else: every KKT point is kept, with its multipliers, and no other is added. If
+gradients are exact, only the path changes. If the step is clipped and the multiplier's is
+not, the iterates can oscillate for ever; a penalty damps this. The mean of a noisy gradient
+differs from the mean of the clipped one: where the noise is skewed and often clipped, the
+point moves, as below.
 
 **Each term.** :math:`s_0 \nabla f + \sum_i s_i \lambda_i \nabla h_i = 0` with
 :math:`h_i = 0` is a KKT point whose multipliers are
 
 .. math:: \lambda_i^* = \frac{s_i}{s_0} \lambda_i
 
-The parameters end at the same point as without a clip, and training carries multipliers in
-other units, if there are such :math:`\lambda_i`. There are if only the loss is clipped
-(``optax.masked(clip, GradientTerms(True, False))``), or, of terms clipped to one norm c,
-if there
-:math:`\|\lambda_i^* \nabla h_i\| < \max(c, \|\nabla f\|)` for every i. Otherwise, as
-always with one constraint and :math:`\|\nabla f\| > c`, the clipped parts balance before
-the constraint holds: the multiplier winds up and the violation stays.
-Under a fixed price, where :math:`\lambda_i = w h_i`, the end is that of the weight
-:math:`w s_i / s_0`; with the constraint's part clipped, training from where
-:math:`\nabla f` is short stops where it has grown to c. `jaxcon.least_squares_multipliers`
-gives the multipliers of the problem itself.
+If such :math:`\lambda_i` exist, the parameters end at the same point as without a clip, and
+the multipliers of training have other units. They exist if only the loss is clipped
+(``optax.masked(clip, GradientTerms(True, False))``), or, if all terms are clipped to one
+norm c, where :math:`\|\lambda_i^* \nabla h_i\| < \max(c, \|\nabla f\|)` for every i.
+Otherwise, as always with one constraint and :math:`\|\nabla f\| > c`, the clipped parts
+balance before the constraint holds: the multiplier winds up and the violation stays.
+Under a fixed penalty, where :math:`\lambda_i = w h_i`, training ends at the minimum for the
+weight :math:`w s_i / s_0`. If the constraint's part is clipped, training that starts where
+:math:`\nabla f` is short stops where its norm has grown to c.
+`jaxcon.least_squares_multipliers` returns the multipliers of the problem itself.
 
-**The constraints' part against the loss's**, at most :math:`\kappa \|\nabla f\|`. At a
+**The constraints' part relative to the loss's**, at most :math:`\kappa \|\nabla f\|`. At a
 KKT point the two have equal norms: :math:`\kappa > 1` keeps it and adds no other,
 :math:`\kappa = 1` rests wherever they are opposed, and with :math:`\kappa < 1` the
 direction is zero only where :math:`\nabla f` is: at the unconstrained minimum.
@@ -50,12 +50,13 @@ direction is zero only where :math:`\nabla f` is: at the unconstrained minimum.
 **Each sample.** A mean of clipped gradients is zero at an M-estimate, as of Huber's loss.
 Of three numbers 0, 0 and y the mean is y / 3. With gradients clipped to c < 2 y / 3, the
 first two pull back by :math:`2 \theta` and the last by c: :math:`\theta = c / 2`. That is
-the bias, and the protection: it does not grow with y.
+the bias, and also the protection, because it does not grow with y.
 
-**A residual**, clipped to c where it weighs its gradient: at h = 0 nothing is clipped, so a
-point that obeys is kept. Under a fixed penalty, :math:`w h^2 / 2` becomes Huber's price.
+**A residual**, clipped to c where it is the weight of its gradient. At h = 0 nothing is
+clipped, so a feasible point is kept. Under a fixed penalty, :math:`w h^2 / 2` becomes
+Huber's penalty.
 
-**The parameters**, after each move: that is projected descent, which adds the set to the
+**The parameters**, after each move. This is projected descent, which adds the set to the
 constraints (`jaxcon.proximal`, with the projections of optax).
 """
 
@@ -80,24 +81,19 @@ from jaxcon.transforms._clipping import (
     fired,
 )
 from jaxcon.transforms._control import nupi, pid, scale_by_pi
-from jaxcon.transforms._entries import DualTransform, as_dual
+from jaxcon.transforms._entries import DualTransform
+from jaxcon.transforms._entries import as_dual as as_dual
 from jaxcon.transforms._fixed import fixed_penalty
 from jaxcon.transforms._gauss_newton import (
     GaussNewtonState,
     MeanSquares,
-    Objective,
     gauss_newton,
 )
-from jaxcon.transforms._penalty import (
-    PenaltyRule,
-    adaptive_penalty,
-    constant_penalty,
-    growing_penalty,
-    penalty_rule,
-    scheduled_penalty,
-)
+from jaxcon.transforms._gauss_newton import Objective as Objective
 from jaxcon.transforms._proximal import proximal
-from jaxcon.transforms._terms import GradientTerms, each_term, like, total
+from jaxcon.transforms._terms import GradientTerms, each_term
+from jaxcon.transforms._terms import like as like
+from jaxcon.transforms._terms import total as total
 from jaxcon.transforms._timing import every, restart_every, when_stalled
 
 __all__ = [
@@ -108,10 +104,6 @@ __all__ = [
     "GaussNewtonState",
     "GradientTerms",
     "MeanSquares",
-    "Objective",
-    "PenaltyRule",
-    "adaptive_penalty",
-    "as_dual",
     "balance_by_gradient_norm",
     "balance_by_relative_loss",
     "balance_by_uncertainty",
@@ -122,7 +114,6 @@ __all__ = [
     "clip_each_example",
     "clip_residual",
     "conflict_free",
-    "constant_penalty",
     "counted",
     "dual_ascent",
     "each_term",
@@ -130,18 +121,18 @@ __all__ = [
     "fired",
     "fixed_penalty",
     "gauss_newton",
-    "growing_penalty",
-    "like",
     "method_of_multipliers",
     "nupi",
-    "penalty_rule",
     "pid",
     "project_conflicts",
     "proximal",
     "restart_every",
     "restart_when_feasible",
     "scale_by_pi",
-    "scheduled_penalty",
-    "total",
     "when_stalled",
 ]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__

@@ -1,4 +1,4 @@
-"""Ascent on multipliers: along the residuals, or to the estimates at once."""
+"""Ascent on multipliers along the residuals and the method of multipliers."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from jaxcon.transforms._entries import (
 def dual_ascent(
     optimizer: optax.GradientTransformation,
 ) -> DualTransform:
-    r"""Climbs where `optimizer` would descend, and keeps inequality multipliers >= 0.
+    r"""Ascends by `optimizer` and projects inequality multipliers onto [0, ∞).
 
     The residuals are the gradient of the Lagrangian with respect to the multipliers, so
     with plain SGD of rate :math:`\eta` this is
@@ -29,7 +29,7 @@ def dual_ascent(
 
     With an augmented Lagrangian of penalty :math:`\rho = \eta` it is the method of
     multipliers. Momentum and Adam on multipliers tend to oscillate: begin with SGD.
-    Others are compositions:
+    Other transforms are compositions:
 
     - optimistic ascent: ``dual_ascent(optax.optimistic_gradient_descent(eta))``
     - PI and PID control: `nupi`, `pid`
@@ -38,18 +38,18 @@ def dual_ascent(
     - the residual of every k-th call: `every`
     - multipliers in a box: `capped`
 
-    Under noisy residuals the clamp at 0 keeps a multiplier up although its constraint is
-    slack: with margin m and noise of deviation :math:`\sigma` its mean is nearly
-    :math:`\eta \sigma^2 / 2m` for small :math:`m / \sigma`, less for larger, and always
-    proportional to :math:`\eta`. At :math:`\eta = 0.1, \sigma = 0.5, m = 0.25` it was
-    0.0265; with a tenth of the rate 0.0026; with the mean of 10 residuals, as slow, 0.0004,
-    inside this transform or around it; with ``ema(0.9)``, which keeps the speed, 0.0004
-    (``python -m benchmarks.stochastic_constraints``). The multiplier of an active
-    constraint is far from the clamp and was not moved. A penalty has a bias of its own,
-    :math:`E \max(\lambda + \rho g, 0)`, which none of these lowers.
+    Under noisy residuals the projection at 0 gives the multiplier of a slack constraint a
+    positive mean. With margin m and noise of deviation :math:`\sigma` this mean is nearly
+    :math:`\eta \sigma^2 / 2m` for small :math:`m / \sigma`. It is less for larger ratios,
+    and always proportional to :math:`\eta`. At :math:`\eta = 0.1, \sigma = 0.5, m = 0.25`
+    it was 0.0265. With a tenth of the rate it was 0.0026; with the mean of 10 residuals,
+    which is as slow, 0.0004, inside this transform or around it; with ``ema(0.9)``, which
+    keeps the speed, 0.0004 (``python -m benchmarks.stochastic_constraints``). The
+    multiplier of an active constraint is far from 0 and did not move. A penalty has a bias
+    of its own, :math:`E \max(\lambda + \rho g, 0)`, which none of these lowers.
 
     An entry that is not an array, such as the parameters of a network that computes
-    multipliers, climbs too, and is not projected.
+    multipliers, ascends too, and is not projected.
 
     Args:
         optimizer: any optax optimizer; its learning rate is the dual one.
@@ -65,7 +65,7 @@ def dual_ascent(
         Nocedal and Wright, Numerical Optimization (2006), eq. 17.39 and section 17.4.
 
     Example:
-        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> dual = jc.dual_ascent(optax.sgd(0.5))
         >>> lam = jc.Constraints(inequality={"cap": jnp.array(0.1)})
         >>> g = jc.Constraints(inequality={"cap": jnp.array(-1.0)})
@@ -73,8 +73,8 @@ def dual_ascent(
         >>> print(optax.apply_updates(lam, climb).inequality["cap"])
         0.0
     """
-    # The sign is turned before the optimizer, so that its momentum and its statistics
-    # see an ordinary descent; the projection stands last, on the finished update.
+    # The sign changes before the optimizer, so that its momentum and its statistics
+    # belong to an ordinary descent. The projection acts last, on the finished update.
     return DualTransform(
         *optax.chain(
             optax.scale(-1.0),
@@ -85,7 +85,7 @@ def dual_ascent(
 
 
 def _nonnegative(multipliers: Any) -> Any:
-    """Which entries are multipliers that must stay >= 0, as a mask."""
+    """Returns the mask of the multipliers that must stay >= 0."""
     return Constraints(
         equality=False,  # pyright: ignore[reportArgumentType]
         inequality=map_entries(is_array, multipliers.inequality),
@@ -93,14 +93,15 @@ def _nonnegative(multipliers: Any) -> Any:
 
 
 def method_of_multipliers() -> DualTransform:
-    r"""Sets each multiplier to its present estimate, at whatever penalty holds now.
+    r"""Sets each multiplier to its estimate under the present penalty.
 
     .. math::
         \mu \leftarrow \mu + \rho h, \qquad \lambda \leftarrow \max(\lambda + \rho g, 0)
 
-    It has no rate to keep in step with the penalty: the estimates are what weighs the
+    It has no rate that must agree with the penalty. The estimates are the weights of the
     residuals' gradients in the gradient of the augmented Lagrangian, with a barrier too.
-    Classically parameters are minimised in between; `every` leaves them steps for it.
+    The classical method minimises over the parameters in between; `every` leaves them
+    steps for this.
 
     Returns:
         A transform over `Constraints` of residuals and multipliers. Its update takes

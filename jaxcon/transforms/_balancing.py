@@ -1,24 +1,25 @@
-r"""Weights of loss and constraints that follow the training, and shared directions.
+r"""Adaptive weights of loss and constraints, and descent directions that they share.
 
-For the ``per_term=`` of an order, above all where the price of a constraint is fixed
-(`jaxcon.methods.penalty`, `fixed_penalty`): a weight :math:`w_i` on a term's gradient
+The transforms are for the ``per_term=`` of an order, above all where the penalty of a
+constraint is fixed (`jaxcon.methods.penalty`, `fixed_penalty`). A weight :math:`w_i` on a
+term's gradient
 
 .. math:: \theta \leftarrow \theta - \alpha A(w_0 \nabla f + \textstyle\sum_i w_i g_i)
 
-changes what is minimised. Training ends where the fixed penalty of weights
-:math:`w_i / w_0` ends, with the last weights: they are in the state,
-``state.terms.weights``. None of these rules knows which end is wanted; multipliers do.
-Where they move as well, weights by gradient norms, once settled, only change their units:
+changes the function that is minimised. Training ends at the minimum of the fixed penalty
+with the last weights :math:`w_i / w_0`; the state holds them in ``state.terms.weights``.
+These rules do not choose the weights so that the constraints hold; multipliers do. If the
+multipliers move as well, weights by gradient norms, once settled, change only their units:
 the parameters end at the KKT point, and the problem's multipliers are
 :math:`w_i \lambda_i / w_0`.
 
-Shared directions (`project_conflicts`, `conflict_free`) have no weights to read. They rest
-wherever the descent of one term is exactly against another's, be the gradients as long as
-they may. Of a loss and one constraint those are all points at which neither can be bettered
-unless the other gets worse; where training stops among them depends on where it began. No
-weight and no multiplier moves that end: a multiplier grows and grows while its constraint
-stays violated. They are for terms that can all be met at once, as a differential equation
-and its boundary values.
+Shared directions (`project_conflicts`, `conflict_free`) have no weights in their state.
+Their direction is zero wherever the gradients of two terms are exactly opposed, however
+long the gradients are. Of a loss and one constraint these are all Pareto stationary points;
+the start determines at which of them training stops. No weight and no multiplier changes
+that point: a multiplier grows without end while its constraint stays violated. Shared
+directions are for terms that can all be satisfied at once, as a differential equation and
+its boundary values.
 """
 
 from typing import Any, NamedTuple
@@ -27,18 +28,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon.projections._products import product
+from jaxcon._checks import check_number
+from jaxcon.projections import product
 from jaxcon.transforms._clipping import count_on, never
-from jaxcon.transforms._entries import check_number
 from jaxcon.transforms._terms import GradientTerms, by_factors, gram, norm
 
 
 class BalanceState(NamedTuple):
-    """What a balancing transform remembers.
+    """State of a balancing transform.
 
     Attributes:
         weights: of the loss and of each constraint, equalities first, (t,).
-        memory: what else the rule needs.
+        memory: further state of the rule.
     """
 
     weights: jax.Array
@@ -48,21 +49,21 @@ class BalanceState(NamedTuple):
 def balance_by_gradient_norm(
     decay: float = 0.9,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Weights that give all terms' gradients the same norm, on average.
+    r"""Balances the terms by weights under which their gradients have one norm on average.
 
     .. math::
         w_i = \frac{\sum_j n_j}{n_i}, \qquad
         n_i \leftarrow \alpha n_i + (1 - \alpha) \|g_i\|
 
-    The published rule averages the weights themselves. Here it is the norms: of an
-    inequality that is hardly violated, the next to vanishing gradient would leave a weight
-    that the next violation feels in full; as it is, no weighted gradient is longer than
-    :math:`\sum_j n_j / (1 - \alpha)`. Where only two terms are left, once they point
-    against each other their weighted sum is zero wherever it happens to be: the end
-    depends on the way there.
+    The published rule averages the weights themselves; this one averages the norms. The
+    nearly vanishing gradient of an inequality that is hardly violated would leave a weight
+    that acts on the next violation in full. With averaged norms no weighted gradient is
+    longer than :math:`\sum_j n_j / (1 - \alpha)`. If there are only two terms, their
+    weighted sum is zero at every point at which they are opposed, so the end depends on the
+    path.
 
     Args:
-        decay: alpha, how much of the past is kept, in [0, 1).
+        decay: alpha, the weight of the past, in [0, 1).
 
     Returns:
         A transform over `GradientTerms` of gradients.
@@ -77,7 +78,7 @@ def balance_by_gradient_norm(
         Physics-informed Neural Networks (2021), for the idea.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> balance = jc.balance_by_gradient_norm()
         >>> h = jc.Constraints({"h": jnp.array([0.0, 4.0])})
         >>> g = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
@@ -92,7 +93,7 @@ def balance_by_gradient_norm(
     ) -> tuple[jax.Array, Any]:
         del values
         now = jnp.stack([norm(entry) for entry in updates.entries()])
-        # All begin at zero: what they lack at first cancels in the ratio.
+        # All begin at zero: the bias of the first averages cancels in the ratio.
         norms = decay * state.memory + (1 - decay) * now
         there = norms > 0
         weights = jnp.where(there, jnp.sum(norms) / jnp.where(there, norms, 1), 1)
@@ -107,12 +108,12 @@ def balance_by_gradient_norm(
 
 
 class RelativeLossMemory(NamedTuple):
-    """What `balance_by_relative_loss` compares with.
+    """Past values of the terms in `balance_by_relative_loss`.
 
     Attributes:
         first: values at the first step, (t,).
         previous: values at the step before, (t,).
-        begun: whether there was one, boolean ().
+        begun: whether there was a step before, boolean ().
     """
 
     first: jax.Array
@@ -123,21 +124,22 @@ class RelativeLossMemory(NamedTuple):
 def balance_by_relative_loss(
     decay: float = 0.95, lookback: float = 0.99, temperature: float = 1.0
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Weights that favour the terms that fell least.
+    r"""Balances the terms by larger weights on those whose values fell least.
 
     .. math::
         w_i &\leftarrow \alpha \left( \rho\, w_i + (1 - \rho)\, b_i(0) \right)
             + (1 - \alpha)\, b_i(t - 1), \\
         b_i(s) &= m \operatorname{softmax}_i \frac{L_i(t)}{T L_i(s)}
 
-    ReLoBRaLo, for m terms of value L. There :math:`\rho` is a coin that shows 1 nearly
-    always; here it is the coin's mean, so nothing is random. A term's value is what it
-    adds to the objective: the loss, and :math:`\sum \lambda g` of a constraint, which
-    under a fixed quadratic price is twice the price. Only under fixed prices: values of
-    terms whose multipliers move vanish where these settle, and their ratios do not. A
-    term of value zero has no ratio, and counts as one that has not changed; one that was
-    close to zero is favoured without measure. It needs no gradient of a term alone, but is
-    paid as if it did, like all transforms of terms.
+    This is ReLoBRaLo, for m terms of value L. There :math:`\rho` is a Bernoulli variable,
+    nearly always 1; here it is that variable's mean, so nothing is random. A term's value
+    is its part of the objective: the loss, and :math:`\sum \lambda g` of a constraint,
+    which under a fixed quadratic penalty is twice the penalty. Use it only with fixed
+    penalties: values of terms whose multipliers move vanish where these settle, and their
+    ratios do not. A term of value zero has no ratio, and counts as one that has not
+    changed. A term whose value was close to zero gets a weight without bound. The rule
+    needs no gradient of a single term, but costs as much as if it did, like all transforms
+    of terms.
 
     Args:
         decay: alpha, in [0, 1).
@@ -156,7 +158,7 @@ def balance_by_relative_loss(
         (2021), section III-D.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> balance = jc.balance_by_relative_loss(decay=0.0)
         >>> g = jc.GradientTerms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
         >>> state = balance.init(g)
@@ -199,18 +201,18 @@ def balance_by_relative_loss(
 def balance_by_uncertainty(
     optimizer: optax.GradientTransformation, limit: float = 1e3
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Weights that are trained beside the parameters, as if terms were noisy readings.
+    r"""Balances the terms by trained weights, the inverse variances of noisy readings.
 
     .. math::
         \min_{\theta, s} \sum_i \tfrac12 e^{-s_i} L_i(\theta) + \tfrac12 s_i, \qquad
         w_i = e^{-s_i}
 
-    by steps of `optimizer` on s from zero. Where s has settled, :math:`w_i = 1 / L_i`:
-    what is minimised is :math:`\sum \log L_i`, to which a term that vanishes, as the
-    price of a constraint that holds, contributes minus infinity. So its weight grows for
-    ever and the loss is forgotten; `limit` is where it stops, and then the end is that of
-    a fixed penalty `limit` times the weight, over the loss's. Only under fixed prices. A
-    term's value is what it adds to the objective (see `balance_by_relative_loss`).
+    by steps of `optimizer` on s from zero. Where s has settled, :math:`w_i = 1 / L_i`, and
+    :math:`\sum \log L_i` is minimised, to which a vanishing term, as the penalty of a
+    constraint that holds, contributes minus infinity. So its weight grows without end and
+    outweighs the loss; it stops at `limit`, and training then ends at the minimum of a
+    fixed penalty of `limit` times the weight, over the loss's. Use it only with fixed
+    penalties. A term's value is its part of the objective (see `balance_by_relative_loss`).
 
     Args:
         optimizer: any optax optimizer, for s.
@@ -228,7 +230,7 @@ def balance_by_uncertainty(
         Scene Geometry and Semantics (2018), eq. 7.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> balance = jc.balance_by_uncertainty(optax.sgd(0.1))
         >>> g = jc.GradientTerms(jnp.ones(1), jc.Constraints({"h": jnp.ones(1)}))
         >>> values = jc.GradientTerms(jnp.array(4.0), jc.Constraints({"h": jnp.array(0.5)}))
@@ -251,7 +253,7 @@ def balance_by_uncertainty(
         most = jnp.log(jnp.asarray(limit, s.dtype))
         s = jnp.clip(s + move, -most, most)  # pyright: ignore[reportOperatorIssue]
         weights = jnp.exp(-s)
-        # The weights that the next state shows are those that were used.
+        # The next state holds the weights that this step used.
         return weights, BalanceState(weights, (inner, s))
 
     def init(count: int, dtype: Any) -> Any:
@@ -262,18 +264,19 @@ def balance_by_uncertainty(
 
 
 def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
-    r"""Takes out of each term's gradient what works against another's.
+    r"""Projects out of each term's gradient its component against another term's.
 
     .. math::
         g_i \leftarrow g_i - \frac{g_i^\top g_j}{\|g_j\|^2}\, g_j
             \quad \text{where } g_i^\top g_j < 0
 
-    PCGrad: for each i over all other j, in an order drawn anew at every step, with the
-    gradients j as they were; then all are added up. Everything is done with the terms'
-    inner products, so that its cost, beside that of one gradient for each term, is small.
+    This is PCGrad: for each i it runs over all other j, in an order drawn anew at every
+    step, with the original gradients j; the results are then added. The computation uses
+    only the terms' inner products, so its cost is small beside that of one gradient for
+    each term.
 
     Args:
-        seed: of the orders; without effect on fewer than three terms.
+        seed: of the orders; it has no effect on fewer than three terms.
 
     Returns:
         A transform over `GradientTerms` of gradients, counted as "conflict".
@@ -282,7 +285,7 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), Algorithm 1.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> h = jc.Constraints({"h": jnp.array([-1.0, 1.0])})
         >>> g = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
         >>> surgery = jc.project_conflicts()
@@ -302,7 +305,7 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
         order = jax.random.permutation(key, count)
 
         def project(i: Any, parts: jax.Array) -> jax.Array:
-            """Row i of `parts` says what gradient i is now made of."""
+            """Updates row i of `parts`, the coefficients of the present gradient i."""
             j = order[i]
             along = product(parts, inner[:, j])
             against = (along < 0) & (jnp.arange(count) != j)
@@ -318,15 +321,15 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
 
 
 def conflict_free() -> optax.GradientTransformationExtraArgs:
-    r"""One direction that makes the same angle with every term's gradient.
+    r"""Moves along one direction at the same angle to every term's gradient.
 
     .. math::
         d = \left( \sum_i g_i^\top u \right) u, \qquad u = \frac{v}{\|v\|}, \qquad
         v = (U^\top)^+ 1, \qquad U_{\cdot i} = \frac{g_i}{\|g_i\|}
 
-    ConFIG: no term rises along it, to first order, and each falls at a rate in proportion
-    to its own gradient. GradientTerms without gradient have no say. Where terms are exactly
-    opposed there is no such direction, and d = 0.
+    This is ConFIG: no term rises along d, to first order, and each falls at a rate in
+    proportion to its own gradient. Terms with a zero gradient are left out. If two terms
+    are exactly opposed there is no such direction, and d = 0.
 
     Returns:
         A transform over `GradientTerms` of gradients.
@@ -336,7 +339,7 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
         Neural Networks (2024), eq. 2.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> h = jc.Constraints({"h": jnp.array([0.0, 3.0])})
         >>> g = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
         >>> config = jc.conflict_free()
@@ -358,7 +361,7 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
         # v = U w. A cosine is exact to a few roundings only, and so are eigenvalues.
         least = 8 * len(ones) * jnp.finfo(inner.dtype).eps
         w = product(jnp.linalg.pinv(cosines, rtol=least, hermitian=True), ones)
-        # g_i^T v is |g_i| where one angle can be had, and |v|^2 the sum of w.
+        # g_i^T v is |g_i| where one angle exists, and |v|^2 is the sum of w.
         along = jnp.sum(jnp.where(there, sizes, 0) * product(cosines, w))
         squared = jnp.sum(w)
         length = jnp.where(squared > 0, along / jnp.where(squared > 0, squared, 1), 0)

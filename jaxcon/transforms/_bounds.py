@@ -1,4 +1,4 @@
-"""Bounds on multipliers: a cap from above, and a fall to zero where all is well."""
+"""Bounds on multipliers and restarts at zero where constraints hold."""
 
 from typing import Any, NamedTuple
 
@@ -6,17 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcon._checks import check_number
 from jaxcon.constraints import Constraints
-from jaxcon.transforms._entries import (
-    as_dual,
-    check_number,
-    is_array,
-    map_entries,
-)
+from jaxcon.transforms._entries import as_dual, is_array, map_entries
 
 
 class CappedState(NamedTuple):
-    """What `capped` remembers.
+    """State of `capped`.
 
     Attributes:
         inner: state of the transform it wraps.
@@ -31,7 +27,7 @@ class CappedState(NamedTuple):
 def capped(
     dual: optax.GradientTransformation, limit: Any
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Keeps multipliers within a box, and says which constraint is at its wall.
+    r"""Projects multipliers onto a box and flags the constraints at its bound.
 
     .. math::
         \mu \leftarrow \min(\max(\mu, -c), c), \qquad
@@ -40,7 +36,7 @@ def capped(
     The multipliers of an infeasible problem grow without end; a cap keeps them, and the
     objective's gradient, in range. A cap that stays reached means that the constraint
     is not met, or that its true multiplier is larger than the cap. An entry that is
-    not an array is left alone.
+    not an array is left unchanged.
 
     Args:
         dual: a transform for multipliers.
@@ -59,7 +55,7 @@ def capped(
         Constraints (2008), who keep the estimates in a bounded box.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> dual = jc.capped(jc.dual_ascent(optax.sgd(1.0)), limit=3.0)
         >>> mu = jc.Constraints({"h": jnp.array([0.0, 2.0])})
         >>> h = jc.Constraints({"h": jnp.array([1.0, 8.0])})
@@ -102,7 +98,7 @@ def _target(low: Any, high: Any) -> Any:
 def _move_to(move: Any, multiplier: Any, target: Any) -> Any:
     if not is_array(move):
         return move
-    # Inside the box the move stays what it was, to the bit.
+    # Inside the box the move is unchanged to the bit.
     inside = multiplier + move == target
     return jnp.where(inside, move, target - multiplier).astype(move.dtype)
 
@@ -119,20 +115,20 @@ def _reaches(limit: Any) -> Any:
 def restart_when_feasible(
     dual: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Forgets an inequality's multiplier as soon as the inequality holds.
+    r"""Resets an inequality's multiplier to zero as soon as the inequality holds.
 
     .. math::
         \lambda \leftarrow 0 \quad \text{where} \quad g \le 0
 
-    and what `dual` says elsewhere. A multiplier that grew while the constraint was
-    violated does not push on after it holds, so there is less overshoot.
+    and the move of `dual` elsewhere. A multiplier that grew while the constraint was
+    violated has no effect after it holds, so there is less overshoot.
 
     The optimum of an active constraint, g = 0 and lambda > 0, is no fixed point: the
-    restart drops that lambda. At best it is approached from the violated side; a step
-    that overshoots to g <= 0 begins it all again, for ever. So use it where constraints
-    can be met with room to spare, and not under noise: one batch that happens to be
+    restart drops that lambda. At best the iterates approach it from the violated side; a
+    step that overshoots to g <= 0 starts the approach again, for ever. So use it where
+    constraints can hold with a margin, and not under noise: one batch that happens to be
     feasible erases the multiplier. The state of `dual`, e.g. a momentum, is not
-    restarted. An entry that is not an array is left alone.
+    restarted. An entry that is not an array is left unchanged.
 
     Args:
         dual: a transform for multipliers.
@@ -149,7 +145,7 @@ def restart_when_feasible(
         I Learned to Stop Tuning Penalties and Love Constraints (2022).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> dual = jc.restart_when_feasible(jc.dual_ascent(optax.sgd(0.5)))
         >>> lam = jc.Constraints(inequality={"cap": jnp.array([4.0, 4.0])})
         >>> g = jc.Constraints(inequality={"cap": jnp.array([-0.1, 2.0])})

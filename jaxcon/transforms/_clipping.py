@@ -1,4 +1,4 @@
-"""Clipping that optax lacks, and how often a clip fires."""
+"""Gradient and residual clipping, and counts of its activations."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcon._checks import check_number
 from jaxcon.constraints import Constraint, Grouped
-from jaxcon.transforms._entries import as_transform, check_number
+from jaxcon.transforms._entries import as_transform
 from jaxcon.transforms._terms import (
     GradientTerms,
     by_factors,
@@ -20,11 +21,11 @@ from jaxcon.transforms._terms import (
 
 
 class ClipState(NamedTuple):
-    """What a counted clip remembers.
+    """State of a counted clip.
 
     Attributes:
         memory: of the clip itself.
-        fired: how often it changed what it was given, int32 of shape () by its name.
+        fired: the number of calls at which it changed its input, int32 () by its name.
     """
 
     memory: Any
@@ -32,10 +33,10 @@ class ClipState(NamedTuple):
 
 
 def never(name: str, memory: Any) -> ClipState:
-    """The state of a clip that has not fired yet.
+    """Returns the state of a clip that has not fired yet.
 
     Args:
-        name: what it is counted as.
+        name: of its count.
         memory: of the clip.
 
     Returns:
@@ -45,12 +46,12 @@ def never(name: str, memory: Any) -> ClipState:
 
 
 def count_on(state: ClipState, memory: Any, flag: jax.Array) -> ClipState:
-    """The state after one more call.
+    """Adds one more call to the state of a clip.
 
     Args:
         state: before it.
         memory: of the clip, after it.
-        flag: whether it changed what it was given, boolean ().
+        flag: whether it changed its input, boolean ().
 
     Returns:
         The state.
@@ -59,14 +60,14 @@ def count_on(state: ClipState, memory: Any, flag: jax.Array) -> ClipState:
 
 
 def fired(states: Any) -> dict[str, jax.Array]:
-    """How often clips changed something.
+    """Counts the calls at which clips changed their inputs.
 
     Args:
         states: of transforms, any pytree.
 
     Returns:
         A number of shape () by the clip's name, followed by the constraint's or "the loss"
-        where there is one for each: "global norm", "global norm: circle".
+        where each of them has one: "global norm", "global norm: circle".
     """
     found: dict[str, jax.Array] = {}
 
@@ -98,25 +99,27 @@ def fired(states: Any) -> dict[str, jax.Array]:
 def counted(
     name: str, clip: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
-    """Lets ``info.clipped`` say at which steps a clip changed what it was given.
+    """Counts in ``info.clipped`` the steps at which a clip changed its input.
 
-    The clips of jaxcon are counted by themselves; those of optax, wrapped in this. In
-    `fit`'s history, ``result.history.clipped[name].mean()`` is how often it fired.
+    The clips of jaxcon are counted without it; those of optax are counted if they are
+    wrapped in it. In `fit`'s history, ``result.history.clipped[name].mean()`` is the share
+    of steps at which the clip fired.
 
     Args:
-        name: what it is called there; in a dual transform, "dual " before it.
-        clip: any optax transform that returns what it is given where it has nothing to do.
+        name: of the clip there; in a dual transform, "dual " before it.
+        clip: any optax transform that returns its input where it does not clip.
 
     Returns:
-        The same transform.
+        `clip`, with its count in its state.
 
     Raises:
         TypeError: `clip` is no optax transform.
 
     Example:
-        >>> clip = counted("global norm", optax.clip_by_global_norm(1.0))
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
+        >>> clip = jc.counted("global norm", optax.clip_by_global_norm(1.0))
         >>> _, state = clip.update(jnp.array([0.0, 2.0]), clip.init(jnp.zeros(2)))
-        >>> print(fired(state))
+        >>> print(state.fired)
         {'global norm': Array(1, dtype=int32)}
     """
     inner = as_transform("clip", clip)
@@ -142,10 +145,10 @@ def _by_norm(
     begin: Callable[[jax.Array], Any],
     limit: Callable[..., tuple[jax.Array, Any]],
 ) -> optax.GradientTransformationExtraArgs:
-    """A clip of the global norm to a limit that depends on past norms.
+    """Makes a clip of the global norm to a limit that depends on past norms.
 
     Args:
-        name: what it is counted as.
+        name: of its count.
         begin: zero of the norm's dtype -> memory.
         limit: (norm, memory) -> the largest norm that may pass, and the memory if the
             norm is finite.
@@ -163,10 +166,10 @@ def _by_norm(
         del params, extra
         size = norm(updates)
         highest, after = limit(size, state.memory)
-        # One infinite norm would be remembered for ever; and a norm of zero, as of a
-        # constraint that has not been active yet, says nothing of those to come.
+        # One infinite norm would stay in the memory for ever; and a norm of zero, as of a
+        # constraint that has not been active yet, does not predict later norms.
         memory = remembered(after, state.memory, jnp.isfinite(size) & (size > 0))
-        # A norm that is NaN is above nothing, and goes on to who looks for it.
+        # A norm that is NaN exceeds no limit, and passes on to the check for NaN.
         above = size > highest
         factor = jnp.where(above, highest / size, 1.0)
         updates = jax.tree.map(lambda u: (u * factor).astype(u.dtype), updates)
@@ -176,11 +179,11 @@ def _by_norm(
 
 
 class PercentileMemory(NamedTuple):
-    """What `clip_by_percentile` remembers.
+    """Memory of `clip_by_percentile`.
 
     Attributes:
         threshold: C, the running percentile, ().
-        begun: whether there was a norm to begin with, boolean ().
+        begun: whether there was a norm before, boolean ().
     """
 
     threshold: jax.Array
@@ -196,15 +199,15 @@ def clip_by_percentile(
         g \leftarrow g \min\left(1, \frac{C}{\|g\|}\right), \qquad
         \log C \leftarrow \log C - \eta \left( 1_{\|g\| \le C} - \tfrac{p}{100} \right)
 
-    AutoClip's rule, with one number in place of the whole history: C falls where a norm
-    is below it and rises where one is above, until p percent of them are below. Over T
-    steps the share that passes unclipped is :math:`p / 100 - \log(C_T / C_0) / \eta T`,
-    whatever the norms were. C begins at the first norm, which passes; it forgets, so it
-    follows norms that shrink as training goes on, at most by the factor
-    :math:`e^{-\eta}` a step. Norms of zero are passed over.
+    This is AutoClip's rule, with one number in place of the whole history. C falls where a
+    norm is below it and rises where one is above, until p percent of them are below. Over
+    T steps the share that passes unclipped is :math:`p / 100 - \log(C_T / C_0) / \eta T`
+    for any norms. C begins at the first norm, which passes. It follows norms that shrink
+    during training, at most by the factor :math:`e^{-\eta}` a step. Norms of zero are
+    ignored.
 
     Args:
-        percentile: p, in (0, 100): how many of 100 gradients are to pass unclipped.
+        percentile: p, in (0, 100): the percentage of gradients that pass unclipped.
         rate: eta > 0, of the logarithm of C.
 
     Returns:
@@ -219,7 +222,8 @@ def clip_by_percentile(
         Learning with Adaptive Clipping (2021), section 2.1, for the update.
 
     Example:
-        >>> clip = clip_by_percentile(50.0)
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> clip = jc.clip_by_percentile(50.0)
         >>> state = clip.init(jnp.zeros(2))
         >>> _, state = clip.update(jnp.array([3.0, 4.0]), state)
         >>> print(clip.update(jnp.array([0.0, 50.0]), state)[0].round(2))   # C = 5 e^-0.025
@@ -231,7 +235,7 @@ def clip_by_percentile(
     def limit(size: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
         highest = jnp.where(memory.begun, memory.threshold, size)
         move = jnp.exp(-rate * ((size <= highest) - percentile / 100))
-        # A threshold of zero never would rise.
+        # A threshold of zero would never rise.
         range_ = jnp.finfo(highest.dtype)
         after = jnp.clip(highest * move, range_.tiny, range_.max)
         return highest, PercentileMemory(after, jnp.array(True))
@@ -242,12 +246,12 @@ def clip_by_percentile(
 
 
 class ZScoreMemory(NamedTuple):
-    """What `clip_by_z_score` remembers.
+    """Memory of `clip_by_z_score`.
 
     Attributes:
         mean: of past norms, ().
         variance: of past norms, ().
-        seen: how many there were, up to those to begin with, int32 ().
+        seen: the number of past norms, at most the warm-up's, int32 ().
     """
 
     mean: jax.Array
@@ -264,31 +268,32 @@ def clip_by_z_score(
         z = \frac{\|g\| - \mu}{\sigma}, \qquad
         \|g\| \leftarrow \mu + \frac{z_0^2}{z}\, \sigma \quad \text{where } z > z_0
 
-    ZClip: the farther out, the lower it is clipped to. What is left of a norm then enters
-    the running mean, :math:`\mu \leftarrow \alpha \mu + (1 - \alpha) \|g\|`, and the
-    variance likewise about the new mean. The first norms, of which both are taken,
-    pass as they are; norms of zero are passed over. :math:`\sigma` counts as a tenth of
-    :math:`\mu` at least: where norms were all alike, without noise, none that differs
-    is an outlier yet.
+    This is ZClip: the farther out a norm is, the lower is its limit. The clipped norm then
+    enters the running mean, :math:`\mu \leftarrow \alpha \mu + (1 - \alpha) \|g\|`, and,
+    with the same weight, the variance about the new mean. The first norms, from which both
+    are computed, pass unclipped; norms of zero are ignored. :math:`\sigma` is at least a
+    tenth of :math:`\mu`: if the norms were all equal, without noise, a norm that differs is
+    no outlier yet.
 
     Args:
         limit: z0 > 0, in standard deviations.
-        decay: alpha, how much of the past is kept, in (0, 1).
-        warmup: how many norms to begin with, at least 2.
+        decay: alpha, the weight of the past, in (0, 1).
+        warmup: the number of first norms, at least 2.
 
     Returns:
         A transform of any gradients, counted as "z-score".
 
     Raises:
-        ValueError: the limit is not positive, the decay not in (0, 1), or there are fewer
-            than two norms to begin with.
+        ValueError: the limit is not positive, the decay not in (0, 1), or the warm-up has
+            fewer than two norms.
 
     References:
         Kumar, Owen, Chowdhury and Güra, ZClip: Adaptive Spike Mitigation for LLM
         Pre-Training (2025).
 
     Example:
-        >>> clip = clip_by_z_score(warmup=2)
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> clip = jc.clip_by_z_score(warmup=2)
         >>> state = clip.init(jnp.zeros(1))
         >>> for norm in (1.0, 3.0):                                   # mean 2, deviation 1
         ...     _, state = clip.update(jnp.array([norm]), state)
@@ -307,7 +312,7 @@ def clip_by_z_score(
         outlier = ready & (z > limit)
         most = jnp.where(outlier, mean + limit**2 / z * deviation, jnp.inf)
         left = jnp.minimum(size, most)
-        # Of the first norms, each has the same share in mean and variance.
+        # The first norms have equal shares in mean and variance.
         share = jnp.where(ready, 1 - decay, 1 / (seen + 1.0))
         moved = mean + share * (left - mean)
         about = jnp.where(ready, (left - moved) ** 2, (left - mean) * (left - moved))
@@ -322,20 +327,21 @@ def clip_by_z_score(
 
 
 def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraArgs:
-    r"""Keeps the gradient of all constraints below a multiple of the loss's.
+    r"""Clips the gradient of all constraints to a multiple of the loss's.
 
     .. math::
         g_c \leftarrow g_c \min\left(1, \frac{\kappa \|\nabla f\|}{\|g_c\|}\right), \qquad
         g_c = \sum_i \lambda_i \nabla g_i
 
-    for the ``per_term=`` of an order: constraints that explode cannot make the parameters
-    forget the loss. At a KKT point the two parts have equal norms: with
-    :math:`\kappa > 1` it is kept; with less, training ends elsewhere (see
-    `jaxcon.transforms`). A point that violates a constraint is not left where
-    :math:`\nabla f = 0`: the slower, the nearer to it training begins.
+    for the ``per_term=`` of an order: the gradients of constraints cannot dominate the
+    loss's, however large they become. At a KKT point the two parts have equal norms: with
+    :math:`\kappa > 1` the point is kept; with less, training ends elsewhere (see
+    `jaxcon.transforms`). Training does not leave an infeasible point with
+    :math:`\nabla f = 0`, and it leaves its neighbourhood the more slowly, the nearer to it
+    it begins.
 
     Args:
-        ratio: kappa > 0; above 1 unless a constraint may be given up.
+        ratio: kappa > 0; above 1 unless a constraint may stay violated.
 
     Returns:
         A transform over `GradientTerms` of gradients, counted as "constraints".
@@ -344,7 +350,7 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
         ValueError: the ratio is not positive.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> bound = jc.bound_constraints()
         >>> h = jc.Constraints({"h": jnp.array([0.0, 9.0])})
         >>> gradients = jc.GradientTerms(jnp.array([1.0, 0.0]), h)
@@ -371,15 +377,15 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
 
 
 def clip_residual(constraint: Constraint, limit: float) -> Constraint:
-    r"""A constraint whose residual is clipped, and whose gradient is not.
+    r"""Clips the residual of a constraint and leaves its gradient unchanged.
 
     .. math::
         \tilde h = \min(\max(h, -c), c), \qquad \nabla_\theta \tilde h = \nabla_\theta h
 
-    What one outlying point adds to its multiplier, and to the gradient under a penalty, is
-    bounded, yet it is still pulled: the influence of Huber's price
-    (`penalties.huber` is that for a loss). Where the constraint is met, and c around it,
-    nothing changes. Violations are reported as clipped.
+    The part of one outlying point in its multiplier, and in the gradient under a penalty,
+    is bounded but not zero: this is the influence function of Huber's penalty
+    (`penalties.huber` has it for a loss). Residuals of size up to c do not change.
+    Violations are reported as clipped.
 
     Args:
         constraint: (params, batch) -> residual, () or (n,).
@@ -396,7 +402,7 @@ def clip_residual(constraint: Constraint, limit: float) -> Constraint:
         Huber, Robust Estimation of a Location Parameter (1964), for the influence.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jaxcon as jc
         >>> near = jc.clip_residual(lambda x, _: x - 1.0, limit=2.0)
         >>> print(near(9.0, None), jax.grad(near)(9.0, None))
         2.0 1.0
@@ -416,7 +422,7 @@ def clip_residual(constraint: Constraint, limit: float) -> Constraint:
 def clip_each_example(
     loss: Callable[[Any, Any], jax.Array], max_norm: float
 ) -> Callable[[Any, Any], jax.Array]:
-    r"""A mean loss whose gradient is the mean of each example's, clipped.
+    r"""Returns a mean loss whose gradient is the mean of the examples' clipped gradients.
 
     .. math::
         \nabla \tilde f = \frac{1}{n} \sum_i \nabla f_i
@@ -424,7 +430,7 @@ def clip_each_example(
 
     by `optax.per_example_global_norm_clip`: no example moves the parameters by more than
     c / n. It needs all n gradients at once, n times the memory of the parameters, and it
-    moves the answer (see `jaxcon.transforms`).
+    biases the solution (see `jaxcon.transforms`).
 
     Args:
         loss: (params, one example) -> ().
@@ -442,7 +448,7 @@ def clip_each_example(
         the noise.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> loss = jc.clip_each_example(lambda p, y: 0.5 * (p - y) ** 2, max_norm=1.0)
         >>> print(jax.grad(loss)(0.0, jnp.array([0.5, 90.0])))         # -(0.5 + 1) / 2
         -0.75
@@ -455,7 +461,7 @@ def clip_each_example(
         leaves, structure = jax.tree.flatten(gradients)
         sums: Any = optax.per_example_global_norm_clip(leaves, max_norm)[0]
         slope = structure.unflatten([leaf / len(values) for leaf in sums])
-        # Linear in the parameters: zero here, with the slope that is wanted.
+        # This is linear in the parameters: zero here, with the gradient `slope`.
         moved = jax.tree.map(lambda p: p - jax.lax.stop_gradient(p), params)
         return jnp.mean(values) + optax.tree.vdot(slope, moved)
 

@@ -1,4 +1,4 @@
-"""Feedback control of multipliers: the residual is the error that must vanish."""
+"""PI and PID control of multipliers with the residual as the error."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcon._checks import check_number
 from jaxcon.constraints import Constraints, named
 from jaxcon.transforms._ascent import dual_ascent
-from jaxcon.transforms._entries import DualTransform, check_array, check_number
+from jaxcon.transforms._entries import DualTransform, check_array
 
 
 class ScaleByPIState(NamedTuple):
-    """What `scale_by_pi` remembers.
+    """State of `scale_by_pi`.
 
     Attributes:
         average: xi, shaped like the multipliers.
@@ -26,21 +27,21 @@ class ScaleByPIState(NamedTuple):
 def scale_by_pi(
     kp: Any, ki: Any = 1.0, nu: Any = 0.0, init: Literal["first", "zero"] = "first"
 ) -> optax.GradientTransformation:
-    r"""A proportional and an integral term, as the increment of both.
+    r"""Scales errors to the increments of a proportional and an integral term.
 
     .. math::
         u_t = k_i e_t + k_p (\xi_t - \xi_{t-1}), \qquad
         \xi_t = \nu \xi_{t-1} + (1 - \nu) e_t
 
-    The sum of the increments is :math:`k_i \sum e + k_p \xi_t`, up to how
-    :math:`\xi_{-1}` starts. With ``init="first"`` it is :math:`e_0`, so that the first
+    The sum of the increments is :math:`k_i \sum e + k_p \xi_t`, up to the initial value
+    :math:`\xi_{-1}`. With ``init="first"`` it is :math:`e_0`, so that the first
     increment is :math:`k_i e_0`. With ``init="zero"`` it is 0, so that the first
     increment also has :math:`k_p (1 - \nu) e_0`.
 
     Args:
         kp: k_p, a number of either sign.
         ki: k_i, a number.
-        nu: how much of the average is kept, in (-1, 1).
+        nu: the weight of the past average, in (-1, 1).
         init: "first" or "zero".
 
     Returns:
@@ -54,10 +55,11 @@ def scale_by_pi(
         Constrained Optimization (2024), Algorithm 1.
 
     Example:
-        >>> pi = optax.chain(scale_by_pi(kp=1.0), optax.sgd(0.1))   # optimistic descent
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
+        >>> pi = optax.chain(jc.scale_by_pi(kp=1.0), optax.sgd(0.1))  # optimistic descent
         >>> state = pi.init(jnp.array(0.0))
         >>> _, state = pi.update(jnp.array(1.0), state)
-        >>> print(pi.update(jnp.array(2.0), state)[0])              # -0.1 (2 + (2 - 1))
+        >>> print(pi.update(jnp.array(2.0), state)[0])                # -0.1 (2 + (2 - 1))
         -0.3
     """
     check_number("nu", nu, "in (-1, 1)", lambda nu: -1 < nu < 1)
@@ -93,20 +95,20 @@ def nupi(
     nu: Any = 0.0,
     init: Literal["first", "zero"] = "first",
 ) -> DualTransform:
-    r"""PI control of multipliers, those of inequalities kept >= 0.
+    r"""Moves multipliers by PI control and keeps those of inequalities >= 0.
 
     .. math::
         \mu_{t+1} = \mu_t + \eta \left( k_i e_t + k_p (\xi_t - \xi_{t-1}) \right), \qquad
         \xi_t = \nu \xi_{t-1} + (1 - \nu) e_t
 
-    with :math:`e` the residual, h or g, and :math:`\lambda` clamped at 0 after each move.
-    A positive :math:`k_p` answers to how fast the residual changes and so damps the
+    with :math:`e` the residual, h or g, and :math:`\lambda` projected at 0 after each move.
+    A positive :math:`k_p` reacts to the rate of change of the residual and so damps the
     overshoot of plain ascent. Useful gains depend on the problem's scale by orders of
     magnitude.
 
     - ``kp=0`` is gradient ascent of rate :math:`\eta k_i`.
     - ``kp=ki, nu=0, init="first"`` is optimistic gradient ascent. It starts with a plain
-      step: an error that never changes is answered in proportion to time.
+      step: under a constant error the multiplier moves in proportion to time.
     - ``init="zero"`` contains momentum: Polyak's and Nesterov's, both with negative kp,
       which is why they make oscillations worse. Its first step has an extra
       :math:`\eta k_p (1 - \nu) e_0` that stays in the multiplier.
@@ -115,8 +117,8 @@ def nupi(
         learning_rate: eta, a number or an optax schedule.
         kp: the proportional gain k_p, of either sign.
         ki: the integral gain k_i.
-        nu: how much of the average xi is kept, in (-1, 1).
-        init: what xi starts from: "first", the first residual, or "zero".
+        nu: the weight of the past average xi, in (-1, 1).
+        init: the initial xi: "first", the first residual, or "zero".
 
     Returns:
         A transform over `Constraints` of residuals and multipliers.
@@ -130,7 +132,7 @@ def nupi(
         ``init="zero"``.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> dual = jc.nupi(1.0, kp=10.0)
         >>> mu = jc.Constraints({"h": jnp.array(0.0)})
         >>> h, state = jc.Constraints({"h": jnp.array(1.0)}), dual.init(mu)
@@ -148,7 +150,7 @@ def nupi(
 
 
 class PIDState(NamedTuple):
-    """What `pid` remembers.
+    """State of `pid`.
 
     Attributes:
         integral: the sum of the residuals, shaped like them.
@@ -162,15 +164,15 @@ class PIDState(NamedTuple):
 
 
 def pid(kp: Any, ki: Any, kd: Any = 0.0) -> DualTransform:
-    r"""PID control that sets the multiplier itself, whatever it was before.
+    r"""Sets multipliers by PID control, independently of their previous values.
 
     .. math::
         D_t &= \max(g_t - g_{t-1}, 0), \qquad I_t = \max(I_{t-1} + g_t, 0) \\
         \lambda_{t+1} &= \max(k_p g_t + k_i I_t + k_d D_t, 0)
 
-    For equalities, the same without the three clamps. The first call has
-    :math:`D = 0`; the paper's :math:`g_{-1} = 0` would answer the starting point as if
-    it were a sudden rise.
+    For equalities the three maxima with 0 are left out. The first call has
+    :math:`D = 0`; under the paper's :math:`g_{-1} = 0` the starting point would count as
+    a sudden rise.
 
     Args:
         kp: the proportional gain k_p >= 0.
@@ -189,7 +191,7 @@ def pid(kp: Any, ki: Any, kd: Any = 0.0) -> DualTransform:
         Lagrangian Methods (2020), Algorithm 2.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> dual = jc.pid(kp=2.0, ki=0.5)
         >>> lam = jc.Constraints(inequality={"cap": jnp.array(9.0)})
         >>> g = jc.Constraints(inequality={"cap": jnp.array(1.0)})

@@ -1,4 +1,4 @@
-"""What the transforms for multipliers share: their type, entries and arguments."""
+"""Type, entries and argument checks of the transforms for multipliers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 
 from jaxcon.constraints import Constraints
 
-# A rate may warm up from zero, and a mean of residuals waits for all of them.
+# A rate may warm up from zero, and a mean of residuals needs all of them.
 _CALLS = 32
 
 
 class DualTransform(optax.GradientTransformationExtraArgs):
-    """A transform for multipliers: its updates climb along the residuals it is given.
+    """Transform for multipliers whose updates ascend along the residuals.
 
-    An optax optimizer is none: it descends. What wraps a `DualTransform` is one too.
+    An optax optimizer is none, because it descends. A transform that wraps a
+    `DualTransform` is one too.
     """
 
 
 def is_array(entry: Any) -> bool:
-    """Whether a constraint's entry is its multipliers themselves, () or (n,).
+    """Returns whether a constraint's entry is the array of its multipliers, () or (n,).
 
     Args:
-        entry: what stands under a constraint's name: an array, or any other pytree,
+        entry: the value under a constraint's name: an array, or any other pytree,
             such as the parameters of a network that computes the multipliers.
 
     Returns:
@@ -35,7 +35,7 @@ def is_array(entry: Any) -> bool:
 
 
 def map_entries(function: Callable[..., Any], entries: Any, *others: Any) -> Any:
-    """Maps over the entries of one kind, each handed over whole.
+    """Maps a function over the entries of one kind, each as a whole.
 
     Args:
         function: of one entry of each dict.
@@ -51,17 +51,17 @@ def map_entries(function: Callable[..., Any], entries: Any, *others: Any) -> Any
 
 
 def as_transform(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
-    """Refuses what is no optax transform; lets the rest ignore extra arguments.
+    """Refuses other values than optax transforms and makes these accept extra arguments.
 
     Args:
         name: of the argument, for the message.
-        value: what the user gave.
+        value: the argument.
 
     Returns:
         `value`, taking extra arguments.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is no optax transform.
     """
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
@@ -72,11 +72,11 @@ def as_transform(name: str, value: Any) -> optax.GradientTransformationExtraArgs
 
 
 def as_dual(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
-    """Refuses what does not move multipliers, or moves them the wrong way.
+    """Refuses a transform that does not move multipliers, or that descends.
 
     Args:
         name: of the argument, for the message.
-        value: what the user gave.
+        value: the argument.
 
     Returns:
         `value`, taking extra arguments.
@@ -100,7 +100,7 @@ def as_dual(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def _descends(transform: optax.GradientTransformationExtraArgs) -> bool:
-    """Tries it on one multiplier whose constraint is violated, until it moves."""
+    """Returns whether the first move of a violated constraint's multiplier is a descent."""
     with jax.ensure_compile_time_eval():
         ones: Any = Constraints(equality={"h": jnp.ones(())})
         extra = {"value": jnp.ones(()), "estimates": ones, "penalty": ones}
@@ -112,52 +112,16 @@ def _descends(transform: optax.GradientTransformationExtraArgs) -> bool:
                 if move.equality["h"] != 0:
                     return bool(move.equality["h"] < 0)
         except (TypeError, ValueError):
-            # It wants what only a step can give, or its rate is being traced.
+            # It needs an argument that only a step has, or its rate is being traced.
             pass
     return False
-
-
-def check_number(
-    name: str, value: Any, rule: str, holds: Callable[[Any], bool]
-) -> None:
-    """Refuses a number that is known and breaks a rule.
-
-    Args:
-        name: of the argument, for the message.
-        value: a number; a tracer passes, its value is not known here.
-        rule: what it must be, for the message.
-        holds: whether it is that.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, Tracer) and not holds(value):
-        raise ValueError(f"{name} must be {rule}, got {value!r}")
-
-
-def check_calls(k: Any, name: str = "k") -> None:
-    """Refuses what is no number of calls.
-
-    Args:
-        k: of calls.
-        name: of the argument, for the message.
-
-    Raises:
-        ValueError: it is known, and not 1, 2, 3, ….
-    """
-    check_number(
-        name,
-        k,
-        "a whole number >= 1",
-        lambda k: jnp.issubdtype(jnp.result_type(k), jnp.integer) and k >= 1,
-    )
 
 
 def check_array(transform: str, kind: str, name: str, multiplier: Any) -> None:
     """Refuses an entry that a transform cannot set to a value.
 
     Args:
-        transform: who sets it, for the message.
+        transform: its name, for the message.
         kind: "equality" or "inequality".
         name: of the constraint.
         multiplier: its entry.

@@ -1,4 +1,4 @@
-"""Gauss-Newton: steps that know the curvature of a sum of squares."""
+"""Levenberg-Marquardt steps on an augmented Lagrangian of least squares."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxcon.constraints import Constraints, check_constraints, named
-from jaxcon.transforms._entries import check_number
+from jaxcon._checks import check_number
+from jaxcon.constraints import Constraints, named
+from jaxcon.lagrangians import Lagrangian
 
 Residual = Callable[[Any, Any], jax.Array]
 
@@ -23,7 +24,7 @@ _ROUNDINGS = 8
 
 @dataclass(frozen=True, eq=False)
 class MeanSquares:
-    r"""A loss that says of what it is the square.
+    r"""Least-squares loss whose residuals are known.
 
     .. math:: f(\theta) = \sum_k \frac{1}{n_k} \sum_{i=1}^{n_k} r_{ki}(\theta)^2
 
@@ -53,40 +54,39 @@ class MeanSquares:
             )
 
     def __call__(self, params: Any, batch: Any = None) -> jax.Array:
-        """The loss, ()."""
+        """Evaluates the loss, ()."""
         parts = (jnp.mean(r(params, batch) ** 2) for r in self.residuals.values())
         return jnp.asarray(sum(parts, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """What an order tells a primal transform as `value_fn`: more than a line search asks.
+    """Objective that a solver passes to its primal transform as `value_fn`.
 
-    All of it at the parameters that the transform moves; `extragradient`, which moves them
-    by what it saw elsewhere, has none.
-
-    No pytree, as no function is one.
+    All of it is at the parameters that the transform moves; `extragradient` moves them by
+    the gradient at others, and passes a plain function. It is no pytree, as no function
+    is one.
 
     Attributes:
         value: params -> the objective at the present multipliers, ().
         curvature: () -> its second derivative with respect to each residual, in the
             residuals' shapes, at the present parameters.
-        loss: the order's.
+        problem: the solver's `Lagrangian`.
         batch: what loss and constraints are evaluated on.
     """
 
     value: Callable[[Any], jax.Array]
     curvature: Callable[[], Constraints]
-    loss: Callable[..., Any]
+    problem: Lagrangian
     batch: Any
 
     def __call__(self, params: Any) -> jax.Array:
-        """The objective, ()."""
+        """Evaluates the objective, ()."""
         return self.value(params)
 
 
 class GaussNewtonState(NamedTuple):
-    """What `gauss_newton` remembers.
+    """State of `gauss_newton`.
 
     Attributes:
         damping: mu, in units of the curvature's mean diagonal, ().
@@ -96,13 +96,12 @@ class GaussNewtonState(NamedTuple):
 
 
 def gauss_newton(
-    loss: MeanSquares,
-    constraints: Constraints = Constraints(),  # noqa: B008 (a NamedTuple, never written)
+    problem: Lagrangian,
     *,
     on: Mapping[str, str | tuple[str, ...]] = MappingProxyType({}),
     damping: Any = 1e-3,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Steps of Levenberg and Marquardt on the loss and on the constraints' price.
+    r"""Takes Levenberg-Marquardt steps on the loss and on the constraints' penalty.
 
     An augmented Lagrangian of a sum of squares is one: with gradient g and
 
@@ -118,16 +117,15 @@ def gauss_newton(
     :math:`\max(1/3, 1 - (2 \varrho - 1)^3)`. Where the gain foretold is lost in the
     objective's roundings the model is trusted; where every try fails, nothing moves.
 
-    It goes as `primal` of `simultaneous` or `alternating`, with the same `loss` and
-    `constraints`, on batches that stay the same for a few steps at least. For n residuals
+    It goes as `primal` of `simultaneous` or `alternating` with the same `problem`, on
+    batches that stay the same for a few steps at least. For n residuals
     H costs n p² operations and each try p³: for networks of up to some thousands of
     parameters, in float64. Let some steps pass between two moves of the multipliers, and
     many where all residuals can be zero: there the true multipliers are zero, and what
     moves early is unlearned.
 
     Args:
-        loss: the `MeanSquares` that is minimized.
-        constraints: functions (params, batch) -> residual, () or (n,).
+        problem: a `Lagrangian` whose loss is a `MeanSquares`.
         on: by name of a loss's or constraint's residual, the key (or keys) of the batch, a
             dict, over whose rows it runs: entry i of the residual reads row i, and no
             other, nor their number or a mean. Its Jacobian then costs as much as one
@@ -139,11 +137,11 @@ def gauss_newton(
         An optax transform for the parameters.
 
     Raises:
-        TypeError: `loss` is no `MeanSquares`, or `constraints` no `Constraints` of
-            functions; at the first step, that it is not run by an order.
+        TypeError: `problem` is no `Lagrangian` of a `MeanSquares`; at the first step,
+            that no solver runs it.
         ValueError: a name is unknown or used twice, or the damping not positive; at the
-            first step, that the order has another loss or other constraints, the batch no
-            such entry, or a residual another shape than its rows have.
+            first step, that the solver has another problem, the batch no such entry, or a
+            residual another shape than its rows have.
 
     References:
         Nielsen, Damping Parameter in Marquardt's Method (1999), eqs. 2.4 to 2.6, with
@@ -152,18 +150,14 @@ def gauss_newton(
     Example:
         A line through two points that also meets (2, 0):
 
-        >>> import jaxcon as jc
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
         >>> def misfit(p, batch):
         ...     return p[0] + p[1] * batch["x"] - batch["y"]
         >>> loss = jc.MeanSquares({"misfit": misfit})
         >>> meets = jc.Constraints({"meets": lambda p, _: p[0] + 2.0 * p[1]})
-        >>> solver = jc.alternating(
-        ...     loss,
-        ...     meets,
-        ...     primal=jc.gauss_newton(loss, meets, on={"misfit": ("x", "y")}),
-        ...     dual=jc.method_of_multipliers(),
-        ...     penalty=1.0,
-        ... )
+        >>> problem = jc.Lagrangian(loss, meets, penalty=1.0)
+        >>> primal = jc.gauss_newton(problem, on={"misfit": ("x", "y")})
+        >>> solver = jc.alternating(problem, primal, jc.method_of_multipliers())
         >>> batch = {"x": jnp.array([0.0, 1.0]), "y": jnp.array([1.0, 1.0])}
         >>> state = solver.init(jnp.zeros(2), batch)
         >>> step = jax.jit(solver.step)
@@ -172,12 +166,17 @@ def gauss_newton(
         >>> print(f"{state.params[0]:.3f} {state.params[1]:.3f}")
         1.200 -0.600
     """
+    if not isinstance(problem, Lagrangian):
+        raise TypeError(
+            "gauss_newton needs a problem: pass jaxcon.Lagrangian(loss, constraints), got "
+            f"{type(problem).__name__}"
+        )
+    loss, constraints = problem.loss, problem.constraints
     if not isinstance(loss, MeanSquares):
         raise TypeError(
-            "gauss_newton needs to know what the loss is the square of: pass "
-            f"jaxcon.MeanSquares({{name: residual}}), got {type(loss).__name__}"
+            "gauss_newton needs to know what the loss is the square of: give the "
+            f"Lagrangian jaxcon.MeanSquares({{name: residual}}), got {type(loss).__name__}"
         )
-    check_constraints(constraints)
     check_number("damping", damping, "> 0", lambda value: value > 0)
     names = [*loss.residuals, *_listed(constraints)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -188,16 +187,13 @@ def gauss_newton(
         )
 
     def curvature(params: Any, objective: Objective) -> jax.Array:
-        """H, (p, p)."""
-        seconds = objective.curvature()
-        if objective.loss is not loss:
-            raise ValueError("gauss_newton and its order have different losses")
-        theirs, ours = ([set(kind) for kind in x] for x in (seconds, constraints))
-        if theirs != ours:
+        """Evaluates H, (p, p)."""
+        if objective.problem is not problem:
             raise ValueError(
-                f"gauss_newton has constraints {_listed(constraints)} and its order "
-                f"{_listed(seconds)}: pass the same to both"
+                "gauss_newton and its solver have different problems: pass the same "
+                "Lagrangian to both"
             )
+        seconds = objective.curvature()
         terms = []
         for name, residual in loss.residuals.items():
             jacobian = _jacobian(name, residual, on.get(name), params, objective.batch)
@@ -225,7 +221,7 @@ def gauss_newton(
     ) -> tuple[Any, GaussNewtonState]:
         if not isinstance(value_fn, Objective):
             raise TypeError(
-                "gauss_newton is told the objective by an order: pass it as primal= of "
+                "gauss_newton needs the objective of a solver: pass it as primal= of "
                 "jaxcon.alternating or jaxcon.simultaneous"
             )
         gradient, unravel = ravel_pytree(updates)
@@ -280,7 +276,7 @@ def _jacobian(
     params: Any,
     batch: Any,
 ) -> jax.Array:
-    """The Jacobian of a residual with respect to the parameters in one row, (n, p)."""
+    """Evaluates the Jacobian of a residual with respect to the parameters, (n, p)."""
     theta, unravel = ravel_pytree(params)
     shape = jax.eval_shape(residual, params, batch).shape
     if len(shape) > 1:
@@ -317,5 +313,5 @@ def _jacobian(
 
 
 def _listed(constraints: Constraints) -> list[str]:
-    """The names of the constraints."""
+    """Lists the names of the constraints."""
     return [name for _, name, _ in named(constraints)]

@@ -1,4 +1,4 @@
-"""What a step is followed by: a projection, or the proximal step of a cost."""
+"""Projected and proximal gradient steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from jaxcon.transforms._entries import as_transform
 def proximal(
     optimizer: optax.GradientTransformation, operator: Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Follows each move of the parameters by an operator on where they came to.
+    r"""Applies an operator, such as a projection, to the parameters after each move.
 
     .. math::
         \theta \leftarrow P(\theta + u)
@@ -21,9 +21,9 @@ def proximal(
     gradient descent; with :math:`P(z) = \arg\min_\theta
     r(\theta) + \|\theta - z\|^2 / 2 \alpha` and a gradient step of rate :math:`\alpha`,
     the proximal gradient method, which minimises f + r. After an optimizer that scales
-    coordinates differently, such as Adam, the sequence still obeys P's set but its fixed
-    points are in general not the minimisers. A move is a difference, so it obeys to a
-    rounding of where it came from.
+    coordinates differently, such as Adam, the iterates still lie in P's set but the fixed
+    points are in general not the minimisers. A move is a difference, so the iterates lie
+    in the set up to a rounding of the previous parameters.
 
     Args:
         optimizer: any optax optimizer.
@@ -41,7 +41,7 @@ def proximal(
         Parikh and Boyd, Proximal Algorithms (2014), section 4.2.
 
     Example:
-        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> primal = jc.proximal(optax.sgd(1.0), lambda w: jnp.clip(w, 0.0, 1.0))
         >>> w = jnp.array([0.5, 0.5])
         >>> move, _ = primal.update(jnp.array([2.0, -0.2]), primal.init(w), w)

@@ -1,4 +1,4 @@
-"""The gradient of the loss and of each constraint, before they are added up."""
+"""Gradients of the loss and of each constraint before their sum."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from jaxcon.transforms._entries import as_transform
 
 
 class GradientTerms(NamedTuple):
-    """One entry for the loss and one for each constraint, by name.
+    """Entries for the loss and for each constraint, by name.
 
     Attributes:
         loss: the loss's.
@@ -23,19 +23,19 @@ class GradientTerms(NamedTuple):
     constraints: Constraints
 
     def entries(self) -> list[Any]:
-        """The entries in one list: the loss's, then equalities', then inequalities'."""
+        """Lists the entries: the loss's, then equalities', then inequalities'."""
         return [self.loss, *(entry for _, _, entry in named(self.constraints))]
 
 
 def like(terms: GradientTerms, entries: Any) -> GradientTerms:
-    """The names of one, the entries of another.
+    """Combines the names of some terms with other entries.
 
     Args:
-        terms: whose names.
+        terms: those with the names.
         entries: as many as there are terms, in the order of `GradientTerms.entries`.
 
     Returns:
-        GradientTerms of those entries.
+        `GradientTerms` of those entries.
     """
     loss, *rest = entries
     each = iter(rest)
@@ -48,7 +48,7 @@ def like(terms: GradientTerms, entries: Any) -> GradientTerms:
 
 
 def scaled(terms: GradientTerms, factors: Any) -> GradientTerms:
-    """Each term's gradient times a number.
+    """Multiplies each term's gradient by a number.
 
     Args:
         terms: gradients.
@@ -65,7 +65,7 @@ def scaled(terms: GradientTerms, factors: Any) -> GradientTerms:
 
 
 def total(entries: Sequence[Any]) -> Any:
-    """The sum of terms: of all of them, what the parameters descend on.
+    """Adds up terms; the sum of all of them is the gradient of the parameters' descent.
 
     Args:
         entries: at least one; pytrees of one structure.
@@ -77,7 +77,7 @@ def total(entries: Sequence[Any]) -> Any:
 
 
 def gram(terms: GradientTerms) -> jax.Array:
-    r"""Inner products of the terms' gradients.
+    r"""Computes the Gram matrix of the terms' gradients.
 
     .. math::
         K_{ij} = g_i^\top g_j
@@ -86,13 +86,13 @@ def gram(terms: GradientTerms) -> jax.Array:
         terms: gradients.
 
     Returns:
-        Shape (t, t), at the highest precision: differences of nearly parallel gradients
-        are made of it.
+        Shape (t, t), at the highest precision, because differences of nearly parallel
+        gradients are computed from it.
     """
 
     def products(*leaves: jax.Array) -> jax.Array:
         rows = jnp.stack(leaves)
-        # Not flattened first: leaves that are split over devices would be gathered.
+        # Flattened leaves would be gathered if they are split over devices.
         axes = tuple(range(1, rows.ndim))
         return jnp.tensordot(
             rows,
@@ -108,16 +108,16 @@ def gram(terms: GradientTerms) -> jax.Array:
 def each_term(
     transform: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Applies a transform to the gradient of the loss and of each constraint apart.
+    r"""Applies a transform to the gradients of the loss and of each constraint separately.
 
     .. math::
         \theta \leftarrow \theta - \alpha\, A\Big( T(\nabla f)
             + \textstyle\sum_i T(\lambda_i \nabla g_i) \Big)
 
     for the ``per_term=`` of an order, with T the transform and A the primal one. With a
-    clip, no one term's explosion hides the others, as it does where their sum is clipped:
-    there all of them shrink together. What this does to the point that training ends at
-    is told in `jaxcon.transforms`. A transform that has a memory has one for each term.
+    clip, a term that explodes does not shrink the others, as it does where their sum is
+    clipped. `jaxcon.transforms` describes the effect on the end point of training. A
+    transform with a state has one for each term.
 
     Args:
         transform: any optax transform, e.g. ``optax.clip_by_global_norm(1.0)``.
@@ -129,7 +129,7 @@ def each_term(
         TypeError: `transform` is no optax transform.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> clip = jc.each_term(optax.clip_by_global_norm(1.0))
         >>> h = jc.Constraints({"h": jnp.array([0.0, 9.0])})
         >>> gradients = jc.GradientTerms(jnp.array([0.6, 0.8]), h)
@@ -156,7 +156,7 @@ def each_term(
 
 
 def precision(tree: Any) -> Any:
-    """The dtype for statistics of gradients: theirs, float32 at least.
+    """Returns the dtype for statistics of gradients: theirs, at least float32.
 
     Args:
         tree: of arrays.
@@ -168,7 +168,7 @@ def precision(tree: Any) -> Any:
 
 
 def norm(tree: Any) -> jax.Array:
-    """The Euclidean norm of all leaves together, in their `precision`.
+    """Computes the Euclidean norm of all leaves together, in their `precision`.
 
     Args:
         tree: of arrays.
@@ -182,12 +182,12 @@ def norm(tree: Any) -> jax.Array:
 
 
 def remembered(new: Any, old: Any, when: Any = True) -> Any:
-    """A new state in the dtypes of the old one.
+    """Casts a new state to the dtypes of the old one, or keeps the old one.
 
     Args:
         new: the state.
-        old: the one before, or one whose dtypes are wanted.
-        when: whether it is to be taken, boolean ().
+        old: the one before, or one with the dtypes to cast to.
+        when: whether to take the new one, boolean ().
 
     Returns:
         `new`, or `old`.
@@ -204,12 +204,12 @@ def by_factors(
     init: Callable[[int, Any], Any],
     factors: Callable[..., tuple[jax.Array, Any]],
 ) -> optax.GradientTransformationExtraArgs:
-    """A transform over `GradientTerms` that multiplies each term's gradient by a number.
+    """Makes a transform over `GradientTerms` that multiplies each gradient by a number.
 
     Args:
         init: (number of terms, dtype of statistics) -> state.
-        factors: (updates, state, values) -> (t,) and the new state, where values are what
-            each term adds to the objective, (t,), or None.
+        factors: (updates, state, values) -> (t,) and the new state, where values are the
+            terms' parts of the objective, (t,), or None.
 
     Returns:
         The transform. Its update takes the extra argument ``values``, `GradientTerms` of

@@ -1,4 +1,4 @@
-"""Timing: on which calls a transform moves, and on which it begins anew."""
+"""Schedules of calls at which a transform moves or restarts."""
 
 from typing import Any, NamedTuple
 
@@ -6,22 +6,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon.transforms._entries import (
-    as_dual,
-    as_transform,
-    check_calls,
-    check_number,
-)
+from jaxcon._checks import check_calls, check_number
+from jaxcon.lagrangians import has_stalled
+from jaxcon.transforms._entries import as_dual, as_transform
 
 
 def every(
     dual: optax.GradientTransformation, k: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Lets `dual` run on calls k, 2k, 3k, … with the residuals of that call.
+    """Applies `dual` on calls k, 2k, 3k, … with the residuals of that call.
 
-    On all other calls it moves nothing and its state stands still, so that parameters
-    have k steps between two moves of the multipliers. For the mean residual of all k
-    calls use `optax.MultiSteps`, which hands no extra arguments to `dual`.
+    On all other calls multipliers and the state of `dual` do not change, so that the
+    parameters have k steps between two moves of the multipliers. For the mean residual of
+    all k calls use `optax.MultiSteps`, which passes no extra arguments to `dual`.
 
     Args:
         dual: a transform for multipliers.
@@ -35,7 +32,7 @@ def every(
         ValueError: `dual` descends; or `k` is not 1, 2, 3, ….
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> dual = jc.every(jc.dual_ascent(optax.sgd(1.0)), 3)
         >>> mu = jc.Constraints({"h": jnp.array(0.0)})
         >>> h, state = jc.Constraints({"h": jnp.array(1.0)}), dual.init(mu)
@@ -53,7 +50,7 @@ def every(
 
 
 class WhenStalledState(NamedTuple):
-    """What `when_stalled` remembers.
+    """State of `when_stalled`.
 
     Attributes:
         inner: state of the transform it wraps.
@@ -67,18 +64,18 @@ class WhenStalledState(NamedTuple):
 def when_stalled(
     dual: optax.GradientTransformation, decrease: Any = 0.999
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Lets `dual` run only when the objective has stopped falling.
+    r"""Applies `dual` only when the objective has stopped falling.
 
-    It runs on call t if
+    `dual` moves the multipliers on call t if
 
     .. math::
         v_t \ge v_{t-1} - (1 - \omega) |v_{t-1}|
 
-    where v is the objective, and moves nothing otherwise; so the multipliers wait as
-    long as the parameters still make progress with the present ones. The first call
-    has nothing to compare with and moves nothing. Of a positive objective this is the
-    reference's :math:`v_t \ge \omega v_{t-1}`, under which a negative one that stands
-    still would never count as stalled.
+    where v is the objective. On other calls the multipliers do not move, so they are
+    constant as long as the parameters make progress. The first call has no previous value
+    and moves nothing. For a positive objective this is the reference's
+    :math:`v_t \ge \omega v_{t-1}`, under which a constant negative objective would never
+    count as stalled.
 
     Args:
         dual: a transform for multipliers.
@@ -98,7 +95,7 @@ def when_stalled(
         Physics-Informed Learning of Forward and Inverse Problems (2026).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> dual = jc.when_stalled(jc.dual_ascent(optax.sgd(1.0)))
         >>> mu = jc.Constraints({"h": jnp.array(0.0)})
         >>> h, state = jc.Constraints({"h": jnp.array(1.0)}), dual.init(mu)
@@ -136,23 +133,8 @@ def when_stalled(
     return type(dual)(init, update)
 
 
-def has_stalled(value: Any, before: Any, decrease: Any) -> jax.Array:
-    """Whether an objective fell by less than its share since the call before.
-
-    Args:
-        value: the objective, shape ().
-        before: one call ago, shape (); infinity before the first call.
-        decrease: omega, the share of its size that counts as standing still.
-
-    Returns:
-        A boolean of shape (); False at the first call.
-    """
-    # At the first call this compares with infinity less infinity, which nothing reaches.
-    return value >= before - (1 - decrease) * jnp.abs(before)
-
-
 class RestartEveryState(NamedTuple):
-    """What `restart_every` remembers.
+    """State of `restart_every`.
 
     Attributes:
         inner: state of the transform it wraps.
@@ -166,12 +148,12 @@ class RestartEveryState(NamedTuple):
 def restart_every(
     primal: optax.GradientTransformation, k: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Gives `primal` a new state on calls k, 2k, 3k, …, before it moves.
+    """Restarts the state of `primal` on calls k, 2k, 3k, …, before it moves.
 
-    For transforms whose memory describes the objective, such as the curvature pairs of
-    `optax.lbfgs`: when multipliers or the penalty move, it describes another one. In
-    `alternating`, where multipliers move first, it goes with ``every(dual, k)``: the
-    call that moves the multipliers starts the parameters anew.
+    It is for transforms whose state describes the objective, such as the curvature pairs of
+    `optax.lbfgs`: when multipliers or the penalty move, the objective is another one. In
+    `alternating`, where multipliers move first, use it with ``every(dual, k)``: the call
+    that moves the multipliers also restarts `primal`.
 
     Args:
         primal: a transform for parameters.
@@ -185,7 +167,7 @@ def restart_every(
         ValueError: `k` is not 1, 2, 3, ….
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> primal = jc.restart_every(optax.trace(decay=1.0), 3)      # sums gradients
         >>> x, state = jnp.array(0.0), primal.init(jnp.array(0.0))
         >>> for _ in range(4):

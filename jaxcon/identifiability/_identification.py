@@ -1,0 +1,130 @@
+"""Identification of parameters from data, at one point."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxcon.identifiability._combinations import confounded
+from jaxcon.identifiability._fisher import check_positive
+from jaxcon.identifiability._parameters import Model, flat, names_of
+from jaxcon.identifiability._report import Identification, listed
+from jaxcon.identifiability._spectrum import (
+    constraint_residuals,
+    decomposition,
+    rank_tolerance,
+)
+
+
+def identify(
+    model: Model,
+    params: Any,
+    noise: Any = None,
+    *,
+    observed: Any = None,
+    constraints: Model | None = None,
+) -> Identification:
+    r"""Computes standard errors of parameters, and finds those that data cannot determine.
+
+    If the Jacobian loses rank, some parameters cannot be known, however many such data
+    there are. The result names them, with the combinations that can be known: products of
+    powers if those are the same here and at another point, else sums. Powers and
+    coefficients are whole numbers up to 3; if none fit, sums have their coefficients at
+    this point. The rank, and the parameters that it leaves undetermined, are determined as
+    in `cramer_rao_bound`.
+
+    Args:
+        model: params -> predicted observations (n,).
+        params: the estimate, p real numbers in any pytree.
+        noise: standard deviations, () or (n,), or a covariance (n, n). None if they are
+            all equal and unknown: their square is then estimated as the sum of squared
+            residuals over n - rank.
+        observed: the observations (n,), needed only for that.
+        constraints: params -> residuals h, () or (k,), which are known to be zero; None
+            if there are none.
+
+    Returns:
+        An `Identification`. It is computed on the host: not for use inside jit.
+
+    Raises:
+        ValueError: the model does not return (n,), `noise` has another shape, is complex,
+            asymmetric or not positive, a Jacobian is not finite, or there is no noise to
+            estimate: no `observed`, no more observations than parameters, or no residual
+            at all.
+        TypeError: the parameters are not real numbers.
+
+    References:
+        Rothenberg, Identification in Parametric Models (1971), theorem 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> t = jnp.linspace(0.1, 1.0, 10)
+        >>> decay = lambda p: p["dose"] / p["volume"] * jnp.exp(-p["rate"] * t)
+        >>> params = {"dose": 3.0, "rate": 1.0, "volume": 2.0}
+        >>> print(jc.identify(decay, params, noise=0.01))
+        rate = 1, standard error 0.013.
+        not determined by these data: of dose and volume, only dose / volume can be known.
+        rank 2 of 3 (smallest singular value 0.47, tolerance 6.6e-06).
+    """
+    theta, predict = flat(model, params)
+    residuals = constraint_residuals(constraints, params)
+    decompose = partial(decomposition, predict=predict, residuals=residuals)
+    freedom = np.inf
+    if noise is None:
+        if observed is None:
+            raise ValueError(
+                "pass noise, or observed for the noise to be estimated from"
+            )
+        differences = _differences(np.asarray(predict(theta)), observed)
+        rank = int(decompose(theta, 1.0)[0].significant.sum())
+        variance, freedom = _variance(differences, rank)
+        noise = np.sqrt(variance)
+    spectrum, scaled_covariance = decompose(theta, noise)
+    check_positive(noise)
+    names = names_of(params)
+    for whose, finite in zip(("model's", "constraints'"), spectrum.finite):
+        wild = [name for name, is_so in zip(names, finite) if not is_so]
+        if wild:
+            raise ValueError(
+                f"the {whose} derivatives are not finite with respect to {listed(wild)}"
+            )
+    # In float64, because squares may leave the range of float32.
+    scale = np.asarray(spectrum.scale, float)
+    units = np.outer(scale, scale)
+    scaled = np.asarray(spectrum.jacobian, float)
+    return Identification(
+        names=names,
+        estimate=np.asarray(theta),
+        fisher=scaled.T @ scaled * units,
+        covariance=np.asarray(scaled_covariance, float) / units,
+        singular_values=np.asarray(spectrum.values),
+        rank=int(spectrum.significant.sum()),
+        tolerance=rank_tolerance(theta),
+        confounded=tuple(
+            confounded(lambda theta: decompose(theta, noise)[0], theta, names)
+        ),
+        degrees_of_freedom=freedom,
+    )
+
+
+def _differences(predicted: np.ndarray, observed: Any) -> np.ndarray:
+    observed = np.asarray(observed)
+    if predicted.shape != observed.shape:
+        raise ValueError(
+            f"observed has shape {observed.shape}, the predictions {predicted.shape}"
+        )
+    return observed - predicted
+
+
+def _variance(differences: np.ndarray, rank: int) -> tuple[float, float]:
+    """Returns the estimated variance of the noise, and its degrees of freedom."""
+    freedom = len(differences) - rank
+    squares = float(np.sum(differences**2, dtype=float))
+    if freedom < 1 or squares == 0:
+        raise ValueError(
+            f"{len(differences)} observations with a sum of squared residuals of "
+            f"{squares:.3g} and {rank} directions fitted to them leave no noise to "
+            "estimate; pass noise"
+        )
+    return squares / freedom, float(freedom)

@@ -1,0 +1,75 @@
+"""Parameters, tolerances and kept guarantees of layers that move outputs into sets."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcon.layers._certificates import Function, Gap, Guarantee, Test
+from jaxcon.layers._networks import at_input
+
+FAR = "An output far above what is left of it adds (m eps)^2 cond(A) of its own terms."
+KEPT = "A Lipschitz constant is kept to the rounding of the output before this layer."
+
+
+def parameter(layer: str, given: Any, x: Any, y: jax.Array) -> jax.Array:
+    """Evaluates a layer's parameter at x, in y's dtype and at least in float32.
+
+    The projections compute in no narrower dtype, so guarantees are about such parameters.
+
+    Args:
+        layer: its name.
+        given: a number, an array, or a function of x.
+        x: (d,), or None where the layer is called without it.
+        y: the output that it belongs to.
+
+    Returns:
+        The parameter.
+
+    Raises:
+        ValueError: x is needed and not given.
+    """
+    dtype = jnp.result_type(y.dtype, jnp.float32)
+    return jnp.asarray(at_input(layer, given, x), dtype)
+
+
+def as_float(y: Any) -> jax.Array:
+    """Returns y as floats, of the default dtype where y is of integers."""
+    return jnp.asarray(y, jnp.result_type(y, float))
+
+
+def worst_row(excess: jax.Array, size: jax.Array) -> Gap:
+    """Returns, of several gaps, the one that is largest for its size."""
+    tiny = jnp.finfo(size.dtype).tiny
+    worst = jnp.argmax(excess / (size + tiny))  # which takes NaN for the largest
+    return Gap(excess[worst], size[worst])
+
+
+def nonexpansive(*parameters: Any) -> Callable[[Guarantee], Guarantee | None]:
+    """Returns the carry of a projection onto a convex set, if the set is independent of x.
+
+    Two nearest points are no farther apart than the two outputs were.
+    """
+
+    def carry(guarantee: Guarantee) -> Guarantee | None:
+        if guarantee.kind != "lipschitz" or any(map(callable, parameters)):
+            return None
+        tests = {name: _of_entries(test) for name, test in guarantee.tests.items()}
+        # The derivative of a projection is applied in sums of m terms.
+        roundings = guarantee.roundings + 5.0
+        size = f"m times {guarantee.size}"
+        return replace(guarantee, tests=tests, roundings=roundings, size=size)
+
+    return carry
+
+
+def _of_entries(test: Test) -> Test:
+    """Returns a test of a function's m entries, perhaps a matrix, to m times its size."""
+
+    def flat(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+        gap = test(lambda point: jnp.ravel(f(point)), x, y)
+        return Gap(gap.excess, jnp.size(f(x)) * gap.size)
+
+    return flat

@@ -1,0 +1,359 @@
+"""The solver: a problem, an optimizer for each side, and the order of their steps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcon import multipliers as kinds_of
+from jaxcon.constraints import Constraints
+from jaxcon.lagrangians import Lagrangian, SplitBatch, split
+from jaxcon.multipliers import Indexed
+from jaxcon.primal_dual._dual import Dual, check_dual, make_dual
+from jaxcon.primal_dual._guard import all_finite, guarded, keeps_finite, still_finite
+from jaxcon.primal_dual._info import clips, report
+from jaxcon.primal_dual._linearization import (
+    Linearization,
+    gradient_terms_like,
+    linearize,
+)
+from jaxcon.primal_dual._state import Info, PrimalDualState
+from jaxcon.primal_dual._steps import (
+    DualVariables,
+    Gradient,
+    dual_step,
+    dual_variables,
+    lagrangian_gradient,
+    primal_step,
+    summed_terms,
+)
+from jaxcon.transforms import GradientTerms
+from jaxcon.transforms._entries import as_transform
+
+Transform = optax.GradientTransformationExtraArgs
+
+
+class Proposal(NamedTuple):
+    """A step that is decided on.
+
+    Attributes:
+        evaluated: all losses and residuals that it came of.
+        gradient: of the parameters.
+        terms: next state of the transform of single terms' gradients.
+        step: (gradient, parameters, optimizer state) -> both after the step.
+        moved: what `step` returned, where the dual step needed it; else None.
+        after: the dual variables after the step.
+    """
+
+    evaluated: Any
+    gradient: Any
+    terms: Any
+    step: Callable[[Any, Any, Any], tuple[Any, Any]]
+    moved: tuple[Any, Any] | None
+    after: DualVariables
+
+
+Order = Callable[
+    ["Solver", PrimalDualState, Any, DualVariables, Linearization], Proposal
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Solver:
+    """A method at work on one problem: pure functions in optax's grammar.
+
+    Made by `simultaneous`, `alternating` and `extragradient`.
+
+    Attributes:
+        problem: the `Lagrangian` it solves.
+        primal: optax transform of the parameters.
+        dual: transform of the multipliers, or a dict of them by constraint name.
+        per_term: transform of the gradients of single terms, or None.
+        order: in which the two sides move.
+    """
+
+    problem: Lagrangian
+    primal: Transform
+    dual: Any
+    per_term: Transform | None
+    order: Order
+    name: str
+    dual_first: bool = False
+
+    def __repr__(self) -> str:
+        return f"Solver({self.name}) of {self.problem!r}"
+
+    def init(
+        self, params: Any, batch: Any = None, extra: Any = None
+    ) -> PrimalDualState:
+        """Returns the state to start from.
+
+        Args:
+            params: theta, any pytree of floating-point arrays.
+            batch: a batch like those of the steps, of which shapes matter alone.
+            extra: state that is not trained, if the loss takes any.
+
+        Returns:
+            A `PrimalDualState` that shares no buffer with its arguments.
+
+        Raises:
+            TypeError: a parameter is not floating-point.
+            ValueError: what the loss, a constraint or multipliers return does not fit.
+        """
+        here, _ = split(batch)
+        params = jax.tree.map_with_path(_float_leaf, params)
+        self._check_batch(batch)
+        found = jax.eval_shape(self.problem.evaluate, params, here, extra)
+        self._check_extra(extra, found.extra)
+        dual = self._dual(found.residuals)
+        multipliers, penalty, rule = self.problem.start(
+            found.residuals, found.loss.dtype
+        )
+        per_term = ()
+        if self.per_term is not None:
+            each: Any = gradient_terms_like(params, found.residuals)
+            per_term = self.per_term.init(each)
+        state = PrimalDualState(
+            params=params,
+            multipliers=multipliers,
+            penalty=penalty,
+            primal=self.primal.init(params),
+            dual=dual.init(multipliers),
+            rule=rule,
+            terms=per_term,
+            extra=extra,
+            step=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+        )
+
+        def read(state: PrimalDualState) -> Constraints:
+            touched = dual_variables(self.problem, dual, state, here).multipliers
+            return self.problem.read(touched, found.residuals, here)
+
+        # Indices and networks that do not fit their residual fail here, not in the step.
+        jax.eval_shape(read, state)
+        return jax.tree.map(_own, state)
+
+    def step(
+        self, state: PrimalDualState, batch: Any = None
+    ) -> tuple[PrimalDualState, Info]:
+        """Takes one step; jit, vmap and scan it.
+
+        Args:
+            state: what `init` or an earlier step returned.
+            batch: what loss and constraints read; a `SplitBatch` for one of each side.
+
+        Returns:
+            The next state, and what was evaluated before the step.
+        """
+        here, there = split(batch)
+        at = linearize(
+            self.problem, state.params, here, state.extra, self.per_term is not None
+        )
+        dual = self._dual(at.residuals)
+        before = dual_variables(self.problem, dual, state, there)
+        proposal = self.order(self, state, batch, before, at)
+        after = proposal.after
+        finite = all_finite(
+            (at.loss, proposal.evaluated, after.multipliers, after.penalty)
+        )
+        # Nor may a memory, e.g. a mean of squares, that never would recover.
+        finite &= still_finite(
+            (before.dual, before.rule, state.terms, state.extra),
+            (after.dual, after.rule, proposal.terms, at.extra),
+        )
+
+        def step() -> Any:
+            moved = proposal.moved or proposal.step(
+                proposal.gradient, state.params, state.primal
+            )
+            return *moved, (proposal.terms, at.extra, after)
+
+        in_place = proposal.moved is None and keeps_finite(self.primal)
+        (params, primal, (terms, extra, kept)), finite = guarded(
+            finite,
+            proposal.gradient,
+            step,
+            (state.params, state.primal, (state.terms, state.extra, before)),
+            in_place,
+        )
+        often = clips(state.primal, state.terms, before.dual)
+        now = clips(primal, terms, kept.dual)
+        info = report(
+            state,
+            at,
+            self.problem.read(before.multipliers, at.residuals, here),
+            before.dual,
+            {name: count > often[name] for name, count in now.items()},
+            finite,
+        )
+        return PrimalDualState(
+            params=params,
+            multipliers=kinds_of.scatter(
+                self.problem.multipliers, state.multipliers, kept.multipliers, there
+            ),
+            penalty=kept.penalty,
+            primal=primal,
+            dual=dual.scatter(state.dual, kept.dual, there),
+            rule=kept.rule,
+            terms=terms,
+            extra=extra,
+            step=state.step + 1,
+            skipped=state.skipped + jnp.where(finite, 0, 1),
+        ), info
+
+    def gradients(self, state: PrimalDualState, batch: Any = None) -> GradientTerms:
+        """Evaluates the gradient of each term of the objective.
+
+        Args:
+            state: where.
+            batch: what loss and constraints read.
+
+        Returns:
+            `GradientTerms`: the gradient of the loss, and of each constraint's part,
+            weighted as the next step weights them.
+        """
+        here, there = split(batch)
+        at = linearize(self.problem, state.params, here, state.extra, per_term=True)
+        dual = self._dual(at.residuals)
+        variables = dual_variables(self.problem, dual, state, there)
+        if self.dual_first:
+            residuals = self.dual_residuals(state.params, at, batch, state.extra)
+            variables = dual_step(
+                self.problem, dual, variables, at.loss, residuals, there
+            )
+        return lagrangian_gradient(self.problem, at, variables, here).gradient
+
+    def dual_residuals(
+        self, params: Any, at: Linearization, batch: Any, extra: Any
+    ) -> Constraints:
+        """Returns the residuals of the dual step: of its own batch, if it has one."""
+        if not isinstance(batch, SplitBatch):
+            return at.residuals
+        return self.problem.evaluate(params, batch.dual, extra).residuals
+
+    def climb(
+        self, variables: DualVariables, loss: Any, residuals: Constraints, batch: Any
+    ) -> DualVariables:
+        """Takes the dual step."""
+        dual = self._dual(residuals)
+        return dual_step(self.problem, dual, variables, loss, residuals, batch)
+
+    def descend(
+        self,
+        state: PrimalDualState,
+        batch: Any,
+        penalty: Any,
+        at: Linearization,
+        found: Gradient,
+        elsewhere: bool = False,
+    ) -> tuple[Any, Any, Callable[[Any, Any, Any], tuple[Any, Any]]]:
+        """Returns the gradient, the next state of the terms' transform, and the step."""
+        gradient, terms = summed_terms(
+            self.problem, self.per_term, state, at, penalty, found
+        )
+        step = primal_step(
+            self.problem,
+            self.primal,
+            batch,
+            penalty,
+            at,
+            found,
+            state.extra,
+            elsewhere,
+        )
+        return gradient, terms, step
+
+    def _dual(self, residuals: Constraints) -> Dual:
+        return make_dual(self.dual, self.problem.multipliers, residuals)
+
+    def _check_batch(self, batch: Any) -> None:
+        for name, kind in self.problem.multipliers.items():
+            if isinstance(batch, SplitBatch) and isinstance(kind, Indexed):
+                raise ValueError(
+                    f"the indexed multipliers of {name!r} move with their own samples' "
+                    "batch: they go without a SplitBatch"
+                )
+
+    def _check_extra(self, extra: Any, after: Any) -> None:
+        def shapes(tree: Any) -> Any:
+            return jax.tree.map(
+                lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree
+            )
+
+        if extra is None and after is not None:
+            raise ValueError(
+                "the loss returned an extra state, but there is none to start from: pass "
+                "it as init(params, batch, extra)"
+            )
+        if extra is not None and (
+            jax.tree.structure(extra) != jax.tree.structure(after)
+            or shapes(extra) != shapes(after)
+        ):
+            raise ValueError(
+                "the loss must return the next extra state, of the structure and shapes "
+                f"of the one it is given: {jax.tree.structure(extra)}, got "
+                f"{jax.tree.structure(after)}"
+            )
+
+
+def make_solver(
+    problem: Lagrangian,
+    primal: optax.GradientTransformation,
+    dual: Any,
+    per_term: Any,
+    order: Order,
+    name: str,
+    dual_first: bool = False,
+) -> Solver:
+    """Checks the arguments of an order.
+
+    Raises:
+        TypeError: `problem` is no `Lagrangian`, or an optimizer no transform.
+        ValueError: a name in `dual` is no constraint's, or `dual` descends.
+    """
+    if not isinstance(problem, Lagrangian):
+        raise TypeError(
+            f"{name.split()[0]} needs a problem: pass jaxcon.Lagrangian(loss, "
+            f"constraints), got {type(problem).__name__}"
+        )
+    dual = check_dual(dual)
+    if any(problem.constraints):
+        make_dual(dual, problem.multipliers, problem.constraints)
+    return Solver(
+        problem,
+        optax.with_extra_args_support(primal),
+        dual,
+        None if per_term is None else as_transform("per_term", per_term),
+        order,
+        name,
+        dual_first,
+    )
+
+
+def _own(leaf: Any) -> jax.Array:
+    """Returns a copy that shares its buffer with nothing, so that it can be donated.
+
+    And of no weak type, with which optax.lbfgs begins: a step is traced only once.
+    """
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        return leaf.copy()
+    return jnp.array(leaf, jnp.result_type(leaf), copy=True)
+
+
+def _float_leaf(path: Any, leaf: Any) -> jax.Array:
+    name = f"params{jax.tree_util.keystr(path)}"
+    try:
+        dtype = jnp.result_type(leaf)
+    except TypeError:
+        dtype = type(leaf).__name__
+    if not (isinstance(dtype, jnp.dtype) and jnp.issubdtype(dtype, jnp.floating)):
+        raise TypeError(
+            f"{name} is {dtype}; params must hold floating-point arrays only: split the "
+            "rest off first (flax.nnx.split, equinox.partition)"
+        )
+    # A weakly typed leaf (a Python float) would make the second call trace anew.
+    return jnp.asarray(leaf, dtype)

@@ -1,0 +1,204 @@
+"""The primal and the dual step."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcon import multipliers as kinds_of
+from jaxcon.constraints import Constraints, named, only
+from jaxcon.lagrangians import Lagrangian, safeguarded_estimates
+from jaxcon.primal_dual._dual import Dual
+from jaxcon.primal_dual._linearization import Linearization
+from jaxcon.primal_dual._state import PrimalDualState
+from jaxcon.transforms import Objective, like, total
+
+Transform = optax.GradientTransformationExtraArgs
+
+
+class DualVariables(NamedTuple):
+    """Multipliers and penalties that one batch reads, with their optimizers' states.
+
+    Attributes:
+        multipliers: of the constraints; of a table the batch's rows.
+        penalty: rho of each constraint, or None.
+        dual: state of the dual transform.
+        rule: state of the penalty rule.
+    """
+
+    multipliers: Constraints
+    penalty: Any
+    dual: Any
+    rule: Any
+
+
+class Gradient(NamedTuple):
+    """The objective at a point.
+
+    Attributes:
+        multipliers: of each residual.
+        value: of the objective, ().
+        gradient: with respect to the parameters; `GradientTerms` of it where each term
+            is transformed alone.
+    """
+
+    multipliers: Constraints
+    value: jax.Array
+    gradient: Any
+
+
+def dual_variables(
+    problem: Lagrangian, dual: Dual, state: PrimalDualState, batch: Any
+) -> DualVariables:
+    """Gathers the dual variables that a batch reads."""
+    return DualVariables(
+        kinds_of.gather(problem.multipliers, state.multipliers, batch),
+        state.penalty,
+        dual.gather(state.dual, batch),
+        state.rule,
+    )
+
+
+def lagrangian_gradient(
+    problem: Lagrangian, at: Linearization, variables: DualVariables, batch: Any
+) -> Gradient:
+    """Evaluates the objective and its gradient with respect to the parameters.
+
+    The objective depends on the parameters through loss and residuals only: its gradient
+    is their pullback of 1 and of the multiplier estimates.
+    """
+    multipliers = problem.read(variables.multipliers, at.residuals, batch)
+    value, weights = jax.value_and_grad(problem.objective, argnums=(0, 1))(
+        at.loss, at.residuals, multipliers, variables.penalty
+    )
+    return Gradient(multipliers, value, at.pullback(*weights))
+
+
+def summed_terms(
+    problem: Lagrangian,
+    per_term: Transform | None,
+    state: PrimalDualState,
+    at: Linearization,
+    penalty: Any,
+    found: Gradient,
+) -> tuple[Any, Any]:
+    """Transforms the gradients of all terms and sums them.
+
+    Returns:
+        The gradient, and the transform's next state.
+    """
+    if per_term is None:
+        return found.gradient, ()
+
+    def value(name: str) -> jax.Array:
+        return problem.objective(
+            jnp.zeros_like(at.loss),
+            only(at.residuals, {name}),
+            only(found.multipliers, {name}),
+            None if penalty is None else only(penalty, {name}),
+        )
+
+    names = [name for _, name, _ in named(at.residuals)]
+    terms = found.gradient
+    moved, memory = per_term.update(
+        terms,
+        state.terms,
+        like(terms, [state.params] * (1 + len(names))),  # pyright: ignore[reportArgumentType]
+        values=like(terms, [at.loss, *map(value, names)]),
+    )
+    return total(moved.entries()), memory  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def primal_step(
+    problem: Lagrangian,
+    primal: Transform,
+    batch: Any,
+    penalty: Any,
+    at: Linearization,
+    found: Gradient,
+    extra: Any,
+    elsewhere: bool = False,
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Returns the step of the parameters along a gradient.
+
+    Args:
+        problem: the problem.
+        primal: the optimizer.
+        batch: what loss and constraints read.
+        penalty: rho of each constraint, or None.
+        at: the linearization that the gradient came of.
+        found: objective and multipliers there.
+        extra: state that is not trained.
+        elsewhere: whether the gradient is that of other parameters than the step's.
+
+    Returns:
+        (gradient, parameters, optimizer state) -> (parameters, optimizer state).
+    """
+
+    def value(params: Any) -> jax.Array:
+        """Evaluates the objective for a line search."""
+        tried = problem.evaluate(params, batch, extra)
+        return problem.objective(
+            tried.loss, tried.residuals, found.multipliers, penalty
+        )
+
+    def curvature() -> Constraints:
+
+        def slope(residuals: Constraints) -> jax.Array:
+            slopes = jax.grad(problem.objective, argnums=1)(
+                at.loss, residuals, found.multipliers, penalty
+            )
+            return sum(map(jnp.sum, jax.tree.leaves(slopes)), jnp.zeros(()))
+
+        # No entry's slope depends on another's: the sum has each entry's own.
+        return jax.grad(slope)(at.residuals)
+
+    objective = value if elsewhere else Objective(value, curvature, problem, batch)
+
+    def step(gradient: Any, params: Any, state: Any) -> tuple[Any, Any]:
+        updates, state = primal.update(
+            gradient,
+            state,
+            params,
+            value=found.value,
+            grad=gradient,
+            value_fn=objective,
+        )
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def dual_step(
+    problem: Lagrangian,
+    dual: Dual,
+    variables: DualVariables,
+    loss: jax.Array,
+    residuals: Constraints,
+    batch: Any,
+) -> DualVariables:
+    """Moves multipliers and penalties along their gradient, which is the residuals."""
+    multipliers = problem.read(variables.multipliers, residuals, batch)
+    # What a transform does not ask for is never computed: XLA leaves it out.
+    value, estimates = jax.value_and_grad(problem.objective, argnums=1)(
+        loss, residuals, multipliers, variables.penalty
+    )
+    kinds = problem.multipliers
+    estimates = kinds_of.joined(kinds, multipliers, estimates, batch)
+    if problem.barrier is not None:
+        estimates = safeguarded_estimates(multipliers, estimates)
+    moved, state = dual.update(
+        kinds_of.ascent(kinds, variables.multipliers, residuals, batch),
+        variables.dual,
+        variables.multipliers,
+        value=value,
+        estimates=estimates,
+        penalty=variables.penalty,
+    )
+    penalty, memory = variables.penalty, variables.rule
+    rule = problem.rule(residuals)
+    if rule is not None:
+        penalty, memory = rule.update(residuals, memory, penalty, multipliers, value)
+    return DualVariables(moved, penalty, state, memory)
