@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _derivatives_peers as peers
-from benchmarks._derivatives_peers import Function, Operator, TorchWay
+from benchmarks._derivatives_peers import Function, Operator, TorchMethod
 from jaxcon import derivatives as jd
 
 HIDDEN, PROBES = 3, 16
@@ -84,13 +84,13 @@ def of_line(params: Any, t: jax.Array) -> jax.Array:
 
 
 class Group(NamedTuple):
-    """One derivative at one size, by jaxcon and by others; the first of them judges."""
+    """One derivative at one size, by jaxcon and by others; the first of them is right."""
 
     size: Size
     bound: Callable[[Size], float]
     ours: Operator
     others: dict[str, Operator]
-    torch: dict[str, TorchWay]
+    torch: dict[str, TorchMethod]
     view: Callable[[Any, jax.Array], jax.Array] = scalar
     prepare: Callable[[], Any] = lambda: None  # before anything is compiled
 

@@ -17,7 +17,7 @@ from jax.experimental.jet import jet
 
 Function = Callable[[jax.Array], Any]
 Operator = Callable[[Function], Function]
-TorchWay = Callable[[Any, Any], Any]
+TorchMethod = Callable[[Any, Any], Any]
 peer = functools.cache(importlib.import_module)
 
 
@@ -121,7 +121,7 @@ def fourth_jet(f: Function) -> Function:
 
 # PyTorch.
 def torch_step(
-    method: TorchWay, params: Any, x: jax.Array
+    method: TorchMethod, params: Any, x: jax.Array
 ) -> Callable[[], tuple[float, list[np.ndarray]]]:
     """A training step of the same network: mean squared derivative, its gradient."""
     torch = peer("torch")

@@ -59,7 +59,6 @@ import jax.numpy as jnp
 import optax
 
 import jaxcon as jc
-from benchmarks.step_overhead import loss, network, problem
 
 WIDTH, POINTS, STEPS, ROUNDS = 128, 512, 10, 41
 ADAM = optax.adam(1e-3)
@@ -81,6 +80,30 @@ TERMS = {
     "project_conflicts": jc.project_conflicts(),
     "conflict_free": jc.conflict_free(),
 }
+
+
+def network(params: Any, x: jax.Array) -> jax.Array:
+    for layer in params[:-1]:
+        x = jnp.tanh(x @ layer["w"] + layer["b"])
+    return (x @ params[-1]["w"] + params[-1]["b"])[0]
+
+
+def problem(width: int, num: int) -> tuple[Any, Any]:
+    """Parameters of the network, and as many data as constraint points."""
+    sizes = (2, width, width, width, 1)
+    keys = jax.random.split(jax.random.key(0), 6)
+    params = [
+        {"w": jax.random.normal(k, (m, n)) / m**0.5, "b": jnp.zeros(n)}
+        for k, m, n in zip(keys, sizes, sizes[1:])
+    ]
+    x = jax.random.uniform(keys[4], (num, 2))
+    points = jax.random.uniform(keys[5], (num, 2))
+    return params, {"x": x, "y": jnp.sin(3 * x[:, 0]), "points": points}
+
+
+def loss(params: Any, batch: Any) -> jax.Array:
+    fitted = jax.vmap(partial(network, params))(batch["x"])
+    return jnp.mean((fitted - batch["y"]) ** 2)
 
 
 def apart(count: int) -> jc.Constraints:

@@ -163,7 +163,7 @@ class Conditions(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A compiled step, returning its loss and gradient, and what compiling it told."""
+    """A compiled step, returning its loss and gradient, and the costs of compiling it."""
 
     run: Callable[[], Any]
     flops: float = math.nan
@@ -279,7 +279,7 @@ def measure(
     """Runs the rows wanted, or all."""
     programs = compile_group(group, wanted, how)
     answers = {name: flat(program.run()) for name, program in programs.items()}
-    judge = next((answers[name] for name in group.others if name in answers), None)
+    right = next((answers[name] for name in group.others if name in answers), None)
     times = run_in_turns(programs, how)
     typical = {name: float(np.quantile(t, 0.2)) for name, t in times.items()}
     bound = group.bound(group.size) / group.size.value_step
@@ -293,8 +293,8 @@ def measure(
             "MiB": program.mib,
             "compile s": program.seconds,
         }
-        if judge and name not in (VALUE, TORCH_VALUE):
-            pairs = zip(("loss", "gradient"), answers[name], judge)
+        if right and name not in (VALUE, TORCH_VALUE):
+            pairs = zip(("loss", "gradient"), answers[name], right)
             rows[name] |= {what: difference(a, b) for what, a, b in pairs}
     return Result(rows, typical[VALUE], len(times[VALUE]))
 
@@ -361,7 +361,7 @@ def all_targets() -> list[Target]:
 
 
 def named_rows(name: str, targets: list[Target]) -> set[str]:
-    """The rows that a group's targets need, and the one that judges the answers."""
+    """The rows that a group's targets need, and the one whose answers are right."""
     rows = {row for t in targets if t.group == name for row in (t.row, t.against)}
     return rows | {VALUE, next(iter(GROUPS[name].others))}
 

@@ -57,7 +57,7 @@ CLIPS = {
 
 
 class Runs(NamedTuple):
-    """What became of some seeds.
+    """Results of some seeds.
 
     Attributes:
         finite: whether all steps were, (seeds,).

@@ -3,8 +3,8 @@
 Question     Time of a step against the number of samples that have a multiplier, as a
              ratio to that with 1,000 of them; and whether 10,000,000 fit in 24 GB.
 Conditions   A tanh network 8-64-64-1, batches of 256 of the samples, the constraint
-             (f(x) - y)^2 <= 1/10 on each of them, Adam for the network, float32. Two
-             methods to run it: a step jitted with donate_argnums=0, called from Python, and
+             (f(x) - y)^2 <= 1/10 on each of them, Adam for the network, float32. It is
+             run twice: by a step jitted with donate_argnums=0, called from Python, and by
              `fit`, which draws its batches inside the compiled chunk of 100 steps.
              All sizes are compiled first and then run in random turns in one process;
              median over the rounds of each round's ratio. "noise" is the ratio of 1,000
@@ -95,7 +95,7 @@ def error(params: Any, batch: Any) -> jax.Array:
     return jax.vmap(partial(network, params))(batch["x"]) - batch["y"]
 
 
-def method_of(dual: str, size: int) -> jc.Solver:
+def solver_of(dual: str, size: int) -> jc.Solver:
     return jc.alternating(
         jc.Lagrangian(
             lambda params, batch: jnp.mean(error(params, batch) ** 2),
@@ -113,7 +113,7 @@ def method_of(dual: str, size: int) -> jc.Solver:
 
 def prepare(dual: str, size: int) -> Case:
     """Compiles both programs of one table."""
-    solver, source = method_of(dual, size), partial(draw, size=size)
+    solver, source = solver_of(dual, size), partial(draw, size=size)
     keys = jax.random.split(jax.random.key(1), STEPS)
     batches = [jax.jit(source)(key) for key in keys]
     step = jax.jit(solver.step, donate_argnums=0)
@@ -154,21 +154,21 @@ def measure(
     """A row for each size, then the first size's once more: the noise."""
     cases = [prepare(dual, size) for size in (*sizes, sizes[0])]
     turns = random.Random(0)
-    times: dict[str, list[list[float]]] = {method: [] for method in Case._fields}
+    times: dict[str, list[list[float]]] = {program: [] for program in Case._fields}
     for _ in range(rounds):
-        for method, seen in times.items():
+        for program, seen in times.items():
             now = [0.0] * len(cases)
             for i in turns.sample(range(len(cases)), len(cases)):
-                now[i] = getattr(cases[i], method)()
+                now[i] = getattr(cases[i], program)()
             seen.append(now)
     return [
         {"size": size}
         | {
-            method: (
+            program: (
                 statistics.median(now[i] / now[0] for now in seen),
                 statistics.median(now[i] for now in seen),
             )
-            for method, seen in times.items()
+            for program, seen in times.items()
         }
         for i, size in enumerate((*sizes, sizes[0]))
     ]
@@ -179,11 +179,11 @@ def main() -> None:
     for dual in DUALS:
         for i, row in enumerate(measure(dual)):
             size = f"{row['size']:10,d}" if i < len(SIZES) else "     noise"
-            methods = "   ".join(
-                f"{method} {row[method][0]:5.2f} of {1e6 * row[method][1]:6.0f} us"
-                for method in Case._fields
+            programs = "   ".join(
+                f"{program} {row[program][0]:5.2f} of {1e6 * row[program][1]:6.0f} us"
+                for program in Case._fields
             )
-            print(f"{dual:4s} {size}   {methods}", flush=True)
+            print(f"{dual:4s} {size}   {programs}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"largest memory of the process, all sizes at once: {peak:.1f} GB")
 

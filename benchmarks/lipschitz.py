@@ -1,8 +1,8 @@
 """How close does a Lipschitz network come to the constant that it may not exceed?
 
 Question     The square wave, 1 on x <= -1 and on 0 < x <= 1, else 0, has slopes that no
-             constant allows. Of L = 1, 5 and 10, how much is used by each of the methods to
-             bound a network?
+             constant allows. Of L = 1, 5 and 10, how much is used by each of the methods
+             that bound a network?
 Conditions   300 training points, uniform on [-2, 2], 200 epochs; Adam, 3e-2 decaying by a
              cosine to 0, batches of 30; three hidden layers of 32 units; float32. Used:
              the largest difference quotient at 4,001 points, over L. Three seeds, in one
@@ -14,7 +14,7 @@ Run          python -m benchmarks.lipschitz              (a few minutes)
 Last         2026-11-25 (sandwich), 2026-11-21, jax 0.12.0, CPU. Rounding, and so the
              machine, moves a row by a point or two.
 
-             method         L  claimed  measured, %              test MSE
+             method      L  claimed  measured, %              test MSE
              sandwich    1     99.9      99.3 ( 99.3 to  99.3)   0.0665
              sandwich    5     99.3      93.0 ( 92.2 to  95.2)   0.0147
              sandwich   10     94.0      89.7 ( 87.5 to  91.5)   0.0079
@@ -43,7 +43,7 @@ import optax
 
 from jaxcon.layers._lipschitz import lipschitz
 
-WAYS = ("sandwich", "cayley", "norms")
+METHODS = ("sandwich", "cayley", "norms")
 CONSTANTS = (1.0, 5.0, 10.0)
 # Percent, as reported for the 2-norm's two methods.
 CLAIMED = {
@@ -55,7 +55,7 @@ WIDTH, DEPTH, SEEDS = 32, 4, 3
 
 
 class Fit(NamedTuple):
-    """What became of one method and constant, by seed.
+    """Results of one method and constant, by seed.
 
     Attributes:
         tightness: the largest difference quotient over the constant, in percent.
@@ -125,8 +125,8 @@ def line(method: str, constant: float, found: Fit) -> str:
 
 
 def main() -> None:
-    print("method         L  claimed  measured, %              test MSE")
-    for method in WAYS:
+    print("method      L  claimed  measured, %              test MSE")
+    for method in METHODS:
         for constant in CONSTANTS:
             print(line(method, constant, fit(method, constant)), flush=True)
 

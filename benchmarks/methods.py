@@ -1,9 +1,8 @@
 """Which method reaches which optimum, primal and dual, and in how many steps?
 
-Question     For every method to train and every problem with a known solution: how many
-steps
-             until parameters *and* multipliers stay within the tolerance of it; and where
-             they do not get there, does theory say so?
+Question     For every training method and every problem with a known solution: how many
+             steps until parameters *and* multipliers stay within the tolerance of it; and
+             where they do not get there, does theory say so?
 Conditions   The problems of benchmarks/problems.py, one learning rate for each (its own),
              the same for parameters and multipliers; rho = 1 where there is a penalty;
              methods that search along a line (L-BFGS) move the multipliers every 30 steps.
@@ -16,7 +15,7 @@ Run          python -m benchmarks.methods              (about eight minutes)
 Last         2026-11-29, jax 0.12.0. Of 34 problems in float64 (the table itself, with
              float32, is in benchmarks/methods.txt):
 
-             method    reached  median steps  most     method    reached  median steps  most
+             method reached  median steps  most     method reached  median steps  most
              sim         28           581  5,810    sched       33           323  6,260
              alt         28           418  4,683    mom         32           554  4,739
              pri         28           418  4,682    grow        33           269    419
@@ -64,10 +63,10 @@ AT_ONE = 1e-6  # precision of a float64 eigenvalue, possibly a multiple one
 
 
 class Method(NamedTuple):
-    """A method to train.
+    """A training method.
 
     Attributes:
-        make: problem -> method.
+        make: problem -> solver.
         most: steps after which it counts as not getting there.
         smooth: whether a step is one differentiable map around the solution, whose
             eigenvalues say if it gets there.
@@ -143,7 +142,7 @@ def optimistic_ascent(rate: float) -> Any:
     return jc.dual_ascent(optax.optimistic_gradient_descent(rate))
 
 
-WAYS = {
+METHODS = {
     # The plain Lagrangian.
     "sim": by_gradient(jc.simultaneous),
     "alt": by_gradient(jc.alternating),
@@ -186,6 +185,8 @@ WAYS = {
         jc.alternating, lambda rate: optax.set_to_zero(), smooth=False, penalty=1.0
     ),
 }
+
+WAYS = METHODS  # the name that tests/test_closed_form.py imports
 
 # Gradients on the plain Lagrangian, which may fail where it has no curvature.
 PLAIN = ("sim", "alt", "pri", "ext", "opt")
@@ -359,7 +360,7 @@ def contradicts(method: str, name: str, dtype: str, reached: Reached) -> bool:
     if arrived and (method, name) in FAILURES:
         return True
     if dtype == "float64":
-        radius = contraction(WAYS[method], problem)
+        radius = contraction(METHODS[method], problem)
         if radius is not None:
             return arrived != (radius < 1 - AT_ONE)
     # In float32 a radius of one is not told from one just below it.
@@ -369,18 +370,18 @@ def contradicts(method: str, name: str, dtype: str, reached: Reached) -> bool:
 
 def cell(method: str, name: str, dtype: str) -> str:
     problem = PROBLEMS[name]()
-    reached = reach(WAYS[method], problem, dtype)
+    reached = reach(METHODS[method], problem, dtype)
     mark = "!" if contradicts(method, name, dtype, reached) else ""
     if reached.steps is not None:
         return f"{reached.steps}{mark}"
-    radius = contraction(WAYS[method], problem)
+    radius = contraction(METHODS[method], problem)
     return ("-" if radius is None else f"x{radius:.4f}") + mark
 
 
 def reasons() -> dict[str, list[str]]:
     """Where methods without a smooth step do not get there, or may not, by reason."""
     found: dict[str, dict[str, list[str]]] = {}
-    for method in WAYS:
+    for method in METHODS:
         for name in PROBLEMS:
             if why := failure(method, name):
                 found.setdefault(why, {}).setdefault(method, []).append(name)
@@ -395,10 +396,10 @@ def main() -> None:
     for dtype in TOLERANCE:
         jax.config.update("jax_enable_x64", dtype == "float64")
         print(f"{dtype}, within {TOLERANCE[dtype]:.0e}", LEGEND, sep="\n")
-        print(f"{'':22s}" + "".join(f"{method:>8s}" for method in WAYS))
+        print(f"{'':22s}" + "".join(f"{method:>8s}" for method in METHODS))
         rows = []
         for name in PROBLEMS:
-            rows.append([cell(method, name, dtype) for method in WAYS])
+            rows.append([cell(method, name, dtype) for method in METHODS])
             print(f"{name:22s}" + "".join(f"{e:>8s}" for e in rows[-1]), flush=True)
             wrong += sum(e.endswith("!") for e in rows[-1])
         steps = [[int(e) for e in column if e.isdigit()] for column in zip(*rows)]

@@ -1,8 +1,8 @@
-"""What does each method of training make of a rate constraint, and what of a penalty on it?
+"""Which training methods reach a rate constraint's optimum, and with which penalty?
 
 Question     Do constraints on the surrogate alone, `jc.proxy`, and proxies with a penalty
              reach the best classifier that a strict rate allows? Does the quadratic term
-             constrain too much, as it does where it prices the surrogate's value?
+             constrain too much, as it does where it penalizes the surrogate's value?
 Conditions   Neyman and Pearson's problem: two Gaussians of unit variance, 2 apart, at most
              5 % false alarms, fewest misses; by their lemma 36.12 %. A linear score, 2000
              evenly spread samples of each class, softplus for the misses, sigmoid or hinge
@@ -163,7 +163,7 @@ def fewest_misses(rate: float) -> float:
 
 
 class Reached(NamedTuple):
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
         rate: of false alarms on the training set.
@@ -203,14 +203,14 @@ def train(
         constraint: on the rate of false alarms.
         dual: moves the multiplier.
         penalty: rho, or None.
-        order: of moves.
-        primal: Adam with a rate that falls to zero, unless told otherwise.
+        order: of steps.
+        primal: Adam with a rate that falls to zero, unless given.
         objective: the loss.
         num: samples of each class.
         steps: how many.
 
     Returns:
-        What it came to.
+        The result.
     """
     primal = primal or optax.adam(optax.cosine_decay_schedule(0.03, steps))
     constraints = jc.Constraints(inequality={"false alarms": constraint})
@@ -239,8 +239,8 @@ def with_quadratic(surrogate: Constraint, rho: float) -> Any:
 
     def objective(params: Any, batch: Any) -> tuple[jax.Array, Any]:
         value, seen = loss(params, batch)
-        price = jc.penalties.squared_hinge(surrogate(params, batch))
-        return value + rho * price, seen
+        square = jc.penalties.squared_hinge(surrogate(params, batch))
+        return value + rho * square, seen
 
     return objective
 

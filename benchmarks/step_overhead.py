@@ -1,39 +1,27 @@
 """What does a constrained step cost against one written out by hand?
 
-Question     FLOPs (as the compiled program reports them) and time of jaxcon's step over
-             a step written out for the same problem and the same method, its Lagrangian
-             and its multiplier update spelled out, reporting loss and worst violation.
-Conditions   A tanh network 2-w-w-w-1, n data and n constraint points, f increasing in
-             x0 by its exact derivative, Adam, SGD on one multiplier a point, float32.
-             Both programs compiled first (compile time apart), each twenty steps in one
-             scan, as `fit` runs them; run in random turns in one process; median over 41
-             rounds of each round's ratio. "noise" is the hand-written program's ratio to
-             a second compilation of itself.
-Run          python -m benchmarks.step_overhead
-Last         2026-11-21, jax 0.12.0, two CPU cores; no accelerator was measured.
-
-             w 128 n 512 simultaneous  no penalty  FLOPs 1.0010  time 0.93  noise 0.99
-             w 128 n 512 simultaneous  penalty     FLOPs 1.0010  time 1.07  noise 1.01
-             w 128 n 512 alternating   no penalty  FLOPs 1.0010  time 0.90  noise 1.00
-             w 128 n 512 alternating   penalty     FLOPs 1.0010  time 1.11  noise 1.00
-             w  32 n  64 simultaneous  no penalty  FLOPs 1.0082  time 1.08  noise 0.98
-             w  32 n  64 simultaneous  penalty     FLOPs 1.0081  time 1.07  noise 1.01
-             w  32 n  64 alternating   no penalty  FLOPs 1.0080  time 1.11  noise 0.99
-             w  32 n  64 alternating   penalty     FLOPs 1.0079  time 1.08  noise 0.99
-
-Conclusion   All of the excess in FLOPs is the guard that keeps parameters, multipliers and
-             both optimizers' states to the bit when something is not finite: a select a
-             number. Without it FLOPs were 1.0000 and times 0.93 to 1.01 at both sizes
-             (measured before the derivative engine, whose FLOPs here are those of
-             jax.jvp). A conditional instead of the selects brings the guard's FLOPs to
-             0 but small steps to 1.3 of the time.
+Question     FLOPs, time, memory and compilation of jaxcon's step and of `fit` over a step
+             written out for the same problem and method, its Lagrangian and its multiplier
+             update spelled out, reporting loss and worst violation, without a guard.
+Conditions   Alternating steps of an augmented Lagrangian, Adam, SGD on the multipliers,
+             float32. Cases: constraints on the loss's own outputs; the exact derivative at
+             the loss's points and at others; 200 named constraints, each one number, each
+             a network's output, each a shape; 10^3 to 10^7 parameters with 16 points; tiny
+             steps. "scan" is jaxcon's step in the user's own scan, "fit" a whole call of
+             `jc.fit` (its second), both without compilation; "noise" the hand-written
+             program against a second compilation of itself. Run in random turns in one
+             process; median over the rounds of each round's ratio. FLOPs and temporary
+             memory are what the compiled programs report.
+Run          python -m benchmarks.step_overhead [CASE ...]
 """
 
 import random
 import statistics
+import sys
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,137 +29,324 @@ import optax
 
 import jaxcon as jc
 
-PRIMAL = optax.adam(1e-3)
 PENALTY, RATE = 10.0, 1.0
+PRIMAL = optax.adam(1e-3)
+ROUNDS = 15
+
+
+class Case(NamedTuple):
+    """One problem, in jaxcon's words and by hand.
+
+    Attributes:
+        problem: the `Lagrangian`.
+        hand: (params, batch) -> loss and a dict of residuals, inequalities.
+        params: theta.
+        batch: of every step.
+        steps: in one call.
+    """
+
+    problem: jc.Lagrangian
+    hand: Callable[[Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
+    params: Any
+    batch: Any
+    steps: int
 
 
 def network(params: Any, x: jax.Array) -> jax.Array:
     for layer in params[:-1]:
         x = jnp.tanh(x @ layer["w"] + layer["b"])
-    return (x @ params[-1]["w"] + params[-1]["b"])[0]
+    return x @ params[-1]["w"] + params[-1]["b"]
 
 
-def problem(width: int, num: int) -> tuple[Any, Any]:
-    sizes = (2, width, width, width, 1)
-    keys = jax.random.split(jax.random.key(0), 6)
-    params = [
+def first_output(params: Any, x: jax.Array) -> jax.Array:
+    return network(params, x)[0]
+
+
+def start(width: int, outputs: int = 1, depth: int = 3) -> Any:
+    sizes = (2, *[width] * depth, outputs)
+    keys = jax.random.split(jax.random.key(0), len(sizes) - 1)
+    return [
         {"w": jax.random.normal(k, (m, n)) / m**0.5, "b": jnp.zeros(n)}
         for k, m, n in zip(keys, sizes, sizes[1:])
     ]
-    x = jax.random.uniform(keys[4], (num, 2))
-    points = jax.random.uniform(keys[5], (num, 2))
-    return params, {"x": x, "y": jnp.sin(3 * x[:, 0]), "points": points}
 
 
-def loss(params: Any, batch: Any) -> jax.Array:
-    fitted = jax.vmap(partial(network, params))(batch["x"])
-    return jnp.mean((fitted - batch["y"]) ** 2)
+def data(num: int, outputs: int = 1) -> Any:
+    keys = jax.random.split(jax.random.key(1), 2)
+    x = jax.random.uniform(keys[0], (num, 2))
+    y = jnp.sin(3 * x[:, :1] + jnp.arange(outputs))
+    return {"x": x, "y": y, "points": jax.random.uniform(keys[1], (num, 2))}
 
 
-def falling(params: Any, batch: Any) -> jax.Array:
-    """-df/dx0 by hand."""
+def fitted(params: Any, batch: Any) -> jax.Array:
+    return jax.vmap(partial(network, params))(batch["x"])
+
+
+def mse(params: Any, batch: Any) -> jax.Array:
+    return jnp.mean((fitted(params, batch) - batch["y"]) ** 2)
+
+
+def slope_by_hand(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     along = jnp.array([1.0, 0.0])
-
-    def slope(x: jax.Array) -> jax.Array:
-        return jax.jvp(partial(network, params), (x,), (along,))[1]
-
-    return -jax.vmap(slope)(batch["points"])
+    f = partial(network, params)
+    return jax.vmap(lambda x: jax.jvp(f, (x,), (along,)))(x)
 
 
-def by_hand(carry: Any, batch: Any, order: str, penalty: float | None) -> Any:
-    """The step as one writes it for one problem: no names, no checks, no guard."""
-    params, moments, lam = carry
-
-    def objective(params: Any) -> Any:
-        f, g = loss(params, batch), falling(params, batch)
-        new = jnp.maximum(lam + RATE * jax.lax.stop_gradient(g), 0)
-        used = new if order == "alternating" else lam
-        if penalty is None:
-            priced = jnp.sum(used * g)
-        else:
-            pushed = jnp.maximum(used + penalty * g, 0)
-            priced = jnp.sum(pushed**2 - used**2) / (2 * penalty)
-        return f + priced, (f, jnp.max(jnp.maximum(g, 0)), new)
-
-    (_, (f, worst, new)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    updates, moments = PRIMAL.update(gradient, moments, params)
-    return (optax.apply_updates(params, updates), moments, new), (f, worst)
+def inequality(**functions: Any) -> jc.Constraints:
+    return jc.Constraints(inequality=functions)
 
 
-def measure(width: int, num: int, order: str, penalty: float | None) -> dict[str, Any]:
-    params, batch = problem(width, num)
-    constraints = jc.Constraints(
-        inequality={"increasing": jc.shapes.increasing(network, 0, on="points")}
+def same_outputs(width: int, num: int, shape: bool) -> Case:
+    """Outputs that add up to at most one, at the data: a function, or a shape."""
+    total = jc.shapes.Pointwise(
+        network, "x", (jc.derivatives.Value(),), lambda x, y: jnp.sum(y) - 1.0
     )
-    solver = getattr(jc, order)(
-        loss, constraints, PRIMAL, jc.dual_ascent(optax.sgd(RATE)), penalty=penalty
+    own = lambda params, batch: jnp.sum(fitted(params, batch), axis=1) - 1.0  # noqa: E731
+    problem = jc.Lagrangian(
+        mse, inequality(sum=total if shape else own), penalty=PENALTY
     )
-    ours = solver.init(params, batch)
-    theirs = (params, PRIMAL.init(params), jnp.zeros(num))
-    hand = partial(by_hand, order=order, penalty=penalty)
-    flops = [
-        count_flops(step, state, batch)
-        for step, state in ((solver.step, ours), (hand, theirs))
-    ]
-    # The hand-written program runs twice a round: its ratio to itself is the noise.
-    programs = [
-        (loop(solver.step, batch), ours),
-        (loop(hand, batch), theirs),
-        (loop(hand, batch), theirs),
-    ]
-    for program, state in programs:
-        jax.block_until_ready(program(state))
-    turns = random.Random(0)
-    rounds = []
-    for _ in range(ROUNDS):
-        times = [0.0] * len(programs)
-        for i in turns.sample(range(len(programs)), len(programs)):
-            program, state = programs[i]
-            began = time.perf_counter()
-            jax.block_until_ready(program(state))
-            times[i] = (time.perf_counter() - began) / STEPS
-        rounds.append(times)
-    return {
-        "flops": flops[0],
-        "flops by hand": flops[1],
-        "ms by hand": 1e3 * statistics.median(hand for _, hand, _ in rounds),
-        "time ratio": statistics.median(ours / hand for ours, hand, _ in rounds),
-        "noise": statistics.median(again / hand for _, hand, again in rounds),
+
+    def hand(params: Any, batch: Any) -> Any:
+        y = fitted(params, batch)
+        return jnp.mean((y - batch["y"]) ** 2), {"sum": jnp.sum(y, axis=1) - 1.0}
+
+    return Case(problem, hand, start(width, 3), data(num, 3), 20)
+
+
+def same_points(width: int, num: int) -> Case:
+    """The exact derivative at the data's points, which the loss evaluates too."""
+    rises = jc.shapes.increasing(first_output, 0, on="x")
+    problem = jc.Lagrangian(mse, inequality(rises=rises), penalty=PENALTY)
+
+    def hand(params: Any, batch: Any) -> Any:
+        y, slope = slope_by_hand(params, batch["x"])
+        return jnp.mean((y - batch["y"]) ** 2), {"rises": -slope[:, 0]}
+
+    return Case(problem, hand, start(width), data(num), 20)
+
+
+def other_points(width: int, num: int) -> Case:
+    """The exact derivative at points of its own."""
+    rises = jc.shapes.increasing(first_output, 0, on="points")
+    problem = jc.Lagrangian(mse, inequality(rises=rises), penalty=PENALTY)
+
+    def hand(params: Any, batch: Any) -> Any:
+        _, slope = slope_by_hand(params, batch["points"])
+        return mse(params, batch), {"rises": -slope[:, 0]}
+
+    return Case(problem, hand, start(width), data(num), 20)
+
+
+def named_numbers(count: int) -> Case:
+    """Constraints of one parameter each."""
+    rules = {f"p{i}": lambda p, _, i=i: p[i] - 0.1 for i in range(count)}
+    loss = lambda p, _: jnp.sum((p - 1.0) ** 2)  # noqa: E731
+    problem = jc.Lagrangian(loss, inequality(**rules), penalty=PENALTY)
+
+    def hand(params: Any, batch: Any) -> Any:
+        return loss(params, batch), {
+            k: rule(params, batch) for k, rule in rules.items()
+        }
+
+    return Case(problem, hand, jnp.zeros(count), None, 200)
+
+
+def named_outputs(count: int) -> Case:
+    """Constraints of one output of a network each."""
+    rules = {
+        f"y{i}": lambda p, batch, i=i: jnp.mean(fitted(p, batch)[:, i]) - 0.1
+        for i in range(count)
     }
+    problem = jc.Lagrangian(mse, inequality(**rules), penalty=PENALTY)
+
+    def hand(params: Any, batch: Any) -> Any:
+        y = fitted(params, batch)
+        found = {f"y{i}": jnp.mean(y[:, i]) - 0.1 for i in range(count)}
+        return jnp.mean((y - batch["y"]) ** 2), found
+
+    return Case(problem, hand, start(32, count), data(64, count), 50)
 
 
-def count_flops(step: Any, state: Any, batch: Any) -> float:
-    costs: Any = jax.jit(step).lower(state, batch).compile().cost_analysis()
+def named_shapes(count: int) -> Case:
+    """Shape constraints, all of one network at the same points."""
+    rules = {
+        f"b{i}": jc.shapes.bounded(first_output, upper=1.0 + i, on="points")
+        for i in range(count)
+    }
+    problem = jc.Lagrangian(mse, inequality(**rules), penalty=PENALTY)
+
+    def hand(params: Any, batch: Any) -> Any:
+        y = jax.vmap(partial(first_output, params))(batch["points"])
+        return mse(params, batch), {f"b{i}": y - (1.0 + i) for i in range(count)}
+
+    return Case(problem, hand, start(32), data(64), 50)
+
+
+def many_parameters(number: int) -> Case:
+    """The exact derivative at 16 points, of a network with about so many parameters."""
+    case = other_points(max(4, round((number / 2) ** 0.5)), 16)
+    return case._replace(steps=max(3, min(200, 20_000_000 // number)))
+
+
+def tiny() -> Case:
+    """A mean constraint of a network of 49 parameters at 64 points."""
+    rule = lambda params, batch: jnp.mean(fitted(params, batch)) - 0.1  # noqa: E731
+    problem = jc.Lagrangian(mse, inequality(mean=rule), penalty=PENALTY)
+
+    def hand(params: Any, batch: Any) -> Any:
+        y = fitted(params, batch)
+        return jnp.mean((y - batch["y"]) ** 2), {"mean": jnp.mean(y) - 0.1}
+
+    return Case(problem, hand, start(12, depth=1), data(64), 2000)
+
+
+def scalars(count: int) -> Case:
+    """Few constraints of one number: what `fit` adds to a bare loop."""
+    return named_numbers(count)._replace(steps=20_000)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "same outputs, function, w 32 n 128": lambda: same_outputs(32, 128, False),
+    "same outputs, function, w 256 n 1024": lambda: same_outputs(256, 1024, False),
+    "same outputs, shape, w 32 n 128": lambda: same_outputs(32, 128, True),
+    "same outputs, shape, w 256 n 1024": lambda: same_outputs(256, 1024, True),
+    "same points, slope, w 32 n 64": lambda: same_points(32, 64),
+    "other points, slope, w 32 n 64": lambda: other_points(32, 64),
+    "other points, slope, w 128 n 512": lambda: other_points(128, 512),
+    "50 names, numbers": lambda: named_numbers(50),
+    "200 names, numbers": lambda: named_numbers(200),
+    "200 names, outputs": lambda: named_outputs(200),
+    "200 names, shapes": lambda: named_shapes(200),
+    "10^3 parameters": lambda: many_parameters(10**3),
+    "10^4 parameters": lambda: many_parameters(10**4),
+    "10^5 parameters": lambda: many_parameters(10**5),
+    "10^6 parameters": lambda: many_parameters(10**6),
+    "10^7 parameters": lambda: many_parameters(10**7),
+    "tiny": tiny,
+    "10 numbers": lambda: scalars(10),
+}
+
+
+def by_hand(case: Case) -> tuple[Callable[[Any], Any], Any]:
+    """The step as one writes it for one problem: no checks, no guard."""
+
+    def step(carry: Any) -> Any:
+        params, moments, multipliers = carry
+
+        def objective(params: Any) -> Any:
+            f, g = case.hand(params, case.batch)
+            new, penalties = {}, []
+            for name, residual in g.items():
+                fixed = jax.lax.stop_gradient(residual)
+                new[name] = jnp.maximum(multipliers[name] + RATE * fixed, 0)
+                pushed = jnp.maximum(new[name] + PENALTY * residual, 0)
+                penalties.append(jnp.sum(pushed**2 - new[name] ** 2) / (2 * PENALTY))
+            worst = jnp.max(jnp.stack([jnp.max(r) for r in g.values()]))
+            return f + sum(penalties), (f, jnp.maximum(worst, 0), new)
+
+        gradient, (f, worst, new) = jax.grad(objective, has_aux=True)(params)
+        updates, moments = PRIMAL.update(gradient, moments, params)
+        return (optax.apply_updates(params, updates), moments, new), (f, worst)
+
+    shapes = jax.eval_shape(case.hand, case.params, case.batch)[1]
+    zeros = jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), shapes)
+    return step, (case.params, PRIMAL.init(case.params), zeros)
+
+
+def compiled(step: Callable[[Any], Any], start: Any, steps: int) -> tuple[Any, float]:
+    """The program of some steps in one scan, and the seconds to build it."""
+
+    def run(state: Any) -> Any:
+        return jax.lax.scan(lambda state, _: step(state), state, None, length=steps)
+
+    began = time.perf_counter()
+    program = jax.jit(run).lower(start).compile()
+    return program, time.perf_counter() - began
+
+
+def flops(step: Callable[[Any], Any], start: Any) -> float:
+    costs: Any = jax.jit(step).lower(start).compile().cost_analysis()
     return costs["flops"]
 
 
-STEPS, ROUNDS = 20, 41
+def measure(case: Case, rounds: int = ROUNDS) -> dict[str, float]:
+    """Ratios of jaxcon to the program by hand."""
+    solver = jc.alternating(case.problem, PRIMAL, jc.dual_ascent(optax.sgd(RATE)))
+    state = solver.init(case.params, case.batch)
 
+    def ours(state: Any) -> Any:
+        state, info = solver.step(state, case.batch)
+        return state, (info.loss, info.max_violation)
 
-def loop(step: Any, batch: Any) -> Any:
-    """Twenty steps in one program, as `fit` runs them: dispatch is not the question."""
+    hand, carry = by_hand(case)
+    program, to_build = compiled(ours, state, case.steps)
+    theirs, to_build_theirs = compiled(hand, carry, case.steps)
+    again, _ = compiled(hand, carry, case.steps)
 
-    @jax.jit
-    def run(state: Any) -> Any:
-        return jax.lax.scan(lambda s, _: step(s, batch), state, None, length=STEPS)
+    def fit(steps: int) -> Any:
+        return jc.fit(solver, state, case.batch, steps=steps, progress=False).state
 
-    return run
+    began = time.perf_counter()
+    fit(case.steps)
+    first_fit = time.perf_counter() - began
+    began = time.perf_counter()
+    jax.block_until_ready(theirs(carry))
+    # A run of a few tenths of a second: a call of `fit` has a cost of its own.
+    turns = max(1, round(0.3 / (time.perf_counter() - began)))
+    lanes = {
+        "scan": lambda: program(state),
+        "fit": lambda: fit(turns * case.steps),
+        "hand": lambda: theirs(carry),
+        "noise": lambda: again(carry),
+    }
+    for run in lanes.values():
+        jax.block_until_ready(run())
+    times: list[dict[str, float]] = []
+    for seed in range(rounds):
+        order = random.Random(seed).sample(list(lanes), len(lanes))
+        found = {}
+        for name in order:
+            began = time.perf_counter()
+            jax.block_until_ready(lanes[name]())
+            found[name] = time.perf_counter() - began
+        found["fit"] /= turns
+        times.append(found)
+
+    def ratio(name: str) -> float:
+        return statistics.median(row[name] / row["hand"] for row in times)
+
+    memory = [p.memory_analysis().temp_size_in_bytes for p in (program, theirs)]
+    return {
+        "flops": flops(ours, state) / flops(hand, carry),
+        "scan": ratio("scan"),
+        "fit": ratio("fit"),
+        "noise": ratio("noise"),
+        "memory": memory[0] / max(memory[1], 1),
+        "us by hand": 1e6 * statistics.median(r["hand"] for r in times) / case.steps,
+        "compile": to_build / to_build_theirs,
+        "s to compile by hand": to_build_theirs,
+        "first fit": first_fit / to_build_theirs,
+    }
 
 
 def main() -> None:
+    wanted = sys.argv[1:]
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}")
-    for width, num in ((128, 512), (32, 64)):
-        for order in ("simultaneous", "alternating"):
-            for penalty in (None, PENALTY):
-                row = measure(width, num, order, penalty)
-                print(
-                    f"w {width:3d} n {num:3d} {order:12s} penalty {penalty!s:5s} "
-                    f"FLOPs {row['flops']:.5g} / {row['flops by hand']:.5g} = "
-                    f"{row['flops'] / row['flops by hand']:.4f}   time "
-                    f"{row['time ratio']:.3f} (noise {row['noise']:.3f}) of "
-                    f"{row['ms by hand']:.3f} ms",
-                    flush=True,
-                )
+    print(
+        f"{'':38s} FLOPs   scan    fit  noise memory compile first fit  "
+        "by hand: µs a step, s to compile"
+    )
+    for name, make in CASES.items():
+        if wanted and not any(part in name for part in wanted):
+            continue
+        row = measure(make())
+        print(
+            f"{name:38s}{row['flops']:6.4f}{row['scan']:7.3f}{row['fit']:7.3f}"
+            f"{row['noise']:7.3f}{row['memory']:7.3f}{row['compile']:8.3f}"
+            f"{row['first fit']:10.3f}{row['us by hand']:12.1f}"
+            f"{row['s to compile by hand']:8.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

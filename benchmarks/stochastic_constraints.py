@@ -5,7 +5,7 @@ Question     By how much does the clamp of lambda at 0, or max(lambda + rho g, 0
 Conditions   Residuals with Gaussian noise of deviation 0.5; SGD of rate 0.1 on the
              multiplier, 0.01 (iii: 0.2, 0.05) on the parameter, dual first. Means over the
              later three quarters of 64 runs of 20,000 steps (i) or 32 of 40,000. Standard
-             errors: as given; (ii) up to 0.0005 of x. "Own batch": dual_batch=True. Theory:
+             errors: as given; (ii) up to 0.0005 of x. "Own batch": jc.SplitBatch. Theory:
              (i) the largest sum of a random walk (Spitzer), (ii) the parameter where it
              balances (i), or the mean of a rectified Gaussian. float32.
 Run          python -m benchmarks.stochastic_constraints
@@ -45,11 +45,11 @@ Conclusion   A slack constraint pushes: by rate σ² / 2 m at little slack, by l
              inside or around the ascent, to the bit; `every` is no averaging and helps
              nothing. ema keeps the full speed and helps the more, the longer its window
              is against (σ / m)² steps. An active constraint and its lambda stay, as
-             long as rho σ is small against lambda: at 10 the noise pays most of the
-             price and lambda falls to what is missing. The penalty's own push (Jensen) is
+             long as rho σ is small against lambda: at 10 the noise does most of the
+             push and lambda falls to what is missing. The penalty's own push (Jensen) is
              there without any multiplier, and neither averaging in the dual nor a batch
              of its own removes it: only a smaller rho or larger batches do. An own batch
-             removes the correlation of lambda's move with the gradient that it weighs,
+             removes the correlation of lambda's move with the gradient that it weights,
              rate var a, which simultaneous moves do not have; rho var a stays.
 """
 
@@ -107,7 +107,7 @@ def clamped_mean(rate: float, margin: float, noise: float) -> float:
     References:
         Spitzer, A Combinatorial Lemma and Its Application to Probability Theory (1956).
     """
-    # GradientTerms fall off as exp(-k (m / sigma)^2 / 2): the rest is below 1e-20.
+    # Terms fall off as exp(-k (m / sigma)^2 / 2): the rest is below 1e-20.
     k = np.arange(1.0, 100.0 * (noise / margin) ** 2 + 100.0)
     return float(rate * np.sum(rectified_mean(-k * margin, np.sqrt(k) * noise) / k))
 
@@ -193,7 +193,7 @@ def parabola(aim: float, residual: Callable[[Any, Any], jax.Array]) -> tuple[Any
 
 
 def shifted(cap: float, noise: float) -> tuple[Callable[..., jax.Array], Draw]:
-    """A bound x <= cap with noise added, which its gradient does not see; and the noise."""
+    """A bound x <= cap plus noise, which does not enter its gradient; and the noise."""
     draw = lambda key: noise * jax.random.normal(key)  # noqa: E731
     return lambda x, batch: x - cap + batch, draw
 
@@ -205,8 +205,8 @@ def scaled(noise: float) -> tuple[Callable[..., jax.Array], Draw]:
 
 
 def paired(draw: Draw) -> Draw:
-    """Two independent batches, for ``dual_batch=True``."""
-    return lambda key: tuple(draw(k) for k in jax.random.split(key))
+    """Two independent batches, one for each step."""
+    return lambda key: jc.SplitBatch(*(draw(k) for k in jax.random.split(key)))
 
 
 class Rest(NamedTuple):
@@ -228,7 +228,7 @@ def rest(
     steps: int = 40_000,
     runs: int = 32,
 ) -> Rest:
-    """Where a method rests whose loss returns x beside its value.
+    """Where a solver rests whose loss returns x beside its value.
 
     Args:
         solver: of one parameter and one inequality called "cap".
@@ -350,10 +350,10 @@ def correlated(
         E[(\lambda + c\,(a x - 1))\, a] = E \lambda + c\, ((1 + s^2) E x - 1)
 
     and c is the sum of :math:`\rho`, whose residual is the gradient's own, and, where
-    the multiplier moves before it weighs the same batch, of :math:`\eta`.
+    the multiplier moves before it weights the same batch, of :math:`\eta`.
 
     Args:
-        order: name of an order of moves.
+        order: name of an order of steps.
         penalty: rho, or None.
         own: whether the dual has a batch of its own.
         key: a key.
@@ -366,12 +366,9 @@ def correlated(
     residual, draw = scaled(noise)
     loss, constraints = parabola(2.0, residual)
     solver = getattr(jc, order)(
-        loss,
-        constraints,
+        jc.Lagrangian(loss, constraints, penalty=penalty),
         optax.sgd(0.05),
         jc.dual_ascent(optax.sgd(rate)),
-        penalty=penalty,
-        dual_batch=own,
     )
     found = rest(solver, paired(draw) if own else draw, key, **more)
     at_once = rate if order == "alternating" and not own else 0.0

@@ -19,7 +19,7 @@ Run          python -m benchmarks.support_vectors         (about a minute)
 Last         2026-11-21, jax 0.12.0, two CPU cores. |lambda - lambda*| after so many steps,
              and the steps after which it stays within 1e-6:
 
-             method                       radius      100   1,000  10,000 100,000 to 1e-6
+             method                    radius      100   1,000  10,000 100,000 to 1e-6
              PI control               0.99037  1.1e-01 4.2e-05 1.2e-15 1.2e-15   1,412
                best of 833: eta 0.75  kp 100
              plain ascent             0.99967  6.4e-01 1.3e-01 5.6e-03 7.1e-14  35,812
@@ -158,7 +158,7 @@ class Method(NamedTuple):
     """A method up to its gains.
 
     Attributes:
-        make: gains -> method.
+        make: gains -> solver.
         grids: the values tried of each gain; all combinations are.
         steps: to run.
     """
@@ -252,7 +252,7 @@ def is_real(leaf: jax.Array) -> bool:
 
 
 def at(solver: jc.Solver, batch: Any, answer: Answer) -> jc.PrimalDualState:
-    """A method's state at the solution."""
+    """A solver's state at the solution."""
     params = jax.tree.map(jnp.asarray, answer.params)
     lam = jnp.asarray(answer.multipliers)
     state = solver.init(params, batch)
@@ -348,7 +348,7 @@ def run(
 
 
 def nudged(solver: jc.Solver, batch: Any, answer: Answer) -> jc.PrimalDualState:
-    """A method's state beside the solution, so near that its step is linear there."""
+    """A solver's state beside the solution, so near that its step is linear there."""
     aside = answer.params | {"b": answer.params["b"] + 1e-9}
     return at(solver, batch, answer._replace(params=aside))
 

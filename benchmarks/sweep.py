@@ -15,7 +15,7 @@ Ratios of running time, median of five rounds, compilation apart:
        64    256         1.05        0.96        0.95
 
 So on a CPU turns cost what a loop costs, and batching gains little or loses: `sweep`
-takes turns there unless told otherwise. Nothing was measured on an accelerator.
+takes turns there unless `together` is given. Nothing was measured on an accelerator.
 """
 
 import statistics

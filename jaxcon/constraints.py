@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from jaxcon._stacking import map_numbers
+
 __all__ = [
     "Constraint",
     "Constraints",
@@ -279,8 +281,8 @@ def violation(residuals: Constraints) -> Constraints:
         0.0
     """
     return Constraints(
-        equality=jax.tree.map(jnp.abs, residuals.equality),
-        inequality=jax.tree.map(lambda g: jnp.maximum(g, 0), residuals.inequality),
+        equality=map_numbers(jnp.abs, residuals.equality),
+        inequality=map_numbers(lambda g: jnp.maximum(g, 0), residuals.inequality),
     )
 
 
@@ -293,7 +295,10 @@ def worst(entries: Constraints) -> Constraints:
     Returns:
         One number per constraint, each of shape (); 0 for an empty array.
     """
-    return jax.tree.map(lambda entry: jnp.max(entry, initial=0), entries)
+    largest = jax.tree.map(
+        lambda entry: jnp.max(entry, initial=0) if jnp.ndim(entry) else entry, entries
+    )
+    return map_numbers(lambda entry: jnp.maximum(entry, 0), largest)
 
 
 def max_violation(residuals: Constraints) -> jax.Array:

@@ -116,15 +116,11 @@ def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixt
         ...     inequality={"share": jc.proxy(
         ...         lambda x, _: smooth(x, _) - 0.5, lambda x, _: share(x, _) - 0.5)}
         ... )
-        >>> solver = jc.alternating(
-        ...     lambda x, _: -smooth(x, _), most, optax.sgd(1.0),
-        ...     jc.dual_ascent(optax.sgd(0.1)),
-        ... )
+        >>> problem = jc.Lagrangian(lambda x, _: -smooth(x, _), most)
+        >>> solver = jc.alternating(problem, optax.sgd(1.0), jc.dual_ascent(optax.sgd(0.1)))
         >>> saved = []
         >>> keep = lambda state, infos: saved.append(state.params)   # after each chunk
-        >>> _ = jc.fit(
-        ...     solver, solver.init(jnp.array(1.0)), steps=500, chunk=10, callbacks=[keep]
-        ... )
+        >>> _ = jc.fit(solver, jnp.array(1.0), steps=500, chunk=10, callbacks=[keep])
         >>> x = jnp.stack(saved)
         >>> residuals = jax.vmap(lambda x: jc.evaluate(most, x))(x)
         >>> mixed = jc.mixture(-jax.vmap(lambda x: share(x, None))(x), residuals)

@@ -402,16 +402,12 @@ def gauss_newton(
     Returns:
         (params, batch) -> the last parameters.
     """
-    penalty = moves.penalty if any(constraints) else None
-    problem = jc.Lagrangian(loss, constraints, penalty=penalty)
-    primal = jc.gauss_newton(problem, on=on)
+    penalty, dual = None, optax.set_to_zero()
     if any(constraints):
+        penalty = moves.penalty
         dual = jc.every(jc.method_of_multipliers(), moves.period)
-        solver = jc.alternating(problem, primal, dual)
-    else:
-        solver = jc.alternating(
-            jc.Lagrangian(loss, constraints), primal, optax.set_to_zero()
-        )
+    problem = jc.Lagrangian(loss, constraints, penalty=penalty)
+    solver = jc.alternating(problem, jc.gauss_newton(problem, on=on), dual)
 
     def run(params: Any, batch: Any) -> Any:
         def step(state: Any, _: None) -> Any:
@@ -426,7 +422,7 @@ def gauss_newton(
 def solve(
     equation: Equation,
     net: jc.layers.Network,
-    priced: Sequence[str],
+    constrained: Sequence[str],
     moves: Moves,
     *,
     num: int,
@@ -437,7 +433,7 @@ def solve(
     Args:
         equation: the problem.
         net: the network, perhaps with conditions built in.
-        priced: those that are left to be constraints.
+        constrained: the conditions that are left to be constraints.
         moves: how many steps.
         num: points in the interior.
         seeds: how many draws.
@@ -445,9 +441,9 @@ def solve(
     Returns:
         What `errors` says and the Jacobians it took, for each seed.
     """
-    parts = {c: residual(equation, net.apply, c) for c in priced}
+    parts = {c: residual(equation, net.apply, c) for c in constrained}
     loss = jc.MeanSquares({"interior": residual(equation, net.apply, "interior")})
-    on = {name: name for name in ["interior", *priced]}
+    on = {name: name for name in ["interior", *constrained]}
     descend = gauss_newton(loss, jc.Constraints(parts), on, moves)
 
     @jax.jit
@@ -682,7 +678,7 @@ def band(params: Any, batch: Any) -> jax.Array:
 
 
 class Inverse(NamedTuple):
-    """A method to use the data of low fidelity, and what else is unknown.
+    """A method that uses the data of low fidelity, and what else is unknown.
 
     Attributes:
         loss: what is minimised.

@@ -14,8 +14,8 @@ Equation  Programmes that differ in x, 100 variables, 50 equations, 50 inequalit
 
 Measured  Both families from the seed of their script: 8,334 x to learn from, 833 to be
           tested on. Their three methods by their protocol of 1000 epochs. Then jaxcon's.
-          Points are completed, y = N z + M x with N orthonormal, and inequalities priced
-          by an augmented Lagrangian: multipliers are a function of x
+          Points are completed, y = N z + M x with N orthonormal, and inequalities held by
+          an augmented Lagrangian: multipliers are a function of x
           (`jc.multipliers.network`, one linear map under a softplus for each row) or
           one for each row of each instance (`indexed`).
           Then `jc.layers.polyhedron` on the trained network; 60 steps through the layer
@@ -73,7 +73,7 @@ class Size(NamedTuple):
         tested: the last of them; as many before are not used, as in the paper.
         width: of the two hidden layers.
         epochs: of theirs, as in the paper.
-        priced: epochs with multipliers.
+        constrained: epochs with multipliers.
         through: steps through the layer after them.
         from_start: steps through the layer from the first on.
         seeds: of the methods with functional multipliers; others have one.
@@ -85,7 +85,7 @@ class Size(NamedTuple):
     tested: int = 833
     width: int = 200
     epochs: int = 1000
-    priced: int = 40
+    constrained: int = 40
     through: int = 60
     from_start: int = 300
     seeds: int = 3
@@ -288,7 +288,7 @@ def interior_point(
 
     .. math:: N^T (\nabla f + G^T \lambda) = 0, \quad \lambda_j (h - G y)_j = \mu
 
-    while :math:`\mu` falls to 1e-10 / q and steps end at 0.99 of the method to a bound.
+    while :math:`\mu` falls to 1e-10 / q and steps end at 0.99 of the way to a bound.
 
     Args:
         given: the programmes.
@@ -567,8 +567,8 @@ def answer_theirs(given: Family, method: Theirs, trained: Any) -> Callable[..., 
 # Ours.
 
 # x of a step with multipliers; and of one through the layer, which costs more.
-PRICED_BATCH, LAYER_BATCH = 463, 128
-PRICED_RATE, THROUGH_RATE, START_RATE = 1e-2, 2e-3, 1e-2
+CONSTRAINED_BATCH, LAYER_BATCH = 463, 128
+CONSTRAINED_RATE, THROUGH_RATE, START_RATE = 1e-2, 2e-3, 1e-2
 # Of functional multipliers: rate, penalty, and how sharp their softplus is.
 BY_X_RATE, BY_X_RHO, SHARP = 0.01, 0.03, 30.0
 INDEXED_RATE, INDEXED_RHO = 0.02, 0.2
@@ -630,8 +630,8 @@ def setting(given: Family, dtype: Any) -> Setting:
     return Setting(given, Completion(N, M), layer)
 
 
-class Priced(NamedTuple):
-    """A method to price the inequalities' rows.
+class RowMultipliers(NamedTuple):
+    """Multipliers and penalty of the inequalities' rows.
 
     Attributes:
         kind: of multipliers, `jc.multipliers`.
@@ -651,12 +651,12 @@ def softplus(a: jax.Array) -> jax.Array:
     return jax.nn.softplus(SHARP * a) / SHARP
 
 
-def by_x(size: Size, steps: int) -> Priced:
+def by_x(size: Size, steps: int) -> RowMultipliers:
     r"""Multipliers as a function of x, one softplus of a linear map for each row.
 
     .. math:: \lambda_j(x) = \tfrac1s \log(1 + e^{s (a_j \cdot x + b_j)})
 
-    jaxcon weighs them by one over the number of rows in a batch; so does `share`.
+    jaxcon weights them by one over the number of rows in a batch; so does `share`.
     """
     q = size.rows
 
@@ -675,8 +675,8 @@ def by_x(size: Size, steps: int) -> Priced:
     wait = steps // 10
     falling = optax.cosine_decay_schedule(q * BY_X_RATE, steps - wait)
     rate = optax.join_schedules([optax.constant_schedule(0.0), falling], [wait])
-    return Priced(
-        kind, jc.dual_ascent(optax.sgd(rate)), BY_X_RHO, 1 / (PRICED_BATCH * q)
+    return RowMultipliers(
+        kind, jc.dual_ascent(optax.sgd(rate)), BY_X_RHO, 1 / (CONSTRAINED_BATCH * q)
     )
 
 
@@ -686,14 +686,14 @@ def at_x(state: jc.PrimalDualState, x: np.ndarray) -> np.ndarray:
     return np.asarray(softplus(x @ psi["a"].T + psi["b"][None]))
 
 
-def by_instance(size: Size, instances: int) -> Priced:
-    """A multiplier for each row of each instance, moved when the instance is seen."""
+def by_instance(size: Size, instances: int) -> RowMultipliers:
+    """A multiplier for each row of each instance, moved when a batch has the instance."""
     kind = jc.multipliers.indexed(instances * size.rows, on="index")
     dual = jc.dual_ascent(optax.sgd(INDEXED_RATE))
-    return Priced(kind, dual, INDEXED_RHO, 1.0)
+    return RowMultipliers(kind, dual, INDEXED_RHO, 1.0)
 
 
-def augmented(at: Setting, how: Priced, steps: int) -> jc.Solver:
+def augmented(at: Setting, how: RowMultipliers, steps: int) -> jc.Solver:
     r"""The augmented Lagrangian of all instances of a batch, equations completed.
 
     .. math::
@@ -702,11 +702,11 @@ def augmented(at: Setting, how: Priced, steps: int) -> jc.Solver:
 
     Args:
         at: the setting.
-        how: rows are priced.
+        how: multipliers and penalty of the rows.
         steps: in all.
 
     Returns:
-        The method.
+        The solver.
     """
 
     def loss(params: Any, batch: Any) -> jax.Array:
@@ -724,7 +724,7 @@ def augmented(at: Setting, how: Priced, steps: int) -> jc.Solver:
             penalty=how.share * how.penalty,
             multipliers={ROWS: how.kind},
         ),
-        optax.adam(optax.cosine_onecycle_schedule(steps, PRICED_RATE, 0.1)),
+        optax.adam(optax.cosine_onecycle_schedule(steps, CONSTRAINED_RATE, 0.1)),
         how.dual,
     )
 
@@ -958,7 +958,9 @@ def measure_ours(given: Family, on: Tested, size: Size) -> tuple[Numbers, int]:
     low, high = setting(given, np.float32), setting(given, np.float64)
     n, x = len(on.x), jnp.asarray(on.x, jnp.float32)
     starts = [init(jax.random.key(i), given, size.width) for i in range(size.seeds)]
-    many = [shuffled(i, n, PRICED_BATCH, size.priced) for i in range(size.seeds)]
+    many = [
+        shuffled(i, n, CONSTRAINED_BATCH, size.constrained) for i in range(size.seeds)
+    ]
     few = [shuffled(i, n, LAYER_BATCH, size.through) for i in range(size.seeds)]
     few = [indices[: size.through] for indices in few]
     alone = shuffled(0, n, LAYER_BATCH, size.from_start)[: size.from_start]
@@ -1226,11 +1228,11 @@ DIFFERENCES = (
     "set, those after a layer by nonnegative least squares on rows within 1e-6 of their "
     "bounds.",
     "Our rates and penalties were chosen by these numbers of the test set, of one seed: "
-    "it is not quite unseen. On the 833 instances before it, at which nobody looked, one "
+    "it is not quite unseen. On the 833 instances before it, which chose nothing, one "
     "seed's gaps after steps through the layer were 0.17 and 0.17 %. Tried were dual "
     "rates from 0.01 to 0.3, penalties from 0.03 to 3, softplus 10 to 100 times as sharp, "
     "40 and 80 epochs. With penalties of 1 and 3 the multipliers of x fell far below the "
-    "solver's, as the penalty of what the network is wrong by then carries the price; "
+    "solver's, as the penalty of what the network is wrong by then carries their part; "
     "convex gaps with the layer put on were half as large. A penalty that grows "
     "thirtyfold at the end changed little.",
     "Of the layer alone, convex: 120 steps gave a gap of 1.37 %, at twice the rate 0.92 %; "
@@ -1377,7 +1379,7 @@ def figure(path: str) -> None:
     for name, convex in FAMILIES.items():
         given = family(convex, size)
         x, test = given.x[: -2 * size.tested], given.x[-size.tested :]
-        orders = shuffled(0, len(x), PRICED_BATCH, size.priced)
+        orders = shuffled(0, len(x), CONSTRAINED_BATCH, size.constrained)
         steps = len(orders)
         solver = augmented(setting(given, np.float32), by_x(size, steps), steps)
         start = init(jax.random.key(0), given, size.width)

@@ -18,7 +18,7 @@ Equation  With n inputs, normalised labels y and derivatives z, and lambda_j one
 Measured  Their model, simulation and training: strike 1.1, a year to go, the basket's
           volatility 0.2, antithetic pairs; four layers of 20 softplus units, Adam with
           one cycle of rates, 100 epochs. Ten seeds, each with its own basket. Then
-          jaxcon's: the rules priced by multipliers at points, on their network and on
+          jaxcon's: the rules held by multipliers at points, on their network and on
           `jc.layers.convex`; and sums of softplus that obey by construction. The rules are
           checked by exact derivatives at points none was trained on.
 Command   python -m papers.huge2020_differential_ml [--figure PATH]
@@ -248,17 +248,17 @@ def calls(params: Any, u: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
 
 
 class Method(NamedTuple):
-    """A method to learn.
+    """A training method.
 
     Attributes:
-        network: what learns.
-        differential: whether from derivatives too.
-        priced: whether multipliers price the rules.
+        network: what is trained.
+        differential: whether on derivatives too.
+        constrained: whether multipliers hold the rules.
     """
 
     network: Network
     differential: bool = True
-    priced: bool = False
+    constrained: bool = False
 
 
 PLAIN = Network(plain_init, plain)
@@ -270,27 +270,27 @@ MULTIPLIERS = "differential, multipliers"
 LAYER = "differential, convex layer, multipliers"
 BUILT = "differential, by construction"
 BUILT_STANDARD = "standard, by construction"
-WAYS = {
+METHODS = {
     STANDARD: Method(PLAIN, differential=False),
     DIFFERENTIAL: Method(PLAIN),
-    MULTIPLIERS: Method(PLAIN, priced=True),
-    LAYER: Method(CONVEX, priced=True),
+    MULTIPLIERS: Method(PLAIN, constrained=True),
+    LAYER: Method(CONVEX, constrained=True),
     BUILT_STANDARD: Method(CALLS, differential=False),
     BUILT: Method(CALLS),
 }
 OURS = MULTIPLIERS, LAYER, BUILT_STANDARD, BUILT
 
 
-def method_of(method: Method, case: Case, epochs: int) -> jc.Solver:
-    """Adam on the loss of the paper, and the rules priced if they are.
+def solver_of(method: Method, case: Case, epochs: int) -> jc.Solver:
+    """Adam on the loss of the paper, with multipliers of the rules if they are held.
 
     Args:
-        method: how.
+        method: which.
         case: the sizes.
         epochs: in all.
 
     Returns:
-        The method.
+        The solver.
     """
     per_epoch = case.samples // case.batch
 
@@ -323,7 +323,7 @@ def method_of(method: Method, case: Case, epochs: int) -> jc.Solver:
         return jax.vmap(at)(batch["points"], batch["directions"]).ravel()
 
     primal = optax.adam(rate)
-    if not method.priced:
+    if not method.constrained:
         return jc.alternating(
             jc.Lagrangian(loss, jc.Constraints()), primal, optax.set_to_zero()
         )
@@ -352,7 +352,7 @@ def train(
     Returns:
         Parameters, a leading axis for the seeds.
     """
-    solver, size = method_of(method, case, epochs), case.batch
+    solver, size = solver_of(method, case, epochs), case.batch
     per_epoch = case.samples // size
 
     def of_step(step: Any) -> dict[str, jax.Array]:
@@ -412,7 +412,7 @@ CLAIMED: _table.Claimed = {
         )
     )
     for case in CASES
-    for method in WAYS
+    for method in METHODS
 }
 
 
@@ -425,10 +425,10 @@ def price(
 
 
 @partial(jax.jit, static_argnames=("network", "checked"))
-def judge(
+def evaluate(
     params: Any, about: dict[str, jax.Array], *, network: Network, checked: int
 ) -> jax.Array:
-    """What was reached.
+    """Evaluates errors and broken rules.
 
     Args:
         params: of the network, a leading axis for the seeds.
@@ -441,7 +441,7 @@ def judge(
     """
     lower, upper = box(about["a"].shape[1])
     drawn = jc.points.uniform(jax.random.key(1), lower, upper, TESTED)
-    # Points that rules are priced at have the seeds below.
+    # The points of training have the seeds below.
     unseen = jc.points.sobol(lower, upper, checked, seed=SEEDS)
 
     def one(given: tuple[Any, dict[str, jax.Array]]) -> jax.Array:
@@ -501,9 +501,9 @@ def measure(
         used = case._replace(samples=samples or case.samples)
         learned = all_data(used, seeds)
         about = {name: learned[name] for name in learned if name not in BY_SAMPLE}
-        for name, method in WAYS.items():
+        for name, method in METHODS.items():
             params = train(learned, method=method, case=used, epochs=epochs)
-            numbers = judge(params, about, network=method.network, checked=checked)
+            numbers = evaluate(params, about, network=method.network, checked=checked)
             measured[row(case, name)] = {
                 c: _table.spread(values)
                 for c, values in zip(COLUMNS, np.asarray(numbers).T)
@@ -663,7 +663,7 @@ DIFFERENCES = (
     "The rows without a claim are ours. The true price touches the rules: its Hessian is "
     "of rank one, and its deltas reach their bounds in the wings. So there is no price "
     "near it that obeys with room to spare.",
-    "Of the rule of convexity multipliers price one random direction at each of their "
+    "Of the rule of convexity multipliers hold one random direction at each of their "
     "points; all directions are checked.",
     "Strengths of 1, 10 and 100 and 2 to 20 moves of the multipliers were tried on d = 7, "
     "4,096, also a strength that grows and 1,024 points. From 10 on some seeds ended in "
@@ -777,7 +777,7 @@ def figure(path: str) -> None:
     about = {name: learned[name][0] for name in learned if name not in BY_SAMPLE}
     x = jc.points.uniform(jax.random.key(1), *box(BASKET.inputs), 1024)
     true = jax.vmap(lambda x: truth(x, about["a"])[0])(x)
-    for i, (name, method) in enumerate(WAYS.items()):
+    for i, (name, method) in enumerate(METHODS.items()):
         params = jax.tree.map(
             lambda p: p[0], train(learned, method=method, case=BASKET)
         )
@@ -792,7 +792,7 @@ def figure(path: str) -> None:
     )
     left.legend(fontsize=7, markerscale=4)
     for case, marker in zip(CASES, "^sodv"):
-        for i, name in enumerate(WAYS):
+        for i, name in enumerate(METHODS):
             error, beyond = (
                 _table.number(MEASURED, row(case, name), c)
                 for c in (COLUMNS[0], COLUMNS[-1])

@@ -160,11 +160,11 @@ half_space = jc.layers.half_space(lambda x: side(x)[None], lambda x: side(x) * b
 
 
 class Method(NamedTuple):
-    """A method to make the network obey.
+    """A method that makes the network obey.
 
     Attributes:
         output: put on the network's output, in training and after.
-        on: the points at which the constraint is priced, a name in the data, if any.
+        on: the points at which the constraint is penalized, a name in the data, if any.
         periods: into which training is divided by moves of the multipliers; 0 where they
             stay at zero, which leaves the penalty.
         longer: how many times the paper's epochs.
@@ -182,7 +182,7 @@ PENALTY = "penalty over [-2, 2]"
 OFTEN = "augmented, every 50 epochs"
 SELDOM = "augmented, every 500 epochs"
 LONGER = "augmented, every 500 of 4000"
-WAYS = {
+METHODS = {
     "NN": Method(),
     "soft penalty": Method(on="x"),
     "DC3": Method(dc3, on="x"),
@@ -194,8 +194,8 @@ WAYS = {
 }
 
 
-def method_of(method: Method, batch: dict[str, jax.Array], epochs: int) -> jc.Solver:
-    r"""Adam on the mean squared error, and the constraint priced alike in all methods.
+def solver_of(method: Method, batch: dict[str, jax.Array], epochs: int) -> jc.Solver:
+    r"""Adam on the mean squared error, with one penalty's size in all methods.
 
     .. math:: \tfrac{10}{n} \sum_i \max(g_i, 0)^2 = \sum_i \tfrac{\rho}{2} \max(g_i, 0)^2
 
@@ -205,7 +205,7 @@ def method_of(method: Method, batch: dict[str, jax.Array], epochs: int) -> jc.So
         epochs: in all.
 
     Returns:
-        The method.
+        The solver.
     """
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
@@ -244,7 +244,7 @@ def train(method: Method, *, seeds: int = SEEDS, epochs: int = EPOCHS) -> Any:
         Parameters, leading axes for `INITS` and for the seeds.
     """
     batch, epochs = data(), method.longer * epochs
-    solver = method_of(method, batch, epochs)
+    solver = solver_of(method, batch, epochs)
     keys = jax.random.split(jax.random.key(0), seeds)
     drawn = [jax.vmap(draw)(keys) for draw in INITS.values()]
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
@@ -271,8 +271,8 @@ def row(method: str, weights: str, then: bool = False) -> str:
 ROWS = [
     (method, weights, then)
     for weights in INITS
-    for method in WAYS
-    for then in ([False, True] if WAYS[method].then else [False])
+    for method in METHODS
+    for then in ([False, True] if METHODS[method].then else [False])
 ]
 
 # After their notebook's stored output: five seeds, numbers by COLUMNS.
@@ -340,7 +340,7 @@ def measure(*, seeds: int = SEEDS, epochs: int = EPOCHS) -> tuple[_table.Measure
     """
     measured: _table.Measured = {}
     gradients = 0
-    for name, method in WAYS.items():
+    for name, method in METHODS.items():
         params = train(method, seeds=seeds, epochs=epochs)
         gradients += len(INITS) * seeds * method.longer * epochs
         for weights, numbers in reached(params, method.output).items():
@@ -482,7 +482,7 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
         return " and ".join(numbers)
 
     def closed(method: str, weights: str, column: str) -> float:
-        """The part of the method from the soft penalty to HardNet-Aff."""
+        """The part of the way from the soft penalty to HardNet-Aff."""
         soft, hard = (
             found(x, weights, column).mean for x in ("soft penalty", "HardNet-Aff")
         )
@@ -533,8 +533,8 @@ def verdicts(measured: _table.Measured) -> list[Verdict]:
                 for w in INITS
             ),
         )
-        for method in WAYS
-        if WAYS[method].then
+        for method in METHODS
+        if METHODS[method].then
     ]
     for method in (OFTEN, SELDOM, LONGER):
         parts = {c: [closed(method, w, c) for w in INITS] for c in (greatest, mse)}
@@ -568,10 +568,10 @@ def figure(path: str) -> None:
     left.plot(x[:, 0], target(x[:, 0]), "k:", label="function")
     left.plot(batch["x"][:, 0], batch["y"], "k.", ms=4, label="data")
     for name in ("NN", "soft penalty", "HardNet-Aff", PENALTY):
-        method = WAYS[name]
+        method = METHODS[name]
         y = outputs(train(method, seeds=1), method.then or method.output, x)[0, 0, :, 0]
         label = f"{name}, then half-space" if method.then else name
-        left.plot(x[:, 0], y, color=f"C{list(WAYS).index(name)}", label=label)
+        left.plot(x[:, 0], y, color=f"C{list(METHODS).index(name)}", label=label)
     left.set(
         xlabel="x", ylabel="y", ylim=(-6, 6), title=f"one seed, {next(iter(INITS))}"
     )
@@ -585,7 +585,7 @@ def figure(path: str) -> None:
             greatest.mean,
             error.mean,
             "o" if first else "s",
-            color=f"C{list(WAYS).index(method)}",
+            color=f"C{list(METHODS).index(method)}",
             fillstyle="none" if then else "full",
             label=method if first and not then else None,
         )

@@ -72,9 +72,9 @@ NOISES = 0.0, 0.01, 0.05, 0.1
 # Of the trapezoidal rule: nodes, and where it ends, in deviations times sqrt 2.
 NODES, REACH = 200, 13.0
 
-# Ours: what the equation costs, and after how many steps the multipliers move.
-PRICES, PERIOD = (0.003, 0.01, 0.03, 0.1, 0.3), 5
-# After these prices, points are drawn anew where the network is steep.
+# Ours: the equation's penalties, and after how many steps the multipliers move.
+PENALTIES, PERIOD = (0.003, 0.01, 0.03, 0.1, 0.3), 5
+# After these penalties, points are drawn anew where the network is steep.
 REDRAWN = 0, 2
 # Of the first layer's weights, their deviation.
 FREQUENCY = 3.0
@@ -92,8 +92,8 @@ class Size(NamedTuple):
         data: points observed.
         points: where the equation is to hold.
         width: of ours, three layers.
-        stage: steps at each price but the last.
-        steps: at the last price, from the noisiest data to the cleanest.
+        stage: steps at each penalty but the last.
+        steps: at the last penalty, from the noisiest data to the cleanest.
         theirs: layers, width and iterations of L-BFGS in their protocol.
         timed: layers and width of the network that derivatives are timed of.
         repeats: of what is timed.
@@ -112,7 +112,7 @@ class Size(NamedTuple):
     @property
     def all_steps(self) -> int:
         """Of all fits with one seed."""
-        return self.stage * (len(PRICES) - 1) + sum(self.steps)
+        return self.stage * (len(PENALTIES) - 1) + sum(self.steps)
 
 
 SMALL = Size(2, 300, 200, 4, 1, (5, 1, 1, 1), (4, 3, 5), (8, 4), 2)
@@ -185,7 +185,7 @@ def truth() -> Any:
     }
 
 
-class GradientTerms(NamedTuple):
+class Terms(NamedTuple):
     """The equation at a point.
 
     Attributes:
@@ -205,18 +205,18 @@ class GradientTerms(NamedTuple):
         return self.residual / jnp.sqrt(1 + self.slope**2)
 
 
-def equation(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> GradientTerms:
+def equation(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> Terms:
     """Burgers' equation of u at x (2,), all derivatives in one pass."""
     at = derivatives(u, Value(), Gradient(), Partial((1, 1)))(x)
     u_t, u_x = at.gradient
-    return GradientTerms(u_t + lambda1 * at.value * u_x - lambda2 * at.partial_1_1, u_x)
+    return Terms(u_t + lambda1 * at.value * u_x - lambda2 * at.partial_1_1, u_x)
 
 
-def nested(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> GradientTerms:
+def nested(u: Fields, lambda1: Any, lambda2: Any, x: jax.Array) -> Terms:
     """The same by `jax.grad` of `jax.grad`, for the comparison of times."""
     u_t, u_x = jax.grad(u)(x)
     u_xx = jax.grad(lambda x: jax.grad(u)(x)[1])(x)[1]
-    return GradientTerms(u_t + lambda1 * u(x) * u_x - lambda2 * u_xx, u_x)
+    return Terms(u_t + lambda1 * u(x) * u_x - lambda2 * u_xx, u_x)
 
 
 def mesh() -> np.ndarray:
@@ -310,7 +310,7 @@ def network(params: Any, x: jax.Array) -> jax.Array:
     return (x @ params["layers"][-1]["w"] + params["layers"][-1]["b"])[0]
 
 
-def obeys(params: Any, x: jax.Array) -> GradientTerms:
+def obeys(params: Any, x: jax.Array) -> Terms:
     """The equation of the network, with its own coefficients, at x (2,)."""
     lambda2 = jnp.exp(params["log_lambda2"])
     return equation(partial(network, params), params["lambda1"], lambda2, x)
@@ -319,9 +319,7 @@ def obeys(params: Any, x: jax.Array) -> GradientTerms:
 # Their protocol.
 
 
-def squares(
-    terms: Callable[..., GradientTerms], params: Any, example: Any
-) -> jax.Array:
+def squares(terms: Callable[..., Terms], params: Any, example: Any) -> jax.Array:
     """Squared errors of the data and of the equation at one point, ()."""
     u, lambda2 = partial(network, params), jnp.exp(params["log_lambda2"])
     residual = terms(u, params["lambda1"], lambda2, example["x"]).residual
@@ -383,7 +381,7 @@ def misfit(params: Any, batch: Any) -> jax.Array:
 
 
 def speeds(params: Any, batch: Any) -> jax.Array:
-    """The equation at the points as `GradientTerms.speed`, (k,)."""
+    """The equation at the points as `Terms.speed`, (k,)."""
     return jax.vmap(partial(obeys, params))(batch["points"]).speed
 
 
@@ -424,11 +422,11 @@ def fitter(size: Size) -> Fitter:
         size: how much.
 
     Returns:
-        The method of multipliers, at prices rho that rise to the last.
+        The method of multipliers, at penalties rho that rise to the last.
     """
-    prices = [optax.constant_schedule(price / size.points) for price in PRICES]
-    edges = [size.stage * i for i in range(1, len(PRICES))]
-    penalty = optax.join_schedules(prices, edges)
+    stages = [optax.constant_schedule(rho / size.points) for rho in PENALTIES]
+    edges = [size.stage * i for i in range(1, len(PENALTIES))]
+    penalty = optax.join_schedules(stages, edges)
     problem = jc.Lagrangian(LOSS, CONSTRAINTS, penalty=penalty)
     solver = jc.alternating(
         problem,
@@ -452,7 +450,7 @@ def fits(
 ) -> Iterator[Any]:
     """Fits to data of each noise, from the noisiest to the cleanest.
 
-    Each but the first begins where the one before ended, at the last price. Whoever has
+    Each but the first begins where the one before ended, at the last penalty. Whoever has
     data can add noise to them, fit those first and go on: no fit sees less noise than the
     data that it is for.
 
@@ -465,13 +463,15 @@ def fits(
     Yields:
         The noise, parameters, and the batch that they were fitted to.
     """
-    keys = iter(jax.random.split(jax.random.key(seed), 3 + len(PRICES) + len(NOISES)))
+    keys = iter(
+        jax.random.split(jax.random.key(seed), 3 + len(PENALTIES) + len(NOISES))
+    )
     params = steeper(next(keys), init(next(keys), 3, size.width))
     points = jc.points.uniform(next(keys), LOWER, UPPER, size.points)
     noises = sorted(data, reverse=True)
     batch = {**data[noises[0]], "points": points}
     state = fitter.init(params, batch)
-    for stage in range(len(PRICES) - 1):
+    for stage in range(len(PENALTIES) - 1):
         state = fitter.run(unmultiplied(state), batch, size.stage)
         if stage in REDRAWN:
             points = steep_points(next(keys), state.params, size.points)
@@ -484,14 +484,14 @@ def fits(
 
 
 def unmultiplied(state: Any) -> Any:
-    """The same with multipliers of zero, for another price or other points."""
+    """The same with multipliers of zero, for another penalty or other points."""
     zeros = jax.tree.map(jnp.zeros_like, state.multipliers)
     return state._replace(multipliers=zeros)
 
 
 @jax.jit
 def information(params: Any, batch: Any) -> jax.Array:
-    r"""A square root of what is told of both coefficients, the rest being unknown, (2, 2).
+    r"""A square root of both coefficients' information, the rest being unknown, (2, 2).
 
     .. math:: F = \frac{J^T J}{s^2} + \frac{K^T K}{\tau^2} = R^T R
 
@@ -653,7 +653,7 @@ def timed(size: Size) -> dict[str, Spread | None]:
     x = jc.points.uniform(jax.random.key(1), LOWER, UPPER, size.data)
     batch = single({"x": x, "u": jnp.zeros(size.data)})
 
-    def residuals(terms: Callable[..., GradientTerms]) -> Callable[..., Any]:
+    def residuals(terms: Callable[..., Terms]) -> Callable[..., Any]:
         def at(params: Any, example: Any) -> jax.Array:
             lambda2 = jnp.exp(params["log_lambda2"])
             u = partial(network, params)
@@ -661,7 +661,7 @@ def timed(size: Size) -> dict[str, Spread | None]:
 
         return jax.jit(jax.vmap(at, (None, 0)))
 
-    def gradient(terms: Callable[..., GradientTerms]) -> Callable[..., Any]:
+    def gradient(terms: Callable[..., Terms]) -> Callable[..., Any]:
         def loss(params: Any, batch: Any) -> jax.Array:
             return jnp.mean(jax.vmap(partial(squares, terms, params))(batch))
 
@@ -845,7 +845,7 @@ DIFFERENCES = (
     "to 50,000; SciPy stopped some runs before. One run for each noise, as theirs. A "
     "network of 4 x 20 in float64, without noise, erred by 1.2 % and 17 % after 1,000 "
     "iterations, 0.1 % and 0.1 % after 4,000, and where SciPy stopped, after 7,918, by "
-    "0.003 % and 0.4 %. On the method the error of lambda_2 was 0.0002 % once: single runs "
+    "0.003 % and 0.4 %. On the way the error of lambda_2 was 0.0002 % once: single runs "
     "hit by chance.",
     "The data come from the closed form and not from their file, on the same mesh, 256 "
     "places in [-1, 1] and 100 times in [0, 0.99]; neither they nor we are given the start "
@@ -866,11 +866,11 @@ DIFFERENCES = (
     "the equation seems to tell of them by itself.",
     "The bound is of one draw of points and of starts made of 20 cosines; with 80 its "
     "standard errors are 6 % and 0.5 % larger.",
-    "Tried: prices of 100 and 1,000 without multipliers leave lambda_2 20 % to 50 % off at "
-    "5 % noise; prices that rise before the data are fitted lead it 150 % off, from where "
-    "it returns slowly; small weights in the first layer cost some ten steps more. Fits of "
-    "each noise by itself, in 76 steps and with 1,000 points for the equation, had a "
-    "median error of lambda_2 of 1.0 % without noise.",
+    "Tried: penalties of 100 and 1,000 without multipliers leave lambda_2 20 % to 50 % off "
+    "at 5 % noise; penalties that rise before the data are fitted lead it 150 % off, from "
+    "where it returns slowly; small weights in the first layer cost some ten steps more. "
+    "Fits of each noise by itself, in 76 steps and with 1,000 points for the equation, had "
+    "a median error of lambda_2 of 1.0 % without noise.",
 )
 
 

@@ -369,7 +369,7 @@ class Method(NamedTuple):
     """A method up to its gains.
 
     Attributes:
-        make: gains -> method.
+        make: gains -> solver.
         grids: the values tried of each gain, by its name; all combinations are.
         share: of the steps that others take.
     """

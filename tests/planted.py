@@ -167,18 +167,18 @@ FAULTS = (
         "",
         PROJECTIONS,
     ),
-    # The price of an inactive inequality whose multiplier is not zero yet is wrong.
+    # The penalty of an inactive inequality whose multiplier is not zero yet is wrong.
     Fault(
         "resting-price",
-        "jaxcon/lagrangian.py",
+        "jaxcon/lagrangians/_formulas.py",
         "resting = -jnp.square(lam) / (2 * rho)",
         "resting = -jnp.square(lam) / rho",
-        ("test_lagrangian.py",),
+        ("test_lagrangians.py",),
     ),
     # The multiplier of a sample that a batch has twice may become negative.
     Fault(
         "repeated-sample",
-        "jaxcon/multipliers.py",
+        "jaxcon/multipliers/_batch.py",
         'return jnp.maximum(after, 0) if kind == "inequality" else after',
         "return after",
         ("test_multipliers.py",),
@@ -186,10 +186,10 @@ FAULTS = (
     # An equality that takes part with a negative weight is not named.
     Fault(
         "conflict-names",
-        "jaxcon/kkt.py",
+        "jaxcon/optimality/_conflict.py",
         "shares = {name: np.sum(np.abs(w)) for",
         "shares = {name: np.sum(w) for",
-        ("test_kkt.py",),
+        ("test_optimality.py",),
     ),
     # The transpose of the Cholesky factor is taken: wrong where noise is correlated.
     Fault(
@@ -215,10 +215,10 @@ FAULTS = (
         "(nu * xi + (1 - nu) * e).astype(e.dtype), updates, state.average",
         ("test_transforms.py",),
     ),
-    # A violation is compared with that of the step before, not of the look before.
+    # A violation is compared with that of the step before, not of the check before.
     Fault(
         "growth-reference",
-        "jaxcon/transforms/_penalty.py",
+        "jaxcon/lagrangians/_penalty_rules.py",
         "lambda v, before: jnp.where(look, v, before), now, state.reference",
         "lambda v, before: v, now, state.reference",
         ("test_penalty_rules.py",),
@@ -266,25 +266,31 @@ FAULTS = (
     # The memory of a penalty rule may become infinite, and stays so.
     Fault(
         "rule-memory",
-        "jaxcon/primal_dual/_parts.py",
-        "(before.dual, before.rule, state.terms), (after.dual, after.rule, terms)",
-        "(before.dual, state.terms), (after.dual, terms)",
+        "jaxcon/primal_dual/_solver.py",
+        """\
+            (before.dual, before.rule, state.terms, state.extra),
+            (after.dual, after.rule, proposal.terms, at.extra),
+""",
+        """\
+            (before.dual, state.terms, state.extra),
+            (after.dual, proposal.terms, at.extra),
+""",
         ("test_survival.py", "test_primal_dual.py"),
     ),
     # Multipliers move from the point ahead, and not from where the step began.
     Fault(
         "move-from-ahead",
         "jaxcon/primal_dual/_orders.py",
-        "after = parts.climb(before, ahead.loss, ahead_residuals, there)",
-        "after = parts.climb(ahead_prices, ahead.loss, ahead_residuals, there)",
+        "after = solver.climb(before, ahead.loss, ahead_residuals, there)",
+        "after = solver.climb(variables, ahead.loss, ahead_residuals, there)",
         ("test_primal_dual.py",),
     ),
     # Parameters follow the old multipliers, as in the simultaneous order.
     Fault(
         "old-multipliers",
         "jaxcon/primal_dual/_orders.py",
-        "weighed = parts.weigh(point, after, here)",
-        "weighed = parts.weigh(point, before, here)",
+        "found = lagrangian_gradient(solver.problem, at, after, here)",
+        "found = lagrangian_gradient(solver.problem, at, before, here)",
         ("test_primal_dual.py",),
     ),
     # The scatter of a median is too small: noise passes for a trend.
@@ -299,8 +305,8 @@ FAULTS = (
     Fault(
         "resumed-skips",
         "jaxcon/training/_fit.py",
-        "run.allowed = int(state.skipped) + max_skipped",
-        "run.allowed = int(reached.skipped) + max_skipped",
+        "allowed = None if max_skipped is None else int(state.skipped) + max_skipped",
+        "allowed = None if max_skipped is None else int(reached.skipped) + max_skipped",
         TRAINING,
     ),
     # A run resumes from a checkpoint of another precision.
@@ -323,8 +329,8 @@ FAULTS = (
     Fault(
         "batch-keys",
         "jaxcon/training/_source.py",
-        "return draw(jax.random.fold_in(key, step))",
-        "return draw(jax.random.fold_in(key, row))",
+        "return draw(jax.random.fold_in(key, state.step), state)",
+        "return draw(jax.random.fold_in(key, row), state)",
         TRAINING,
     ),
     # The best iterate's parameters are those of the step after it.
@@ -335,7 +341,7 @@ FAULTS = (
         "return new, better(best, new, info, tolerance), infos",
         ("test_sweep.py",),
     ),
-    # An inequality that holds with room to spare is priced.
+    # An inequality that holds with room to spare is penalized.
     Fault(
         "huber-price",
         "jaxcon/methods.py",

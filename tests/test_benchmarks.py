@@ -9,6 +9,7 @@ from tables import assert_each
 import jaxcon as jc
 from benchmarks import _derivatives_groups as groups
 from benchmarks import (
+    clipping,
     derivatives,
     indexed_multipliers,
     proxies,
@@ -57,7 +58,7 @@ def test_derivatives_tiny_group_is_measured(name):
 
 
 def assert_takes_steps(name):
-    """Asserts that a method to the support vectors runs and is shown."""
+    """Asserts that a method for the support vectors runs and is shown."""
     batch = support_vectors.iris()
     answer = support_vectors.solve(batch)
     method = (support_vectors.SMOOTH | support_vectors.RUN)[name]._replace(steps=10)
@@ -84,13 +85,22 @@ def test_support_vectors_other_methods_take_steps(x64):
 
 
 @pytest.mark.slow
+def test_clipping_tiny_table_is_measured():
+    constraints, terms = clipping.together(2), {"conflict_free": jc.conflict_free()}
+    clips = {"clip": clipping.CLIPS["clip"]}
+    ratios = clipping.measure(constraints, clips, terms, width=4, points=8, rounds=1)
+    assert list(ratios) == ["ms", "noise", "clip", "conflict_free"]
+    assert all(ratio > 0 for ratio in ratios.values())
+
+
+@pytest.mark.slow
 def test_indexed_multipliers_tiny_table_is_measured(monkeypatch):
     monkeypatch.setattr(indexed_multipliers, "STEPS", 2)
     rows = indexed_multipliers.measure("nupi", sizes=(300,), rounds=1)
     assert [row["size"] for row in rows] == [300, 300]
-    for method in indexed_multipliers.Case._fields:
-        assert rows[0][method][0] == 1.0
-        assert all(math.isfinite(number) for row in rows for number in row[method])
+    for program in indexed_multipliers.Case._fields:
+        assert rows[0][program][0] == 1.0
+        assert all(math.isfinite(number) for row in rows for number in row[program])
 
 
 def assert_meets_noise(key, name):

@@ -25,7 +25,7 @@ from jaxcon.examples import Findings, engel
 from jaxcon.tabular import Rules
 
 SMALL = ["--steps", "60", "--width", "8", "--depth", "1"]
-WAYS = [
+METHODS = [
     "unconstrained",
     "light penalty",
     "penalty",
@@ -58,7 +58,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(table, tmp_path_factory):
-    """The folder of a fit in one method, under rules of several kinds."""
+    """The folder of a fit by one method, under rules of several kinds."""
     folder = tmp_path_factory.mktemp("runs") / "deep" / "one"
     flags = ["--target", "y", "--inputs", "the dose", "b", "--increasing", "the dose"]
     flags += ["--lower", "-1e-05", "--seed", "5", *SMALL, "--out", folder]
@@ -68,7 +68,7 @@ def fitted(table, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """The folder of a fit of one input in every method."""
+    """The folder of a fit of one input by every method."""
     at = tmp_path_factory.mktemp("runs")
     rows = [f"{i},{i % 3}" for i in range(20)]
     (at / "one.csv").write_text("\n".join(["x,y", *rows]))
@@ -146,11 +146,11 @@ def test_fit_repeats_a_run_to_the_bit_by_the_command_that_it_kept(
 
 def test_fit_compare_trains_every_method(compared):
     run = json.loads((compared / "run.json").read_text())
-    assert run["trained"] == WAYS
-    assert [result["method"] for result in run["results"]] == WAYS
-    assert list(run["worst points"]) == WAYS
+    assert run["trained"] == METHODS
+    assert [result["method"] for result in run["results"]] == METHODS
+    assert list(run["worst points"]) == METHODS
     with open(compared / "table.csv", newline="") as file:
-        assert [row["method"] for row in csv.DictReader(file)] == WAYS
+        assert [row["method"] for row in csv.DictReader(file)] == METHODS
 
 
 def predicted(text):
@@ -209,14 +209,14 @@ def test_predict_uses_the_method_asked_for(compared, tmp_path, capsys):
         flags = [] if method is None else ["--method", method]
         assert command("predict", compared, tmp_path / "new.csv", *flags) == 0
         _, rows = predicted(capsys.readouterr().out)
-        name = method or WAYS[-1]
+        name = method or METHODS[-1]
         z = np.array([2 * 2.5 / 19 - 1])
         z = np.tanh(z @ arrays[f"{name}/0/w"] + arrays[f"{name}/0/b"])
         z = z @ arrays[f"{name}/1/w"] + arrays[f"{name}/1/b"]
         expected = scaling["center"] + scaling["scale"] * z[0]
         np.testing.assert_allclose(rows, [[2.5, expected]], rtol=1e-5)
 
-    assert_each([None, *WAYS], check)
+    assert_each([None, *METHODS], check)
 
 
 def broken(folder, **contents):
@@ -501,14 +501,14 @@ def interruptible():
         pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow),
     ],
 )
-def test_fit_stopped_half_method_keeps_what_was_reached(
+def test_fit_stopped_half_way_keeps_what_was_reached(
     table, inputs, tmp_path, capsys, number, name
 ):
     folder = tmp_path / "run"
     words = [sys.executable, "-m", "jaxcon", "fit", table, "--target", "y"]
     words += ["--inputs", "the dose", "b", "--decreasing", "the dose"]
     words += ["--steps", "200000", "--width", "8", "--depth", "1", "--out", folder]
-    # The progress bar, which says when training is under method, needs a terminal.
+    # The progress bar, which says when training is under way, needs a terminal.
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
     process = subprocess.Popen(
@@ -555,7 +555,7 @@ def listen(terminal, until, seconds):
         except BlockingIOError:
             time.sleep(0.02)
             continue
-        except OSError:  # Linux's method to say that the other side is closed
+        except OSError:  # Linux's way to say that the other side is closed
             break
         if not piece:
             break

@@ -662,7 +662,10 @@ def test_gradients_of_constraints_that_share_a_pass_are_told_apart(key):
 def test_terms_left_alone_add_up_to_the_plain_step(order):
     def run(start, terms):
         solver = order(
-            loss, PLANE, optax.adam(0.1), ASCENT, penalty=2.0, per_term=terms
+            jc.Lagrangian(loss, PLANE, penalty=2.0),
+            optax.adam(0.1),
+            ASCENT,
+            per_term=terms,
         )
         step = lambda state, _: (solver.step(state)[0], None)  # noqa: E731
         return jax.lax.scan(step, solver.init(start), length=5)[0].params
@@ -825,7 +828,7 @@ def test_each_term_counted_and_terms_refuse_what_is_no_transform():
                     jc.Lagrangian(loss, PLANE), primal, ASCENT, per_term=0.1
                 ),
                 TypeError,
-                f"terms {words}",
+                f"per_term {words}",
             ),
         ]
     )

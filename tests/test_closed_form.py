@@ -14,6 +14,7 @@ import pytest
 from tables import assert_each
 
 import jaxcon as jc
+from benchmarks import methods as benchmark
 from benchmarks.methods import FAILURES, TOLERANCE, WAYS, contradicts, failure, reach
 from benchmarks.problems import PROBLEMS
 
@@ -26,7 +27,7 @@ TELLING = ["sum to one", "HS40", "hyperbola", "bilinear", "saddle"]
 def recorded():
     """The cells of the recorded table, by dtype, method and problem."""
     cells, dtype, methods = {}, "", []
-    for line in Path(methods.__file__).with_suffix(".txt").read_text().splitlines():
+    for line in Path(benchmark.__file__).with_suffix(".txt").read_text().splitlines():
         name, row = line[:22].strip(), line[22:].split()
         if line.startswith(tuple(TOLERANCE)):
             dtype = line.split(",")[0]

@@ -1,4 +1,4 @@
-"""Methods side by side: the judge finds what was planted, and every method starts alike."""
+"""Methods side by side: planted violations are found, and every method starts alike."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -101,12 +101,12 @@ def at(problem, p, multipliers=None, penalty=None):
 
 @pytest.fixture(scope="module")
 def verdict():
-    """All that is planted, judged at once, at p = 3."""
+    """All that is planted, evaluated at once, at p = 3."""
     whole = problem(*PLANTED)
     return comparison.Evaluator(whole)("a method", ANY, at(whole, 3.0))
 
 
-def test_judge_finds_the_planted_violations(verdict):
+def test_evaluator_finds_the_planted_violations(verdict):
     def check(name):
         _, _, worst, where = PLANTED[name]
         # The search ends within float32 of the peak; 100,000 random points leave gaps of
@@ -125,20 +125,20 @@ def test_planted_peak_is_not_seen_by_the_training_points():
     assert residual(3.0, BATCH).max() < 0
 
 
-def test_judge_reports_the_scores_and_the_run(verdict):
+def test_evaluator_reports_the_scores_and_the_run(verdict):
     assert verdict.name == "a method"
     assert verdict.scores == {"double": 6.0}
     assert verdict.result.state.params == 3.0
 
 
-def test_judge_sums_the_estimates_of_multipliers():
+def test_evaluator_sums_the_estimates_of_multipliers():
     small = problem("corner", "total", margin=0.5)
     lam, mu = jnp.array([0.25, 1.0, 0.0, 2.0]), jnp.array(-3.0)
     multipliers = jc.Constraints({"total": mu}, {"corner": lam})
-    judge = comparison.Evaluator(small, num_random=10)
+    evaluator = comparison.Evaluator(small, num_random=10)
 
     def check(penalty):
-        evaluation = judge("a method", ANY, at(small, 3.0, multipliers, penalty))
+        evaluation = evaluator("a method", ANY, at(small, 3.0, multipliers, penalty))
         # Residuals at the corners (0,0), (0,1), (1,0), (1,1), with a margin of 0.5.
         g, h = 3 * np.array([1.0, 2.0, 0.0, 1.0]) - 5 + 0.5, 3.0 - 7.5
         rho = penalty or 0.0
@@ -371,7 +371,7 @@ def test_compare_sensitivity_is_that_of_training_alone(ends):
         assert distance == pytest.approx(abs(p - 1), abs=1e-5)
 
 
-def test_judge_looks_at_unseen_data_where_constraints_are_on_data():
+def test_evaluator_reads_unseen_data_where_constraints_are_on_data():
     data = problem("each, negative")._replace(unseen={**BATCH, "x": np.arange(9.0)})
     evaluation = comparison.Evaluator(data, num_random=10)(
         "a method", ANY, at(data, 3.0)

@@ -46,14 +46,13 @@ def counted(order=jc.alternating, method="augmented"):
         traces.append(None)
         return jnp.mean((batch @ p["w"] - p["b"]) ** 2)
 
-    solver = order(
-        loss,
-        jc.Constraints(
-            {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
-            {"cap": lambda p, batch: jnp.mean(batch @ p["w"]) - 5.0},
-        ),
-        **({"primal": optax.adam(0.01), "dual": SGD} | WAYS[method]()),
+    constraints = jc.Constraints(
+        {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
+        {"cap": lambda p, batch: jnp.mean(batch @ p["w"]) - 5.0},
     )
+    how = {"primal": optax.adam(0.01), "dual": SGD, "penalty": None} | WAYS[method]()
+    problem = jc.Lagrangian(loss, constraints, penalty=how["penalty"])
+    solver = order(problem, how["primal"], how["dual"])
     params = {"w": jnp.ones(2), "b": 0.0}  # a Python float: weakly typed, if let be
     return solver, solver.init(params, BATCH), traces
 

@@ -13,10 +13,12 @@ from tables import assert_each
 
 import jaxcon as jc
 from jaxcon import penalties
-from jaxcon.lagrangians import penalty_barrier_lagrangian
+from jaxcon.lagrangians import (
+    penalty_barrier_lagrangian,
+    scheduled_penalty,
+    unsettled,
+)
 from jaxcon.lagrangians import safeguarded_estimates as safeguarded
-from jaxcon.transforms import scheduled_penalty
-from jaxcon.transforms._penalty import unsettled
 
 RNG = np.random.default_rng(3)
 
@@ -465,13 +467,14 @@ def test_docstring_rules_are_their_penalties(x64):
 
 TRANSFORMS = [
     f"transforms.{room}"
-    for room in ("_ascent", "_bounds", "_control", "_penalty", "_timing")
+    for room in ("_ascent", "_bounds", "_control", "_fixed", "_timing")
 ]
 
 
 def test_docstring_formulas_of_these_rooms_are_all_evaluated():
     known = FORMULAS | RECURSIONS | RULES
-    for room in ("penalties", "lagrangian", *TRANSFORMS):
+    lagrangians = ["lagrangians._formulas", "lagrangians._penalty_rules"]
+    for room in ("penalties", *lagrangians, *TRANSFORMS):
         module = importlib.import_module(f"jaxcon.{room}")
         for name, function in inspect.getmembers(module, inspect.isfunction):
             own = function.__module__ == module.__name__

@@ -27,6 +27,7 @@ def test_docstring_examples_print_what_they_say(name):
     module = importlib.import_module(name.removesuffix(".__init__"))
     runner, report = doctest.DocTestRunner(verbose=False), []
     for test in doctest.DocTestFinder().find(module, module.__name__):
+        test.globs = {}  # as in a reader's own file: an example imports what it uses
         runner.run(test, out=report.append)
     assert runner.failures == 0, "".join(report)
     # doctest passes over what it does not recognise as a function of the module.

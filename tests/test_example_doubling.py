@@ -34,7 +34,8 @@ def test_doubling_truth_and_its_multipliers_are_a_kkt_point(x64):
         return [
             jc.kkt(
                 jc.Lagrangian(problem.objective, problem.held()),
-                jc.Point(*point, problem.batch),
+                jc.Point(*point),
+                problem.batch,
             ).worst
             for problem, point in zip(problems, points)
         ]

@@ -108,7 +108,7 @@ def test_probabilities_every_method_does_what_the_docstring_says(tmp_path):
     least = min(one.scores["cross-entropy"] for one in evaluations.values())
     assert free.scores["cross-entropy"] == least < 1e-3
     assert evaluations["simplex projection, squares"].scores["cross-entropy"] == np.inf
-    # Below its threshold the absolute penalty gives method as far as theory says.
+    # Below its threshold the absolute penalty gives way as far as theory says.
     seen = evaluations["absolute penalty"].sensitivity
     for weight, violation in zip(seen.values, seen.violation):
         if weight < 0.5:

@@ -69,8 +69,8 @@ def test_tables_can_be_fitted():
         assert example.rules != Rules(), name
 
 
-def judged(name, seed):
-    """Outcomes of the unconstrained and the augmented method, under default settings."""
+def evaluated(name, seed):
+    """Evaluations of the unconstrained and the augmented method, under default settings."""
     example, settings = TABLES[name](), tabular.Settings(seed=seed)
     problem, _ = tabular.problem(
         example.table, example.target, example.rules, settings, example.truth
@@ -85,7 +85,7 @@ def judged(name, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_augmented_method_holds_and_costs_no_accuracy(name):
-    seeds = [judged(name, seed) for seed in range(6)]
+    seeds = [evaluated(name, seed) for seed in range(6)]
     for free, held in seeds:
         assert max(*held.searched.values(), *held.random.values()) <= 1e-3
         assert min(max(free.searched.values()), max(free.random.values())) > 1

@@ -34,6 +34,7 @@ def start():
 
 
 LOSS = jc.MeanSquares({"misfit": affine})
+SUMS = jc.Constraints({"sum": sum_of_w})
 ROWS = {"misfit": ("x", "y")}
 
 
@@ -50,12 +51,10 @@ def run(solver, params, batch, steps):
 
 @pytest.mark.parametrize("on", [ROWS, {}], ids=["by rows", "whole"])
 def test_gauss_newton_meets_an_equality_as_its_kkt_system_says(x64, on):
-    sums = jc.Constraints({"sum": sum_of_w})
-    primal = jc.gauss_newton(LOSS, sums, on=on)
+    problem = jc.Lagrangian(LOSS, SUMS, penalty=1.0)
+    primal = jc.gauss_newton(problem, on=on)
     batch = data()
-    solver = jc.alternating(
-        jc.Lagrangian(LOSS, sums, penalty=1.0), primal, jc.method_of_multipliers()
-    )
+    solver = jc.alternating(problem, primal, jc.method_of_multipliers())
     state = run(solver, start(), batch, 60)
 
     x, y = np.asarray(batch["x"]), np.asarray(batch["y"])
@@ -78,13 +77,10 @@ def test_gauss_newton_meets_inequalities_as_nnls_says(x64):
 
     loss = jc.MeanSquares({"misfit": misfit})
     positive = jc.Constraints(inequality={"w >= 0": negative})
-    primal = jc.gauss_newton(loss, positive, on=ROWS)
+    problem = jc.Lagrangian(loss, positive, penalty=20.0)
+    primal = jc.gauss_newton(problem, on=ROWS)
     batch = data(seed=3)
-    solver = jc.alternating(
-        jc.Lagrangian(loss, positive, penalty=20.0),
-        primal,
-        jc.every(jc.method_of_multipliers(), 3),
-    )
+    solver = jc.alternating(problem, primal, jc.every(jc.method_of_multipliers(), 3))
     state = run(solver, jnp.zeros(3), batch, 150)
 
     x, y = np.asarray(batch["x"]), np.asarray(batch["y"])
@@ -106,11 +102,8 @@ def test_gauss_newton_without_constraints_solves_what_scipy_solves(x64):
     def in_numpy(p):
         return np.array([10 * (p[1] - p[0] ** 2), 1 - p[0]])
 
-    loss = jc.MeanSquares({"valley": valley})
-    none = jc.Constraints()
-    solver = jc.alternating(
-        jc.Lagrangian(loss, none), jc.gauss_newton(loss), optax.set_to_zero()
-    )
+    problem = jc.Lagrangian(jc.MeanSquares({"valley": valley}))
+    solver = jc.alternating(problem, jc.gauss_newton(problem), optax.set_to_zero())
     begin = np.array([-1.2, 1.0])
     state = run(solver, begin, None, 60)
     theirs = least_squares(in_numpy, begin)
@@ -123,11 +116,10 @@ def test_gauss_newton_s_matrix_is_the_objective_s_own(x64):
         {"sum": sum_of_w},
         {"rows": affine, "b <= 1": lambda p, _: p["b"] - 1.0},
     )
-    primal = jc.gauss_newton(LOSS, mixed, on=ROWS | {"rows": ("x", "y")}, damping=1e-13)
+    problem = jc.Lagrangian(LOSS, mixed, penalty=3.0)
+    primal = jc.gauss_newton(problem, on=ROWS | {"rows": ("x", "y")}, damping=1e-13)
     batch, params = data(), {"w": np.ones(3), "b": np.array(-0.5)}
-    solver = jc.simultaneous(
-        jc.Lagrangian(LOSS, mixed, penalty=3.0), primal, optax.set_to_zero()
-    )
+    solver = jc.simultaneous(problem, primal, optax.set_to_zero())
     multipliers = jc.Constraints(
         {"sum": np.array(0.3)}, {"rows": np.full(12, 0.1), "b <= 1": np.array(0.2)}
     )
@@ -160,12 +152,9 @@ def test_gauss_newton_damps_steps_that_do_not_help(x64):
     def far(p, _):
         return jnp.arctan(p)
 
-    loss = jc.MeanSquares({"far": far})
-    solver = jc.alternating(
-        jc.Lagrangian(loss, jc.Constraints()),
-        jc.gauss_newton(loss, damping=1e-9),
-        optax.set_to_zero(),
-    )
+    problem = jc.Lagrangian(jc.MeanSquares({"far": far}))
+    primal = jc.gauss_newton(problem, damping=1e-9)
+    solver = jc.alternating(problem, primal, optax.set_to_zero())
     start = solver.init(np.array(3.0))  # from where plain Gauss-Newton diverges
 
     def step(state, _):
@@ -182,12 +171,8 @@ def test_gauss_newton_moves_nothing_where_no_damping_helps(x64):
     def cliff(p, _):
         return jnp.where(p == 0, 1 + p, jnp.nan)
 
-    loss = jc.MeanSquares({"cliff": cliff})
-    solver = jc.alternating(
-        jc.Lagrangian(loss, jc.Constraints()),
-        jc.gauss_newton(loss),
-        optax.set_to_zero(),
-    )
+    problem = jc.Lagrangian(jc.MeanSquares({"cliff": cliff}))
+    solver = jc.alternating(problem, jc.gauss_newton(problem), optax.set_to_zero())
     state = solver.init(jnp.array(0.0))
     after, info = jax.jit(solver.step)(state)
     assert info.finite
@@ -196,12 +181,10 @@ def test_gauss_newton_moves_nothing_where_no_damping_helps(x64):
 
 
 def test_gauss_newton_takes_float32_parameters_with_float64_data(x64):
-    sums = jc.Constraints({"sum": sum_of_w})
-    primal = jc.gauss_newton(LOSS, sums, on=ROWS)
+    problem = jc.Lagrangian(LOSS, SUMS, penalty=1.0)
+    primal = jc.gauss_newton(problem, on=ROWS)
     batch, low = data(), partial(jax.tree.map, np.float32)
-    solver = jc.alternating(
-        jc.Lagrangian(LOSS, sums, penalty=1.0), primal, jc.method_of_multipliers()
-    )
+    solver = jc.alternating(problem, primal, jc.method_of_multipliers())
     state = run(solver, low(start()), batch, 30)
     x, y = batch["x"], batch["y"]
     # w = (w₀, w₁, 1 - w₀ - w₁) and b, by least squares.
@@ -219,12 +202,9 @@ def test_mean_squares_is_a_function_like_others():
 
 @pytest.mark.slow
 def test_gauss_newton_is_the_same_under_jit_and_vmap(x64):
-    sums = jc.Constraints({"sum": sum_of_w})
-    solver = jc.alternating(
-        jc.Lagrangian(LOSS, sums, penalty=1.0),
-        jc.gauss_newton(LOSS, sums, on=ROWS),
-        jc.method_of_multipliers(),
-    )
+    problem = jc.Lagrangian(LOSS, SUMS, penalty=1.0)
+    primal = jc.gauss_newton(problem, on=ROWS)
+    solver = jc.alternating(problem, primal, jc.method_of_multipliers())
     batch = data()
 
     def two_steps(params):
@@ -239,11 +219,9 @@ def test_gauss_newton_is_the_same_under_jit_and_vmap(x64):
 
 
 def test_gauss_newton_moves_nothing_where_something_is_not_finite():
-    solver = jc.alternating(
-        jc.Lagrangian(LOSS, jc.Constraints()),
-        jc.gauss_newton(LOSS, on=ROWS),
-        optax.set_to_zero(),
-    )
+    problem = jc.Lagrangian(LOSS)
+    primal = jc.gauss_newton(problem, on=ROWS)
+    solver = jc.alternating(problem, primal, optax.set_to_zero())
     batch = data()
     state = solver.init(start(), batch)
     broken = batch | {"y": np.where(np.arange(12) == 3, np.nan, batch["y"])}
@@ -253,41 +231,39 @@ def test_gauss_newton_moves_nothing_where_something_is_not_finite():
 
 
 def test_mean_squares_may_be_of_nothing(x64):
-    sums = jc.Constraints({"sum": sum_of_w})
-    loss = jc.MeanSquares({})
-    primal = jc.gauss_newton(loss, sums)
-    solver = jc.alternating(
-        jc.Lagrangian(loss, sums, penalty=1.0), primal, optax.set_to_zero()
-    )
+    problem = jc.Lagrangian(jc.MeanSquares({}), SUMS, penalty=1.0)
+    solver = jc.alternating(problem, jc.gauss_newton(problem), optax.set_to_zero())
     state = run(solver, start(), None, 10)
     # The shortest step: the point of the plane that is next to the start.
     np.testing.assert_allclose(state.params["w"], np.full(3, 1 / 3), atol=1e-12)
 
 
-def stepped(loss, primal, batch, order=jc.alternating):
-    """Traces one step of an unconstrained problem."""
-    solver = order(loss, jc.Constraints(), primal, optax.set_to_zero())
+def stepped(problem, primal, batch, order=jc.alternating):
+    """Traces one step."""
+    solver = order(problem, primal, optax.set_to_zero())
     jax.eval_shape(lambda p: solver.step(solver.init(p, batch), batch), start())
 
 
 def test_gauss_newton_refuses_what_cannot_be_meant():
-    ambiguous = jc.Constraints({"misfit": sum_of_w})
+    ambiguous = jc.Lagrangian(LOSS, jc.Constraints({"misfit": sum_of_w}))
+    plain = jc.Lagrangian(lambda p, _: p)
     assert_refused(
         [
             (lambda: jc.MeanSquares(affine), TypeError, "a dict of functions"),
-            (lambda: jc.gauss_newton(lambda p, _: p), TypeError, "MeanSquares"),
+            (lambda: jc.gauss_newton(plain), TypeError, "MeanSquares.* got function"),
+            (lambda: jc.gauss_newton(LOSS), TypeError, "Lagrangian.* got MeanSquares"),
             (
-                lambda: jc.gauss_newton(LOSS, damping=0.0),
+                lambda: jc.gauss_newton(jc.Lagrangian(LOSS), damping=0.0),
                 ValueError,
                 "damping must be > 0",
             ),
             (
-                lambda: jc.gauss_newton(LOSS, on={"mistfit": "x"}),
+                lambda: jc.gauss_newton(jc.Lagrangian(LOSS), on={"mistfit": "x"}),
                 ValueError,
                 "'mistfit', but the residuals are",
             ),
             (
-                lambda: jc.gauss_newton(LOSS, ambiguous),
+                lambda: jc.gauss_newton(ambiguous),
                 ValueError,
                 "'misfit' names two residuals",
             ),
@@ -315,39 +291,44 @@ def test_gauss_newton_refuses_a_batch_or_rows_that_do_not_fit():
     assert_refused(
         [
             (
-                partial(stepped, loss, jc.gauss_newton(loss, on=on), batch),
+                partial(stepped, problem, jc.gauss_newton(problem, on=on), batch),
                 ValueError,
                 words,
             )
             for loss, on, batch, words in rows
+            for problem in [jc.Lagrangian(loss)]
         ]
     )
 
 
-def test_gauss_newton_refuses_an_order_that_it_was_not_made_for():
-    sums, nothing = jc.Constraints({"sum": sum_of_w}), jc.MeanSquares({})
-    own = jc.gauss_newton(LOSS)
+def test_gauss_newton_refuses_a_solver_that_it_was_not_made_for():
+    mine, equal = jc.Lagrangian(LOSS), jc.Lagrangian(LOSS)
+    others = [
+        equal,  # of the same functions, but it may have another penalty
+        jc.Lagrangian(jc.MeanSquares({})),
+        jc.Lagrangian(LOSS, SUMS),
+        jc.Lagrangian(LOSS, SUMS, penalty=1.0),
+    ]
+    own = jc.gauss_newton(mine)
     assert_refused(
         [
-            (
-                lambda: stepped(LOSS, jc.gauss_newton(nothing, on={}), data()),
-                ValueError,
-                "different losses",
+            *(
+                (
+                    partial(stepped, other, own, data()),
+                    ValueError,
+                    "different problems: pass the same Lagrangian",
+                )
+                for other in others
             ),
             (
-                lambda: stepped(LOSS, jc.gauss_newton(LOSS, sums), data()),
-                ValueError,
-                r"constraints \['sum'\] and its order \[\]",
-            ),
-            (
-                lambda: stepped(LOSS, own, data(), jc.extragradient),
+                lambda: stepped(mine, own, data(), jc.extragradient),
                 TypeError,
                 "alternating or jaxcon.simultaneous",
             ),
             (
                 lambda: own.update(start(), own.init(start()), start()),
                 TypeError,
-                "by an order",
+                "objective of a solver",
             ),
         ]
     )

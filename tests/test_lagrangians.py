@@ -14,7 +14,7 @@ from tables import assert_each, assert_refused
 import jaxcon as jc
 from jaxcon import penalties
 from jaxcon.constraints import named, only
-from jaxcon.lagrangians import check_penalty, penalty_barrier_lagrangian
+from jaxcon.lagrangians import check_penalty, penalty_barrier_lagrangian, shared
 
 RESIDUALS = jc.Constraints(
     {"h": np.float32(2.0), "hs": np.float32([1.0, -0.5])},
@@ -296,8 +296,8 @@ def test_multiplier_estimates_are_where_ascent_of_rate_rho_goes():
 
 
 def test_penalties_that_are_not_positive_are_refused():
-    nothing = None, jc.Constraints(), optax.sgd(1.0), optax.sgd(1.0)
     one = np.float32(1.0)
+    held = jc.Constraints({"h": lambda p, _: p})
     # In all by the same check, which must only be reached.
     uses = [
         *(
@@ -305,8 +305,8 @@ def test_penalties_that_are_not_positive_are_refused():
             for price in LAGRANGIANS.values()
         ),
         *(
-            lambda rho, order=order: order(*nothing, penalty=rho)
-            for order in (jc.simultaneous, jc.alternating, jc.extragradient)
+            lambda rho, more=more: jc.Lagrangian(lambda p, _: p, *more, penalty=rho)
+            for more in ([], [held])  # a loss may return its constraints
         ),
     ]
     penalties = (0, 0.0, -1.0, float("nan"), -float("inf"))
@@ -356,3 +356,144 @@ def test_multipliers_that_do_not_match_are_refused():
             for kind in jc.Constraints._fields
         ]
     )
+
+
+# The problem.
+
+
+def squares(p, _):
+    return jnp.sum(p**2)
+
+
+HELD = jc.Constraints({"h": lambda p, b: p[0] - b}, {"g": lambda p, _: p - 1.0})
+POINT = np.float32([0.5, 3.0])
+
+
+def in_one(loss, constraints):
+    """A loss that returns its constraints' residuals, and a number to report."""
+    return lambda p, b: jc.Evaluation(loss(p, b), jc.evaluate(constraints, p, b), b)
+
+
+@pytest.mark.parametrize("penalty", [None, 2.0, {"g": 3.0}])
+def test_evaluation_with_residuals_is_one_of_loss_and_constraints(penalty):
+    apart = jc.Lagrangian(
+        lambda p, b: (squares(p, b), b), HELD, penalty=penalty, barrier=None
+    )
+    together = jc.Lagrangian(in_one(squares, HELD), penalty=penalty)
+    rho = apart.start(apart.evaluate(POINT, 0.25).residuals, jnp.float32)[1]
+    multipliers = jc.Constraints({"h": np.float32(1)}, {"g": np.float32([0, 0.5])})
+    at = jc.Point(POINT, multipliers, rho)
+    for read in (
+        lambda problem: problem.evaluate(POINT, 0.25),
+        lambda problem: problem.multiplier_estimates(at, 0.25),
+        lambda problem: problem.start(problem.evaluate(POINT, 0.25).residuals, float),
+        lambda problem: jc.kkt(problem, at, 0.25),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, read(apart), read(together))
+    found = apart.evaluate(POINT, 0.25)
+    assert float(found.loss) == 9.25
+    assert float(found.residuals.equality["h"]) == 0.25
+    np.testing.assert_array_equal(found.residuals.inequality["g"], [-0.5, 2.0])
+    assert (found.aux, found.extra) == (0.25, None)
+
+
+def test_evaluations_that_cannot_be_meant_are_refused():
+    def evaluated(residuals, *constraints, **more):
+        problem = jc.Lagrangian(
+            lambda p, _: jc.Evaluation(squares(p, _), residuals), *constraints, **more
+        )
+        return partial(problem.evaluate, POINT, 0.25)
+
+    one = jc.Constraints({"h": jnp.array(1.0)})
+    column = jc.Constraints({"h": jnp.ones((3, 1))})
+    whole = jc.Constraints({"h": jnp.array(1)})
+    table = {"k": jc.multipliers.indexed(3, on="i")}
+    assert_refused(
+        [
+            (evaluated(one, HELD), ValueError, "in one of the two"),
+            (evaluated(column), ValueError, ["'h'", "(3, 1)"]),
+            (evaluated(whole), TypeError, ["'h'", "int32"]),
+            (evaluated(one, penalty={"k": 1.0}), ValueError, "'k': no such constraint"),
+            (evaluated(one, multipliers=table), ValueError, "'k': no such constraint"),
+            # None at all, which is known no sooner.
+            (
+                evaluated(jc.Constraints(), penalty={"k": 1.0}),
+                ValueError,
+                "'k': no such constraint",
+            ),
+        ]
+    )
+
+
+def test_lagrangian_says_what_it_is_of():
+    constraints = jc.Constraints({"h": squares}, {"g": squares})
+    assert repr(jc.Lagrangian(squares)) == "Lagrangian of squares"
+    assert repr(jc.Lagrangian(squares, constraints, penalty=2.0)) == (
+        "Lagrangian of squares subject to h = 0, g <= 0, penalty 2.0"
+    )
+
+
+# Equal operations of loss and constraints.
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def turned(x, sign):
+    """The identity, with the gradient times a sign."""
+    return x
+
+
+turned.defvjp(lambda x, sign: (x, None), lambda sign, _, ct: (sign * ct,))
+
+
+@jax.custom_jvp
+def one_rule(x):
+    return jnp.tanh(x)
+
+
+@jax.custom_jvp
+def another_rule(x):
+    return jnp.tanh(x)
+
+
+one_rule.defjvp(lambda x, t: (jnp.tanh(*x), 2.0 * t[0]))
+another_rule.defjvp(lambda x, t: (jnp.tanh(*x), 3.0 * t[0]))
+
+
+def looped(x):
+    return jax.lax.scan(lambda h, _: (jnp.tanh(h), None), x, length=3)[0]
+
+
+# name: (two functions of one array, a primitive, and how often it is left of the two)
+PAIRS = {
+    "the same": (jnp.tanh, jnp.tanh, "tanh", 1),
+    "inside calls": (jax.jit(jnp.tanh), lambda x: jax.jit(jnp.tanh)(x), "tanh", 1),
+    "loops": (looped, looped, "scan", 1),
+    "other operands": (jnp.tanh, lambda x: jnp.tanh(2 * x), "tanh", 2),
+    "other parameters": (lambda x: x**2, lambda x: x**3, "integer_pow", 2),
+    "one rule": (one_rule, one_rule, "custom_jvp_call", 1),
+    "two rules": (one_rule, another_rule, "custom_jvp_call", 2),
+    "two signs": (
+        partial(turned, sign=1.0),
+        partial(turned, sign=-1.0),
+        "custom_vjp_call",
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_shared_operations_occur_once_and_change_nothing(name):
+    first, second, primitive, left = PAIRS[name]
+    x = np.float32([0.5, -1.25, 2.0])
+
+    def both(x):
+        return jnp.sum(first(x)), jnp.max(second(x)) + jnp.sum(x)
+
+    text = str(jax.make_jaxpr(shared(both))(x))
+    assert text.count(f" {primitive}") == left, text
+    jax.tree.map(np.testing.assert_array_equal, shared(both)(x), both(x))
+    for weights in ((1.0, 0.0), (0.5, 2.0)):
+        pull = [jax.vjp(f, x)[1] for f in (shared(both), both)]
+        got, want = (each(tuple(map(jnp.float32, weights)))[0] for each in pull)
+        # The same sums in another order, of numbers near one.
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)

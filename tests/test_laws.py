@@ -18,7 +18,7 @@ from tables import assert_each
 
 import jaxcon as jc
 from jaxcon import penalties
-from jaxcon.transforms import constant_penalty, penalty_rule, scheduled_penalty
+from jaxcon.lagrangians import constant_penalty, penalty_rule, scheduled_penalty
 
 CALLS = 4
 RHO = 0.5
@@ -341,15 +341,22 @@ def terms_case(transform):
 # Orders, and what they are made with.
 
 
-def order_method(order, primal=None, **more):
+def order_method(
+    order, primal=None, dual=None, penalty=None, barrier=None, per_term=None
+):
     return order(
-        lambda p, _: (jnp.sum(p["w"] ** 2) + p["b"][0] ** 2, {"b": p["b"][0]}),
-        jc.Constraints(
-            {"h": lambda p, _: p["w"] - p["b"][0]},
-            {"g": lambda p, _: p["b"][0] - 0.5, "gs": lambda p, _: -p["w"] - 1.0},
+        jc.Lagrangian(
+            lambda p, _: (jnp.sum(p["w"] ** 2) + p["b"][0] ** 2, {"b": p["b"][0]}),
+            jc.Constraints(
+                {"h": lambda p, _: p["w"] - p["b"][0]},
+                {"g": lambda p, _: p["b"][0] - 0.5, "gs": lambda p, _: -p["w"] - 1.0},
+            ),
+            penalty=penalty,
+            barrier=barrier,
         ),
         primal or optax.adam(0.1),
-        **({"dual": ascent(optax.sgd(0.3))} | more),
+        dual or ascent(optax.sgd(0.3)),
+        per_term=per_term,
     )
 
 
@@ -392,7 +399,7 @@ ORDERS = {
 }
 WAYS = {
     "Lagrangian": dict,
-    "each_term": lambda: {"terms": TERMS["each_term"]()},
+    "each_term": lambda: {"per_term": TERMS["each_term"]()},
     "augmented": lambda: {"penalty": 2.0},
     "own": own,
     "growing": lambda: {"penalty": jc.growing_penalty(2.0, every=1)},

@@ -115,14 +115,16 @@ def test_indexed_on_batches_of_the_same_samples_is_a_dense_run_on_them(
     constraints = constraints_of(
         duals, lambda i: lambda p, batch: 0.3 * (p[i] - batch["y"])
     )
-    make = partial(
-        ORDERS[order],
+    problem = partial(
+        jc.Lagrangian,
         lambda p, _: jnp.sum((p - 0.5) ** 2),
         constraints,
-        optax.sgd(0.05),
-        duals,
         penalty=penalty,
     )
+
+    def make(**kinds):
+        return ORDERS[order](problem(**kinds), optax.sgd(0.05), duals)
+
     index, steps = jnp.array([7, 2, 11]), 9
     batches = {
         "y": jnp.tile(jnp.array([-1.0, 0.3, 2.0]), (steps, 1)),
@@ -194,12 +196,14 @@ def test_indexed_sample_s_trajectory_is_that_of_its_own_visits(x64, order):
     # Residuals are the batch's alone, so that nothing couples the samples.
     batches, duals = visits(), of_both_kinds(DUALS | WITH_PENALTY)
     solver = order(
-        lambda p, _: p**2,
-        constraints_of(duals, lambda i: lambda p, batch: batch["r"]),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            constraints_of(duals, lambda i: lambda p, batch: batch["r"]),
+            penalty=RHO,
+            multipliers={name: indexed(SIZE, on="index") for name in duals},
+        ),
         optax.sgd(0.1),
         duals,
-        penalty=RHO,
-        multipliers={name: indexed(SIZE, on="index") for name in duals},
     )
     start = solver.init(1.0, jax.tree.map(lambda rows: rows[0], batches))
     state, infos = run(solver, 1.0, batches)
@@ -306,25 +310,27 @@ STYLES = {
 def mixed(order=jc.alternating, dual=DUALS["adam"], size=SIZE):
     """Two tables, dense multipliers and a network under one method."""
     return order(
-        lambda p, batch: jnp.sum((p - 1.0) ** 2) * batch["scale"],
-        jc.Constraints(
-            {
-                "fit": lambda p, batch: p[0] - batch["y"],
-                "sum": lambda p, _: jnp.sum(p) - 1.0,
-            },
-            {
-                "near": lambda p, batch: (p[1] - batch["y"]) ** 2 - 0.1,
-                "line": lambda p, batch: p[1] * batch["x"] - 0.5,
+        jc.Lagrangian(
+            lambda p, batch: jnp.sum((p - 1.0) ** 2) * batch["scale"],
+            jc.Constraints(
+                {
+                    "fit": lambda p, batch: p[0] - batch["y"],
+                    "sum": lambda p, _: jnp.sum(p) - 1.0,
+                },
+                {
+                    "near": lambda p, batch: (p[1] - batch["y"]) ** 2 - 0.1,
+                    "line": lambda p, batch: p[1] * batch["x"] - 0.5,
+                },
+            ),
+            penalty=1.0,
+            multipliers={
+                "fit": indexed(size, on="index"),
+                "near": indexed(size, on="index"),
+                "line": network(line, {"a": 0.1, "b": jnp.array(0.2)}, on="x"),
             },
         ),
         optax.adam(0.05),
         dual,
-        penalty=1.0,
-        multipliers={
-            "fit": indexed(size, on="index"),
-            "near": indexed(size, on="index"),
-            "line": network(line, {"a": 0.1, "b": jnp.array(0.2)}, on="x"),
-        },
     )
 
 
@@ -459,7 +465,7 @@ def test_info_reports_the_batch_s_multipliers():
     estimates, residuals = jax.jit(
         lambda state: (
             solver.problem.multiplier_estimates(state, batch),
-            solver.residuals(state.params, batch),
+            solver.problem.evaluate(state.params, batch).residuals,
         )
     )(state)
     want = jc.multiplier_estimates(
@@ -611,16 +617,16 @@ def numbered(i):
     return sample(i) | {"x": sample(0)["x"]}
 
 
-def one_constraint(multipliers, kind="inequality", dual=DUALS["sgd"], **more):
+def one_constraint(multipliers, kind="inequality", dual=DUALS["sgd"], penalty=None):
     return jc.alternating(
         jc.Lagrangian(
             lambda p, _: p**2,
             jc.Constraints(**{kind: {"flux": lambda p, batch: p - batch["y"]}}),
+            penalty=penalty,
             multipliers=multipliers,
         ),
         optax.sgd(0.1),
         dual,
-        **more,
     )
 
 
@@ -672,6 +678,14 @@ def test_multipliers_that_fit_no_residual_are_refused_by_name():
 
 def test_multipliers_of_a_kind_that_cannot_be_are_refused_at_once():
     table = indexed(9, on=None)
+    batch = {"y": np.ones(3, np.float32), "index": np.arange(3)}
+
+    def split(method):
+        solver = one_constraint({"flux": indexed(9, on="index")})
+        state = solver.init(1.0, batch)
+        given = {"init": 1.0, "step": state}[method]
+        return partial(getattr(solver, method), given, jc.SplitBatch(batch, batch))
+
     assert_refused(
         [
             (lambda: indexed(0, on=None), ValueError, ["whole number >= 1", "0"]),
@@ -682,10 +696,9 @@ def test_multipliers_of_a_kind_that_cannot_be_are_refused_at_once():
                 ["'flow'", "['flux']"],
             ),
             (lambda: one_constraint({"flux": 9}), TypeError, ["'flux'", "int"]),
-            (
-                lambda: one_constraint({"flux": table}, dual_batch=True),
-                ValueError,
-                ["'flux'", "dual_batch"],
+            *(
+                (split(method), ValueError, ["indexed", "'flux'", "SplitBatch"])
+                for method in ("init", "step")
             ),
         ]
     )
@@ -782,18 +795,18 @@ def test_functional_learns_the_multiplier_of_every_parameter(kind, apply, start)
     np.testing.assert_allclose(x, minimiser(p), atol=0.04, rtol=0)
 
 
-def priced_on_both_sides(apply, params, dual, **more):
+def priced_on_both_sides(apply, params, dual, penalty=None):
     """A method whose multipliers of both kinds are a network's."""
     kinds = {kind: {kind: lambda p, batch: p - batch["y"]} for kind in KINDS}
     return jc.alternating(
         jc.Lagrangian(
             lambda p, _: p**2,
             jc.Constraints(**kinds),
+            penalty=penalty,
             multipliers={kind: network(apply, params, on="y") for kind in KINDS},
         ),
         optax.sgd(0.1),
         dual,
-        **more,
     )
 
 
@@ -887,12 +900,20 @@ def test_table_is_not_taken_for_a_batch_s_multipliers():
             batch,
         )
 
-    words = r"'g' are kept as a Table.*method\.estimates"
+    words = r"'g' are kept as a Table.*problem\.multiplier_estimates"
     assert_refused(
         [
             (judged, TypeError, words),
             (lambda: jc.sensitivity(state.multipliers), TypeError, words),
         ]
+    )
+    # Its own problem knows how to read it: at p = 0 the loss is flat, and both are
+    # violated by one.
+    rows = jc.multipliers.Table(jnp.array([0.25, 9.0, 0.5]))
+    state = state._replace(multipliers=jc.Constraints(inequality={"g": rows}))
+    judged = jc.kkt(solver.problem, state, batch)
+    assert jax.tree.map(float, judged) == jc.KKT(
+        0.75, {}, {"g": 1.0}, {"g": 0.0}, {"g": 0.5}
     )
 
 

@@ -11,12 +11,12 @@ from tables import assert_each, assert_refused
 import jaxcon as jc
 from benchmarks.problems import PROBLEMS
 from jaxcon.optimality import (
-    _gram,
     active,
     conflict,
     least_squares_multipliers,
     sensitivity,
 )
+from jaxcon.optimality._active_set import _gram
 
 IN_FLOAT64_AND_SLOWLY_IN_FLOAT32 = pytest.mark.parametrize(
     "dtype",
@@ -31,11 +31,13 @@ def test_kkt_vanishes_at_known_solutions(x64):
     @jax.jit
     def judge(points):
         return {
-            name: jc.kkt(problem.loss, problem.constraints, *points[name])
+            name: jc.kkt(jc.Lagrangian(problem.loss, problem.constraints), points[name])
             for name, problem in known.items()
         }
 
-    verdicts = judge({name: (p.params, p.multipliers) for name, p in known.items()})
+    verdicts = judge(
+        {name: jc.Point(p.params, p.multipliers) for name, p in known.items()}
+    )
 
     def check(name):
         judged = verdicts[name]
@@ -432,8 +434,9 @@ def test_least_squares_multipliers_of_a_million_parameters_and_two_hundred_point
     # Gradients of order one, nearly orthogonal, and products summed in float32.
     np.testing.assert_allclose(found.multipliers.inequality["below"], true, atol=1e-5)
     # Beside the parameters a gradient, its activations and the (200, 200) products.
-    compiled = jax.jit(partial(_gram, constraints)).lower(
-        jnp.arange(200), params, batch
+    problem = jc.Lagrangian(loss, constraints)
+    compiled = jax.jit(partial(_gram, problem)).lower(
+        jnp.arange(200), params, batch, None
     )
     memory = compiled.compile().memory_analysis()
     assert memory.temp_size_in_bytes < 10 * 4 * count
@@ -525,8 +528,9 @@ def test_least_squares_multipliers_and_conflict_name_what_is_not_finite():
         rules = jc.Constraints(
             inequality={"even": lambda p, _: p + 1.0, "odd": function}
         )
-        for judge in (partial(least_squares_multipliers, jnp.sum), conflict):
-            yield partial(judge, rules, np.float32(at)), ValueError, message
+        problem = jc.Lagrangian(lambda p, _: jnp.sum(p), rules)
+        for judge in (least_squares_multipliers, conflict):
+            yield partial(judge, problem, np.float32(at)), ValueError, message
 
     assert_refused(
         [

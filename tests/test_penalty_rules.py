@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jaxcon.transforms._penalty import penalty_rule, unsettled
 from tables import assert_each, assert_refused
 
 import jaxcon as jc
 from jaxcon.constraints import named, only
-from jaxcon.transforms import PenaltyRule
+from jaxcon.lagrangians import PenaltyRule, penalty_rule, unsettled
 
 growing = partial(jc.growing_penalty, 1.0, every=1)
 
@@ -200,14 +199,16 @@ def test_penalties_are_not_widened_by_numpy_s_numbers(x64):
 def method_of(order, penalty):
     """min |p|² s.t. p₀ = 1, p₁ >= 2, p₂ >= 3."""
     return order(
-        lambda p, batch: jnp.sum(p**2) + batch,
-        jc.Constraints(
-            {"h": lambda p, _: p[0] - 1.0},
-            {"g": lambda p, _: 2.0 - p[1], "gs": lambda p, _: 3.0 - p[2:]},
+        jc.Lagrangian(
+            lambda p, batch: jnp.sum(p**2) + batch,
+            jc.Constraints(
+                {"h": lambda p, _: p[0] - 1.0},
+                {"g": lambda p, _: 2.0 - p[1], "gs": lambda p, _: 3.0 - p[2:]},
+            ),
+            penalty=penalty,
         ),
         optax.sgd(0.02),
         jc.dual_ascent(optax.sgd(0.1)),
-        penalty=penalty,
     )
 
 
@@ -302,7 +303,9 @@ def test_penalties_are_one_number_for_each_constraint_that_has_one():
 def test_penalties_move_the_estimates_of_their_own_constraints_only(names):
     make = next(make for make, having in GIVEN if having == names)
     solver, state = step_of(jc.alternating, make())
-    for _, name, estimate in named(jax.jit(solver.estimates)(state, 0.0)):
+    for _, name, estimate in named(
+        jax.jit(solver.problem.multiplier_estimates)(state, 0.0)
+    ):
         # At the start all multipliers are zero and all constraints violated.
         assert np.all(estimate != 0) == (name in names)
 
@@ -381,12 +384,12 @@ def test_penalties_that_are_none_are_refused_in_one_sentence():
             "penalty of 'g' must be > 0 and finite, got -1.0",
         ),
     ]
-    # In jc.alternating; the others must only reach the same check.
-    orders = [jc.alternating] * len(rows) + [jc.simultaneous, jc.extragradient]
+    constraints = jc.Constraints(dict.fromkeys(["h", "g", "gs"], lambda p, _: p))
+    make = partial(jc.Lagrangian, lambda p, _: p, constraints)
     assert_refused(
         [
-            (partial(step_of, order, penalty), error, words)
-            for order, (penalty, error, words) in zip(orders, [*rows, *rows[-2:]])
+            (partial(make, penalty=penalty), error, words)
+            for penalty, error, words in rows
         ],
         most=99,
     )

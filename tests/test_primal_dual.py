@@ -15,6 +15,7 @@ import jaxcon as jc
 from jaxcon import penalties
 from jaxcon.constraints import named
 from jaxcon.lagrangians import penalty_barrier_lagrangian
+from jaxcon.primal_dual._guard import keeps_finite
 
 ORDERS = {
     "simultaneous": jc.simultaneous,
@@ -103,11 +104,15 @@ def extragradient_by_hand(p, mu, lam, rho):
 @pytest.mark.parametrize("penalty", [None, 2.0])
 def test_order_takes_three_steps_by_hand(x64, order, by_hand, penalty):
     solver = order(
-        lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
-        jc.Constraints({"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}),
+        jc.Lagrangian(
+            lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
+            jc.Constraints(
+                {"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}
+            ),
+            penalty=penalty,
+        ),
         optax.sgd(ALPHA),
         jc.dual_ascent(optax.sgd(ETA)),
-        penalty=penalty,
     )
     p, mu, lam = np.array([0.5, 0.25, -3.0]), 0.7, np.array([0.2, 0.4])
     state = solver.init(jnp.array(p))._replace(
@@ -155,11 +160,15 @@ def test_primal_is_told_the_objective_at_any_point(x64, name):
     # What a line search asks for, by hand.
     rho, p, mu, lam = 2.0, np.array([0.5, 0.25, -3.0]), 0.7, np.array([0.2, 0.4])
     solver = ORDERS[name](
-        lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
-        jc.Constraints({"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}),
+        jc.Lagrangian(
+            lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
+            jc.Constraints(
+                {"h": lambda p, _: A @ p - 1.0}, {"g": lambda p, _: G @ p - K}
+            ),
+            penalty=rho,
+        ),
         told_two_values(),
         jc.dual_ascent(optax.sgd(ETA)),
-        penalty=rho,
     )
     multipliers = jc.Constraints({"h": np.array(mu)}, {"g": lam})
     state, _ = jax.jit(solver.step)(solver.init(p)._replace(multipliers=multipliers))
@@ -176,11 +185,13 @@ def test_primal_is_told_the_objective_at_any_point(x64, name):
 def test_order_lets_go_of_a_constraint_that_is_slack_in_the_end(order, penalty):
     # min p² s.t. p <= 1. A squared slack variable would hold its multiplier fast.
     solver = order(
-        lambda p, _: p**2,
-        jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
+        jc.Lagrangian(
+            lambda p, _: p**2,
+            jc.Constraints(inequality={"p <= 1": lambda p, _: p - 1.0}),
+            penalty=penalty,
+        ),
         optax.sgd(0.1),
         jc.dual_ascent(optax.sgd(0.5)),
-        penalty=penalty,
     )
     ended = jax.jit(jax.vmap(lambda p: scanned(solver, solver.init(p), 300)[0]))
     states = ended(np.float32([1.5, 0.5]))
@@ -192,8 +203,9 @@ def test_order_lets_go_of_a_constraint_that_is_slack_in_the_end(order, penalty):
 def bilinear(order, eta):
     """L = μ x: the game around whose saddle plain moves circle."""
     solver = order(
-        lambda x, _: 0.0 * x,
-        jc.Constraints(equality={"x = 0": lambda x, _: x}),
+        jc.Lagrangian(
+            lambda x, _: 0.0 * x, jc.Constraints(equality={"x = 0": lambda x, _: x})
+        ),
         optax.sgd(eta),
         jc.dual_ascent(optax.sgd(eta)),
     )
@@ -230,11 +242,13 @@ def test_penalty_under_a_dual_that_stands_still_is_the_quadratic_penalty(x64, or
     # min ½|p - c|² + ρ/2 (a·p - 1)² is a linear system.
     def ended(rho):
         solver = order(
-            lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
-            jc.Constraints(equality={"h": lambda p, _: A @ p - 1.0}),
+            jc.Lagrangian(
+                lambda p, _: 0.5 * jnp.sum((p - C) ** 2),
+                jc.Constraints(equality={"h": lambda p, _: A @ p - 1.0}),
+                penalty=rho,
+            ),
             optax.sgd(0.5 / (1 + rho * A @ A)),
             optax.set_to_zero(),
-            penalty=rho,
         )
         state, _ = scanned(solver, solver.init(jnp.zeros(3)), 4000)
         return state, solver.problem.multiplier_estimates(state)
@@ -289,10 +303,9 @@ def assert_nearest(state, atol):
 def test_method_of_multipliers_as_in_textbooks_reaches_the_answer(x64, name, penalty):
     # Each minimisation has 20 steps of its own and a memory of its own.
     solver = ORDERS[name](
-        *NEAREST,
+        jc.Lagrangian(*NEAREST, penalty=penalty()),
         jc.restart_every(optax.lbfgs(), 20),
         jc.every(jc.method_of_multipliers(), 20),
-        penalty=penalty(),
     )
     state, infos = run(solver, solver.init(jnp.zeros(3)), 600)
     assert int(state.skipped) == 0
@@ -300,7 +313,7 @@ def test_method_of_multipliers_as_in_textbooks_reaches_the_answer(x64, name, pen
     assert_nearest(state, atol=1e-7)
     jax.tree.map(
         lambda got, want: np.testing.assert_allclose(got, want, atol=1e-7),
-        jax.jit(solver.estimates)(state),
+        jax.jit(solver.problem.multiplier_estimates)(state),
         state.multipliers,
     )
     assert infos.max_violation[-1] < 1e-7
@@ -319,11 +332,9 @@ BARRIER = penalties.log_quadratic
 )
 def test_barrier_starts_at_ones_and_reaches_the_answer(x64, name, phi):
     solver = ORDERS[name](
-        *NEAREST,
+        jc.Lagrangian(*NEAREST, penalty=2.0, barrier=phi),
         optax.sgd(0.1),
         jc.every(jc.method_of_multipliers(), 50),
-        penalty=2.0,
-        barrier=phi,
     )
     state = solver.init(jnp.zeros(3))
     assert float(state.multipliers.equality["sum"]) == 0.0
@@ -335,15 +346,21 @@ def test_barrier_starts_at_ones_and_reaches_the_answer(x64, name, phi):
 
 
 def test_barrier_needs_a_penalty():
-    def made(order, penalty):
-        options = {"penalty": penalty, "barrier": BARRIER}
-        return lambda: ORDERS[order](*NEAREST, optax.sgd(0.1), SGD, **options)
+    def made(penalty):
+        return lambda: jc.Lagrangian(*NEAREST, penalty=penalty, barrier=BARRIER)
+
+    def begun(penalty):
+        def evaluate(p, _):  # whose constraints are known at its first evaluation
+            return jc.Evaluation(NEAREST[0](p, None), jc.evaluate(NEAREST[1], p))
+
+        problem = jc.Lagrangian(evaluate, penalty=penalty, barrier=BARRIER)
+        return problem.evaluate(jnp.zeros(3))
 
     words = "barrier= needs a penalty: pass penalty="
     assert_refused(
-        (made(order, penalty), ValueError, words)
-        for order in ORDERS
+        (call, ValueError, words)
         for penalty in (None, {}, {"sum": None})
+        for call in (made(penalty), partial(begun, penalty))
     )
 
 
@@ -357,13 +374,15 @@ def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
     def check(row):
         penalty, barrier = row
         solver = ORDERS[name](
-            loss, constraints, optax.sgd(0.1), SGD, penalty=penalty, barrier=barrier
+            jc.Lagrangian(loss, constraints, penalty=penalty, barrier=barrier),
+            optax.sgd(0.1),
+            SGD,
         )
         state = solver.init(np.array([0.5, 7.0, -1.0]))
         state = state._replace(multipliers=multipliers)
 
         def objective(params):
-            terms = loss(params, None), solver.residuals(params)
+            terms = loss(params, None), solver.problem.evaluate(params).residuals
             prices = state.multipliers, state.penalty
             if barrier is not None:
                 return penalty_barrier_lagrangian(*terms, *prices, barrier)
@@ -373,7 +392,9 @@ def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
 
         @jax.jit
         def everything(state):
-            residuals, pullback = jax.vjp(solver.residuals, state.params)
+            residuals, pullback = jax.vjp(
+                lambda params: solver.problem.evaluate(params).residuals, state.params
+            )
             estimates = solver.problem.multiplier_estimates(state)
             got = jax.grad(loss)(state.params, None) + pullback(estimates)[0]
             return got, jax.grad(objective)(state.params), residuals, estimates
@@ -395,14 +416,18 @@ def test_estimates_are_the_weights_of_the_residuals_gradients(x64, name):
 
 def test_estimates_and_residuals_read_the_batch(order):
     solver = order(
-        lambda p, batch: p * batch,
-        jc.Constraints({"h": lambda p, batch: p - batch}),
+        jc.Lagrangian(
+            lambda p, batch: p * batch,
+            jc.Constraints({"h": lambda p, batch: p - batch}),
+            penalty=2.0,
+        ),
         optax.sgd(0.1),
         SGD,
-        penalty=2.0,
     )
     state = solver.init(5.0, 1.0)
-    assert float(solver.residuals(state.params, 3.0).equality["h"]) == 2.0
+    found = solver.problem.evaluate(state.params, 3.0)
+    assert float(found.loss) == 15.0
+    assert float(found.residuals.equality["h"]) == 2.0
     assert float(solver.problem.multiplier_estimates(state, 3.0).equality["h"]) == 4.0
 
 
@@ -441,14 +466,16 @@ def test_dual_for_each_constraint_is_a_run_of_each(x64, name):
     def trained(names):
         functions = {name: everything[name] for name in names}
         solver = ORDERS[name](
-            lambda p, _: sum(p[name] ** 2 for name in names),
-            jc.Constraints(
-                {name: f for name, f in functions.items() if name == "h"},
-                {name: f for name, f in functions.items() if name != "h"},
+            jc.Lagrangian(
+                lambda p, _: sum(p[name] ** 2 for name in names),
+                jc.Constraints(
+                    {name: f for name, f in functions.items() if name == "h"},
+                    {name: f for name, f in functions.items() if name != "h"},
+                ),
+                penalty=1.5,
             ),
             optax.adam(0.05),
             {name: OWN[name] for name in names},
-            penalty=1.5,
         )
         return scanned(solver, solver.init({name: start[name] for name in names}), 30)
 
@@ -571,7 +598,9 @@ def test_dual_wrapped_by_optax_climbs_at_rates_swept_in_one_program(wrap):
 def test_method_of_multipliers_says_which_constraint_has_no_penalty():
     def stepped(order):
         dual = jc.method_of_multipliers()
-        solver = order(*NEAREST, optax.sgd(0.1), dual, penalty={"sum": 1.0})
+        solver = order(
+            jc.Lagrangian(*NEAREST, penalty={"sum": 1.0}), optax.sgd(0.1), dual
+        )
         state = solver.init(jnp.zeros(3))
         return lambda: jax.eval_shape(solver.step, state)
 
@@ -628,11 +657,10 @@ def test_info_capped_says_whose_multipliers_sit_on_their_cap(dual, on_cap):
 )
 def test_lbfgs_with_its_line_search_is_a_primal(x64, name):
     solver = ORDERS[name](
-        *NEAREST,
+        jc.Lagrangian(*NEAREST, penalty=1.0),
         optax.lbfgs(),
         # Curvature is learned across moves of the multipliers, so these move slowly.
         jc.dual_ascent(optax.sgd(0.1)),
-        penalty=1.0,
     )
     state, _ = run(solver, solver.init(jnp.zeros(3)), 1000)
     assert int(state.skipped) == 0
@@ -654,11 +682,13 @@ def on_tree(order, tree):
     """A method whose parameters are that tree, and its start."""
     params, output = TREES[tree]
     solver = order(
-        lambda p, _: jnp.sum(output(p) ** 2),
-        jc.Constraints(equality={"sum": lambda p, _: jnp.sum(output(p)) - 1.0}),
+        jc.Lagrangian(
+            lambda p, _: jnp.sum(output(p) ** 2),
+            jc.Constraints(equality={"sum": lambda p, _: jnp.sum(output(p)) - 1.0}),
+            penalty=1.0,
+        ),
         optax.sgd(0.02, momentum=0.5),
         jc.dual_ascent(optax.sgd(0.5)),
-        penalty=1.0,
     )
     return solver, solver.init(params)
 
@@ -705,7 +735,7 @@ def test_params_that_are_no_floats_are_refused_by_path():
 
 def test_loss_that_is_not_one_real_number_is_refused():
     def begun(order, loss):
-        solver = order(loss, jc.Constraints(), optax.sgd(0.1), SGD)
+        solver = order(jc.Lagrangian(loss, jc.Constraints()), optax.sgd(0.1), SGD)
         return lambda: solver.init(jnp.ones(2))
 
     def column(p, _):
@@ -723,11 +753,26 @@ def test_loss_that_is_not_one_real_number_is_refused():
     )
 
 
-def test_constraints_are_checked_when_the_method_is_made():
-    def made(order):
-        return lambda: order(None, {"h": lambda p, _: p}, optax.sgd(1.0), SGD)
+def test_loss_and_constraints_are_checked_when_the_problem_is_made():
+    held = {"h": lambda p, _: p}
+    assert_refused(
+        [
+            (lambda: jc.Lagrangian(parabola, held), TypeError, r"jaxcon\.Constraints"),
+            (
+                lambda: jc.Lagrangian(parabola, jc.Constraints({"h": 1.0})),
+                TypeError,
+                "'h'",
+            ),
+            (lambda: jc.Lagrangian(1.0), TypeError, "loss must be .* got float"),
+        ]
+    )
 
-    words = r"jaxcon\.Constraints"
+
+def test_order_refuses_what_is_no_problem():
+    def made(order):
+        return lambda: order(parabola, optax.sgd(1.0), SGD)
+
+    words = r"needs a problem: pass jaxcon\.Lagrangian.* got function"
     assert_refused((made(order), TypeError, words) for order in ORDERS.values())
 
 
@@ -784,11 +829,13 @@ BATCHES = {
 def test_batch_is_any_pytree_or_none(order, batch):
     batch, read = BATCHES[batch]
     solver = ORDERS[order](
-        lambda p, batch: p**2 / 2 + 0 * read(batch),
-        jc.Constraints(equality={"h": lambda p, batch: p - read(batch)}),
+        jc.Lagrangian(
+            lambda p, batch: p**2 / 2 + 0 * read(batch),
+            jc.Constraints(equality={"h": lambda p, batch: p - read(batch)}),
+            penalty=1.0,
+        ),
         optax.sgd(0.5),
         jc.dual_ascent(optax.sgd(0.5)),
-        penalty=1.0,
     )
     more = () if batch is None else (batch,)
     state, step = solver.init(0.0, *more), jax.jit(solver.step)
@@ -801,8 +848,10 @@ def test_batch_is_any_pytree_or_none(order, batch):
 
 def test_info_aux_is_of_the_point_before_the_step(order):
     solver = order(
-        lambda p, batch: (p**2, {"p": p, "both": (p + batch, jnp.arange(3))}),
-        jc.Constraints(),
+        jc.Lagrangian(
+            lambda p, batch: (p**2, {"p": p, "both": (p + batch, jnp.arange(3))}),
+            jc.Constraints(),
+        ),
         optax.sgd(0.25),
         jc.dual_ascent(optax.sgd(0.1)),
     )
@@ -816,8 +865,7 @@ def test_info_aux_is_of_the_point_before_the_step(order):
 def test_order_without_constraints_is_the_optimizer_alone(order):
     primal = optax.sgd(0.1, momentum=0.5)
     solver = order(
-        lambda p, _: jnp.sum(p**2) / 2,
-        jc.Constraints(),
+        jc.Lagrangian(lambda p, _: jnp.sum(p**2) / 2, jc.Constraints()),
         primal,
         jc.dual_ascent(optax.adam(0.1)),
     )
@@ -860,13 +908,15 @@ def faulty(order, memory):
     """A problem whose batch can break its loss, its residuals or its gradient alone."""
     dual, penalty = MEMORIES[memory]
     solver = order(
-        lambda p, b: b["loss"] * p @ p + jnp.sqrt(b["root"] * p @ p),
-        jc.Constraints(
-            {"h": lambda p, b: p + b["h"]}, {"g": lambda p, b: jnp.sum(p) + b["g"]}
+        jc.Lagrangian(
+            lambda p, b: b["loss"] * p @ p + jnp.sqrt(b["root"] * p @ p),
+            jc.Constraints(
+                {"h": lambda p, b: p + b["h"]}, {"g": lambda p, b: jnp.sum(p) + b["g"]}
+            ),
+            penalty=penalty,
         ),
         optax.adam(0.1),
         dual,
-        penalty=penalty,
     )
     return solver, solver.init(jnp.array([1.0, -2.0, 3.0]), GOOD), jax.jit(solver.step)
 
@@ -943,11 +993,13 @@ def test_step_vmapped_over_starts_skips_only_the_one_with_a_fault():
 def test_penalty_is_kept_in_the_loss_s_dtype(dtype):
     def check(name):
         solver = ORDERS[name](
-            lambda p, _: jnp.sum(p**2),
-            jc.Constraints(equality={"h": lambda p, _: p}),
+            jc.Lagrangian(
+                lambda p, _: jnp.sum(p**2),
+                jc.Constraints(equality={"h": lambda p, _: p}),
+                penalty=2.0,
+            ),
             optax.sgd(0.1),
             SGD,
-            penalty=2.0,
         )
         state = solver.init(jnp.ones(2))
         assert state.penalty.equality["h"].dtype == dtype
@@ -960,8 +1012,7 @@ def test_penalty_is_kept_in_the_loss_s_dtype(dtype):
 def test_step_whose_move_overflows_is_skipped(order):
     constraints = jc.Constraints(inequality={"cap": lambda p, _: p["x"] - 3.0})
     solver = order(
-        lambda p, _: 1e38 * p["x"],
-        constraints,
+        jc.Lagrangian(lambda p, _: 1e38 * p["x"], constraints),
         optax.sgd(10.0),
         jc.dual_ascent(optax.sgd(1.0)),
     )
@@ -973,12 +1024,70 @@ def test_step_whose_move_overflows_is_skipped(order):
     assert float(after.multipliers.inequality["cap"]) == 0.0
 
 
+def rate_of_one_s_own(step):
+    return 0.1 / (1 + step)
+
+
+# Optimizers by whether finite gradients are known to lead to finite moves.
+KEEP_FINITE = {
+    True: [
+        optax.sgd(0.1),
+        optax.sgd(0.1, momentum=0.9, nesterov=True),
+        optax.adam(optax.cosine_decay_schedule(1e-2, 100)),
+        optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-2, 10, 100)),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)),
+        optax.set_to_zero(),
+    ],
+    False: [
+        optax.sgd(1e12),  # times which a moderate gradient may overflow
+        optax.sgd(rate_of_one_s_own),
+        optax.adam(0.1, eps=0.0),
+        optax.lbfgs(),
+        optax.MultiSteps(optax.sgd(0.1), 2).gradient_transformation(),
+        jc.restart_every(optax.adam(0.1), 3),
+        optax.stateless(lambda updates, params: updates),
+    ],
+}
+
+
+@pytest.mark.parametrize("known", KEEP_FINITE)
+def test_guard_knows_optimizers_that_keep_finite_gradients_finite(known):
+    assert [keeps_finite(primal) for primal in KEEP_FINITE[known]] == [known] * len(
+        KEEP_FINITE[known]
+    )
+
+
+def test_gradient_whose_square_overflows_is_skipped_where_moves_are_not_checked():
+    # Adam would divide by that square for ever after.
+    unknown = optax.chain(optax.sgd(1e-20), optax.stateless(lambda u, _: u))
+
+    def check(row):
+        name, (primal, taken) = row
+        solver = ORDERS[name](
+            jc.Lagrangian(lambda p, batch: batch * p), primal, optax.set_to_zero()
+        )
+        state, step = solver.init(1.0, 1.0), jax.jit(solver.step)
+        state, _ = step(state, 1.0)
+        after, info = step(state, 1e20)
+        assert bool(info.finite) == taken
+        if not taken:
+            back = after._replace(step=state.step, skipped=state.skipped)
+            assert_same_bits(back, state)
+        else:
+            assert float(after.params) < float(state.params)
+
+    rows = [(optax.adam(0.1), False), (optax.sgd(0.1), False), (unknown, True)]
+    # Primal first needs the move before all else, and checks what it leads to.
+    assert_each(product(ORDERS.keys() - {"primal first"}, rows), check)
+
+
 @pytest.mark.parametrize("name", ["primal first", "extragradient"])
 def test_step_to_a_point_without_a_loss_is_skipped(name):
     # The step leads to where the square root is none; h is finite everywhere.
     solver = ORDERS[name](
-        lambda p, _: jnp.sqrt(p),
-        jc.Constraints({"h": lambda p, _: p - 1.0}),
+        jc.Lagrangian(
+            lambda p, _: jnp.sqrt(p), jc.Constraints({"h": lambda p, _: p - 1.0})
+        ),
         optax.sgd(1.0),
         SGD,
     )
@@ -1013,8 +1122,9 @@ def test_barrier_s_multiplier_survives_a_start_far_inside(phi):
 def test_step_that_would_spoil_a_memory_for_good_is_skipped(order):
     # Its square is infinite: Adam would divide by that for ever after.
     solver = order(
-        lambda p, _: p**2,
-        jc.Constraints({"h": lambda p, batch: p - 1.0 + batch}),
+        jc.Lagrangian(
+            lambda p, _: p**2, jc.Constraints({"h": lambda p, batch: p - 1.0 + batch})
+        ),
         optax.sgd(0.1),
         jc.dual_ascent(optax.adam(0.1)),
     )
@@ -1039,10 +1149,100 @@ def test_state_can_be_donated_and_the_start_is_kept(more):
     two = jc.Constraints(
         inequality={"a": lambda x, _: x - 1.0, "b": lambda x, _: x - 2.0}
     )
-    how = {"primal": optax.sgd(0.1), "dual": SGD} | more()
-    solver, start = jc.alternating(jc.Lagrangian(parabola, two), **how), jnp.array(0.5)
+    how = {"primal": optax.sgd(0.1), "dual": SGD, "penalty": None} | more()
+    problem = jc.Lagrangian(parabola, two, penalty=how["penalty"])
+    solver = jc.alternating(problem, how["primal"], how["dual"])
+    start = jnp.array(0.5)
     step = jax.jit(solver.step, donate_argnums=0)
     state, _ = step(solver.init(start))
     state, info = step(state)
     assert bool(info.finite)
     assert float(start) == 0.5
+
+
+def averaging(p, batch, seen):
+    """A problem that keeps the mean of all batches, which its constraint reads."""
+    count = seen["count"] + 1
+    mean = seen["mean"] + (batch - seen["mean"]) / count
+    after = {"count": count, "mean": mean, "key": jax.random.split(seen["key"])[0]}
+    residuals = jc.Constraints({"p is the mean": p - seen["mean"]})
+    return jc.Evaluation((p - batch) ** 2, residuals, {"mean": mean}, after)
+
+
+SEEN = {"count": 0.0, "mean": 5.0, "key": jax.random.key(0)}
+
+
+def test_extra_state_moves_with_every_step_that_is_taken_and_no_other(order):
+    solver = order(jc.Lagrangian(averaging, penalty=1.0), optax.sgd(0.1), SGD)
+    state = solver.init(2.0, 1.0, SEEN)
+    assert float(state.extra["mean"]) == 5.0
+    step, key = jax.jit(solver.step), SEEN["key"]
+    for count, batch in enumerate((1.0, 4.0, 1.0), start=1):
+        violated = abs(state.params - state.extra["mean"])
+        state, info = step(state, batch)
+        assert float(info.violation.equality["p is the mean"]) == float(violated)
+        assert float(info.aux["mean"]) == float(state.extra["mean"])
+        key = jax.random.split(key)[0]
+        assert float(state.extra["count"]) == count
+        assert (state.extra["key"] == key).all()
+    np.testing.assert_allclose(state.extra["mean"], 2.0, rtol=1e-6)
+    skipped, info = step(state, np.nan)
+    assert not info.finite
+    back = skipped._replace(step=state.step, skipped=state.skipped)
+    jax.tree.map(np.testing.assert_array_equal, *map(without_key, (back, state)))
+    # What is read of a state reads it too.
+    found = solver.problem.multiplier_estimates(state, 1.0).equality["p is the mean"]
+    mu = state.multipliers.equality["p is the mean"]
+    np.testing.assert_allclose(found, mu + state.params - state.extra["mean"], 1e-6)
+    judged = jc.kkt(solver.problem, state, 1.0)
+    np.testing.assert_allclose(
+        judged.equality["p is the mean"], abs(state.params - state.extra["mean"])
+    )
+
+
+def without_key(state):
+    """The state with its random key as numbers."""
+    key = jax.random.key_data(state.extra["key"])
+    return state._replace(extra=state.extra | {"key": key})
+
+
+def test_extra_state_that_a_step_cannot_give_back_is_refused():
+    def begun(after, extra):
+        def evaluate(p, _, *seen):
+            return jc.Evaluation(p**2, extra=after)
+
+        solver = jc.alternating(jc.Lagrangian(evaluate), optax.sgd(0.1), SGD)
+        return lambda: solver.init(1.0, None, extra)
+
+    one = np.float32(1.0)
+    given = "must return the next extra state, of the structure and shapes"
+    assert_refused(
+        [
+            (begun(one, None), ValueError, r"pass it as init\(params, batch, extra\)"),
+            (begun(None, one), ValueError, given),
+            (begun({"a": one}, {"b": one}), ValueError, given),
+            (begun(np.ones(2, np.float32), one), ValueError, given),
+            (begun(np.int32(1), one), ValueError, given),
+        ]
+    )
+
+
+def test_split_batch_has_a_part_for_each_side_and_a_tuple_none(order):
+    # f = (p - b)², h = p - b: the multiplier moves by the residual of its own batch.
+    problem = jc.Lagrangian(
+        lambda p, b: (p - jnp.mean(b)) ** 2,
+        jc.Constraints({"h": lambda p, b: p - jnp.mean(b)}),
+    )
+    solver = order(problem, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.5)))
+    pair = np.ones(2, np.float32), np.full(3, 3.0, np.float32)
+    batch = jc.SplitBatch(*pair)
+    state, info = jax.jit(solver.step)(solver.init(0.0, batch), batch)
+    assert float(info.violation.equality["h"]) == 1.0
+    # Of the point before the step, or where the parameters' step leads to.
+    moved = order in (ORDERS["primal first"], jc.extragradient)
+    mu = 0.5 * ((0.2 if moved else 0.0) - 3.0)
+    np.testing.assert_allclose(state.multipliers.equality["h"], mu, rtol=1e-6)
+    plain = jc.Lagrangian(lambda p, b: (p - b[0]) ** 2 + 0.0 * b[1])
+    solver = order(plain, optax.sgd(0.1), SGD)
+    _, info = solver.step(solver.init(0.0, (2.0, 3.0)), (2.0, 3.0))
+    assert float(info.loss) == 4.0

@@ -96,7 +96,7 @@ def test_proxy_is_needed_where_a_surrogate_alone_misses_the_rate(surrogate, pena
     assert reached.excess > 0.1
 
 
-def test_proxy_under_a_penalty_weighs_the_strict_value():
+def test_proxy_under_a_penalty_weights_the_strict_value():
     train = partial(proxies.train, num=1000, steps=2000)
     hinge, proxy = proxies.SURROGATES["hinge"], PROXIES["hinge"]
     ours = train(proxy, proxies.ascent(), 100.0)
@@ -121,13 +121,10 @@ def test_proxy_step_reads_strict_values_and_the_surrogates_gradients(x64):
     @jax.jit
     def steps(start):
         def step(order, penalty):
-            solver = proxies.ORDERS[order](
-                lambda x, _: 0.0 * x,
-                jc.Constraints(inequality={"g": proxy}),
-                optax.sgd(alpha),
-                jc.dual_ascent(optax.sgd(eta)),
-                penalty=penalty,
-            )
+            rule = jc.Constraints(inequality={"g": proxy})
+            problem = jc.Lagrangian(lambda x, _: 0.0 * x, rule, penalty=penalty)
+            ascent = jc.dual_ascent(optax.sgd(eta))
+            solver = proxies.ORDERS[order](problem, optax.sgd(alpha), ascent)
             state, _ = solver.step(solver.init(start))
             return state.params, state.multipliers.inequality["g"]
 

@@ -32,9 +32,17 @@ def test_readme_code_runs_and_does_what_it_says(capsys):
     assert np.all(np.diff(values) > 0)
 
 
-def test_readme_example_is_thirty_lines():
+def test_readme_example_is_twenty_five_lines():
     code = [line for line in BLOCKS[0].splitlines() if line.strip()]
-    assert len(code) <= 30
+    assert len(code) <= 25
+
+
+def test_docs_of_state_run_in_three_libraries(capsys):
+    text = (Path(__file__).parent.parent / "docs" / "state.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "state.md", "exec"), names)
+    assert capsys.readouterr().out.split() == ["True"] * 5
 
 
 def test_readme_two_commands_are_there():

@@ -1,4 +1,4 @@
-"""Tables and figures: the numbers in them are the outcomes' numbers."""
+"""Tables and figures: the numbers in them are the evaluations' numbers."""
 
 import csv
 import math
@@ -42,8 +42,8 @@ def history(violation, multiplier, constrained=True):
     )
 
 
-def outcome(name="augmented", seen=None, **changes):
-    """An outcome with numbers that no two places share."""
+def evaluation(name="augmented", seen=None, **changes):
+    """An evaluation with numbers that no two places share."""
     state = SimpleNamespace(step=np.int32(2))
     result = FitResult(state, None, seen or history([2, 0], [0, 3]), 1.25, 1e5 / 3)
     values = {
@@ -73,9 +73,9 @@ EXPECTED = {
 NUMBERS = [0.0, 1.0, -1.0, 2 / 3, 1e-3, 9.9995e-4, 1e-9 / 7, 99_999.0, 1e5 / 3, 7e22]
 
 
-def test_rows_hold_the_outcomes_numbers():
-    bare = outcome("bare", scores={}, searched={}, random={}, multipliers={})
-    first, second = report.rows([outcome(), bare])
+def test_rows_hold_the_evaluations_numbers():
+    bare = evaluation("bare", scores={}, searched={}, random={}, multipliers={})
+    first, second = report.rows([evaluation(), bare])
     assert first == EXPECTED
     assert second["method"] == "bare"
     assert [second[name] for name in list(EXPECTED)[3:6]] == [0, 0, 0]
@@ -158,7 +158,7 @@ def test_plot_history_draws_any_run(tmp_path):
 
     def check(name):
         seen = runs[name]
-        report.plot_history([outcome(seen=seen), outcome("free", seen)], path)
+        report.plot_history([evaluation(seen=seen), evaluation("free", seen)], path)
         written(path)
         path.unlink()
 
@@ -173,8 +173,10 @@ SWEPT = HyperparameterSensitivity(
 
 
 def test_summary_holds_the_worst_violation_and_the_range_of_the_sweep():
-    free = outcome("free", method=methods.unconstrained(optax.sgd(0.1)), multipliers={})
-    swept, plain = report.summary([outcome(sensitivity=SWEPT), free])
+    free = evaluation(
+        "free", method=methods.unconstrained(optax.sgd(0.1)), multipliers={}
+    )
+    swept, plain = report.summary([evaluation(sensitivity=SWEPT), free])
     assert swept["violation"] == plain["violation"] == 0.25
     assert list(swept) == list(plain)
     assert [swept[f"multipliers of {name}"] for name in "abc"] == [-5.5, 4, 0]
@@ -186,23 +188,23 @@ def test_summary_holds_the_worst_violation_and_the_range_of_the_sweep():
 
 
 def test_summary_and_rows_do_not_hide_what_is_not_a_number():
-    broken = outcome(searched={"a": 0.5, "b": math.nan}, random={"a": math.nan})
+    broken = evaluation(searched={"a": 0.5, "b": math.nan}, random={"a": math.nan})
     assert math.isnan(report.summary([broken])[0]["violation"])
     (row,) = report.rows([broken])
     assert math.isnan(row["violation (search)"])
     assert math.isnan(row["violation (random)"])
     failed = SWEPT._replace(violation=np.array([3.0, 0.25, math.nan]))
-    assert report.summary([outcome(sensitivity=failed)])[0]["swept violation"] == (
+    assert report.summary([evaluation(sensitivity=failed)])[0]["swept violation"] == (
         "0.25 … 3 (1 failed)"
     )
     lost = SWEPT._replace(violation=np.full(3, math.nan))
-    row = report.summary([outcome(sensitivity=lost)])[0]
+    row = report.summary([evaluation(sensitivity=lost)])[0]
     assert row["swept violation"] == "all failed"
 
 
 def test_plot_trade_off_draws_with_and_without_a_sweep(tmp_path):
     path = tmp_path / "trade-off.png"
     for swept in ([None], [SWEPT, None], [SWEPT, SWEPT]):
-        report.plot_trade_off([outcome(sensitivity=seen) for seen in swept], path)
+        report.plot_trade_off([evaluation(sensitivity=seen) for seen in swept], path)
         written(path)
         path.unlink()

@@ -104,7 +104,7 @@ def test_best_iterate_is_what_fit_keeps(x64):
 
 
 def test_mixture_of_two_iterates_astride_a_constraint():
-    # x = 0 costs 4 and x = 1.5 costs 1/4; half method between them x <= 0.75 holds exactly.
+    # x = 0 costs 4 and x = 1.5 costs 1/4; half way between them x <= 0.75 holds exactly.
     def check(array):
         mixed = mixture(array([4.0, 0.25]), inequality(array([-0.75, 0.75])))
         np.testing.assert_allclose(mixed.weights, [0.5, 0.5], rtol=0, atol=LP)
@@ -174,14 +174,14 @@ def test_mixture_mixes_few_iterates_and_its_figures_are_theirs():
 
 
 def test_mixture_is_the_cheapest():
-    # Weak duality: any prices >= 0 bound the loss from below; those found by a second
+    # Weak duality: any multipliers >= 0 bound the loss from below; those of a second
     # solver (interior point) leave no gap.
     from scipy.optimize import linprog
 
     def check(seed):
         losses, residuals, _ = instance(seed)
         rows = sides(residuals)
-        # max v s.t. v <= f_i + price . a_i for every iterate i
+        # max v s.t. v <= f_i + lambda . a_i for every iterate i
         count = len(rows)
         dual = linprog(
             np.r_[np.zeros(count), -1.0],
@@ -192,7 +192,7 @@ def test_mixture_is_the_cheapest():
         )
         bound = (losses + dual.x[:-1] @ rows).min()
         assert dual.x[:-1].min() >= 0
-        # The interior point stops at 1e-8, with prices of size 10.
+        # The interior point stops at 1e-8, with multipliers of size 10.
         found = mixture(losses, residuals).loss
         np.testing.assert_allclose(found, bound, rtol=0, atol=1e-6)
 

@@ -20,17 +20,20 @@ batch = {
     "x": jax.random.normal(key, (N, 3)),
     "index": jax.random.permutation(key, SAMPLES)[:N],
 }
-method = jc.alternating(
+problem = jc.Lagrangian(
     lambda p, b: jnp.mean((b["x"] @ p - 1.0) ** 2),
     jc.Constraints(
         {"mean": lambda p, b: jnp.mean(b["x"] @ p) - 0.25},
         {"each": lambda p, b: b["x"] @ p - 1.5, "point": lambda p, b: b["x"] @ p - 2.0},
     ),
+    penalty=jc.growing_penalty(1.0, every=5),
+    multipliers={"each": jc.multipliers.indexed(SAMPLES, on="index")},
+)
+solver = jc.alternating(
+    problem,
     optax.chain(jc.clip_by_percentile(50.0), jc.clip_by_z_score(), optax.adam(0.05)),
     jc.nupi(0.5, kp=2.0),
-    penalty=jc.growing_penalty(1.0, every=5),
     per_term=optax.chain(jc.balance_by_gradient_norm(), jc.project_conflicts()),
-    multipliers={"each": jc.multipliers.indexed(SAMPLES, on="index")},
 )
 step = jax.jit(solver.step)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tables import assert_each, assert_refused
+from tables import assert_each
 
 import jaxcon as jc
 from benchmarks import stochastic_constraints as noisy
@@ -194,7 +194,7 @@ def test_fit_does_not_warn_of_new_points_under_a_penalty_alone(source):
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_fit_with_a_batch_of_the_duals_own_looks_at_its_points(half):
+def test_fit_with_a_split_batch_reads_the_points_of_its_dual_part(half):
     drawing_half = drawing("new")
 
     def draw(key):
@@ -235,7 +235,7 @@ def test_fit_warns_of_an_iterator_that_changes_its_points_late(chunk):
     assert len(caught) == 1
 
 
-def test_fit_looks_for_new_points_without_tracing_a_further_step():
+def test_fit_finds_new_points_without_tracing_a_further_step():
     traces = []
 
     def counted(params, batch):
@@ -251,7 +251,7 @@ def test_fit_looks_for_new_points_without_tracing_a_further_step():
     traces.clear()
     options = {"steps": 12, "chunk": 5, "progress": False}
     jc.fit(solver, state, drawing("new"), key=jax.random.key(1), **options)
-    # One to learn the shapes of the infos and one to compile: as without the look.
+    # One to learn the shapes of the infos and one to compile: as without that check.
     assert len(traces) <= 2
 
 
@@ -268,14 +268,12 @@ ALPHA, ETA = 0.1, 0.5
 
 def two_batches(order, penalty):
     """Min (x - 2)^2 s.t. a x <= 1, where a batch is a."""
-    return ORDERS[order](
+    problem = jc.Lagrangian(
         lambda x, a: (x - 2.0) ** 2 + 0.0 * a,
         jc.Constraints(inequality={"cap": lambda x, a: a * x - 1.0}),
-        optax.sgd(ALPHA),
-        jc.dual_ascent(optax.sgd(ETA)),
         penalty=penalty,
-        dual_batch=True,
     )
+    return ORDERS[order](problem, optax.sgd(ALPHA), jc.dual_ascent(optax.sgd(ETA)))
 
 
 def by_hand(order, penalty, x, lam, batch):
@@ -301,7 +299,7 @@ def by_hand(order, penalty, x, lam, batch):
     return moved(ahead, lam_ahead), climbed(ahead)
 
 
-def test_dual_batch_steps_are_those_by_hand(x64):
+def test_split_batch_steps_are_those_by_hand(x64):
     batches = [(1.5, 0.5), (0.25, 3.0), (2.0, -1.0), (1.0, 1.0)]
     rows = [(order, penalty) for order in ORDERS for penalty in (None, 2.0)]
 
@@ -319,7 +317,7 @@ def test_dual_batch_steps_are_those_by_hand(x64):
 
         return [course(two_batches(*row)) for row in rows]
 
-    found = courses(np.array(0.5), tuple(map(np.array, zip(*batches))))
+    found = courses(np.array(0.5), jc.SplitBatch(*map(np.array, zip(*batches))))
 
     def check(row):
         x, lam, multipliers = 0.5, 0.0, set()
@@ -336,29 +334,6 @@ def test_dual_batch_steps_are_those_by_hand(x64):
         assert len(multipliers) > 1
 
     assert_each(rows, check)
-
-
-def test_dual_batch_refuses_a_batch_that_is_no_pair():
-    def calls(order, batch):
-        solver = two_batches(order, None)
-        state = solver.init(np.array(0.5), (1.0, 1.0))
-        for refuse in (
-            partial(solver.init, np.array(0.5)),
-            partial(solver.step, state),
-            partial(solver.estimates, state),
-            partial(solver.residuals, state.params),
-        ):
-            yield partial(refuse, batch), ValueError, ["pair", "dual_batch=True"]
-
-    others = [1.0, None, (1.0,), (1.0, 1.0, 1.0), [1.0, 1.0]]
-    assert_refused(
-        [
-            case
-            for order in ORDERS
-            for batch in (others if order == "dual first" else others[:1])
-            for case in calls(order, batch)
-        ]
-    )
 
 
 # Long runs of which theory knows the means.
@@ -395,7 +370,7 @@ def at_rest(methods, batches):
     }
 
 
-def test_dual_batch_keeps_the_multiplier_that_one_batch_for_both_moves_bends(key):
+def test_split_batch_keeps_the_multiplier_that_one_batch_for_both_moves_bends(key):
     # Min (x - 2)^2 s.t. a x <= 1, where a has mean 1 and variance 1/4: x = 1, lambda = 2.
     rate, noise = 0.2, 0.5
     residual, _ = noisy.scaled(noise)
@@ -408,24 +383,22 @@ def test_dual_batch_keeps_the_multiplier_that_one_batch_for_both_moves_bends(key
     methods = {
         (order, own, penalty): (
             getattr(jc, order)(
-                *noisy.parabola(2.0, residual),
+                jc.Lagrangian(*noisy.parabola(2.0, residual), penalty=penalty),
                 optax.sgd(0.05),
                 jc.dual_ascent(optax.sgd(rate)),
-                penalty=penalty,
-                dual_batch=own,
             ),
             own,
         )
         for order, own, penalty in rows
     }
     draws = 1.0 + noise * jax.random.normal(key, (2, 3000, 64))
-    found = at_rest(methods, tuple(draws))
+    found = at_rest(methods, jc.SplitBatch(*draws))
 
     def check(row):
         order, own, penalty = row
         x, multiplier = found[row]
         # E[(lambda + c (a x - 1)) a] = E lambda + c ((1 + var a) E x - 1), with c of the
-        # penalty, and of a multiplier that moves before it weighs the same batch.
+        # penalty, and of a multiplier that moves before it weights the same batch.
         at_once = rate if order == "alternating" and not own else 0.0
         c = at_once + (penalty or 0.0)
         theory = 2.0 * (2.0 - x.value) - c * ((1.0 + noise**2) * x.value - 1.0)

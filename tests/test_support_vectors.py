@@ -1,6 +1,6 @@
 """The support vector machine on Iris: the truth, PI control and plain ascent's orbit."""
 
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -90,9 +90,9 @@ def test_nupi_reaches_objective_and_multipliers(x64, batch, truth):
     np.testing.assert_allclose(lam, truth, rtol=0, atol=svm.ACCURACY)
     assert np.flatnonzero(lam).tolist() == list(MULTIPLIERS)
     multipliers = solver.problem.multiplier_estimates(state, batch)
-    judge = jax.jit(partial(jc.kkt, svm.loss, svm.CONSTRAINTS))
-    judged = judge(state.params, multipliers, batch)
-    assert judged.worst < svm.ACCURACY
+    problem = jc.Lagrangian(svm.loss, svm.CONSTRAINTS)
+    found = jc.kkt(problem, jc.Point(state.params, multipliers), batch)
+    assert found.worst < svm.ACCURACY
 
 
 def test_nupi_in_float32_comes_as_near_as_its_rounding_lets_it(
@@ -138,7 +138,7 @@ def test_alternating_step_has_the_eigenvalues_of_its_formula(x64, batch, answer,
     rows = {
         "plain ascent": ((0.75,), {"eta": 0.75, "kp": 0.0, "rho": 0.0}),
         "PI control": ((0.75, 100.0), {"eta": 0.75, "kp": 100.0, "rho": 0.0}),
-        # A proportional term is a penalty: both weigh the residual by eta kp = rho.
+        # A proportional term is a penalty: both weight the residual by eta kp = rho.
         "PI control as a penalty": (
             (0.75, 100.0),
             {"eta": 0.75, "kp": 0.0, "rho": 75.0},

@@ -15,7 +15,7 @@ import jaxcon as jc
 SUMS = jc.Constraints(equality={"sum": lambda p, batch: jnp.sum(p) - batch})
 
 
-def method_of(penalty):
+def solver_of(penalty):
     return jc.alternating(
         jc.Lagrangian(lambda p, _: jnp.sum(p**2), SUMS, penalty=penalty),
         optax.sgd(0.05),
@@ -24,7 +24,7 @@ def method_of(penalty):
 
 
 def run(start, penalty, total=1.0):
-    return method_of(penalty), start * jnp.ones(2), jnp.asarray(total)
+    return solver_of(penalty), start * jnp.ones(2), jnp.asarray(total)
 
 
 GRID = {"start": [0.0, 1.0, 2.0], "penalty": [0.1, 1.0]}
@@ -34,10 +34,10 @@ STEPS = 23
 @pytest.fixture(scope="module")
 def fits():
     """Each run of the grid by itself, in the grid's order; one program a penalty."""
-    methods = {penalty: method_of(penalty) for penalty in GRID["penalty"]}
+    solvers = {penalty: solver_of(penalty) for penalty in GRID["penalty"]}
     results = []
     for start in GRID["start"]:
-        for solver in methods.values():
+        for solver in solvers.values():
             state = solver.init(np.full(2, start, np.float32), jnp.asarray(1.0))
             results.append(
                 jc.fit(solver, state, jnp.asarray(1.0), steps=STEPS, progress=False)

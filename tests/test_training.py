@@ -1,5 +1,6 @@
 """fit: the same steps as a loop, also when a run goes wrong or is killed."""
 
+import itertools
 import multiprocessing
 import os
 import re
@@ -24,35 +25,31 @@ def loss(p, batch):
 
 
 def methods(name):
-    """What a method remembers; of the second method, every part of the state something."""
+    """Penalty, dual and transform of terms; of the second, all of them have a state."""
     if name == "augmented":
-        return {"dual": jc.dual_ascent(optax.sgd(0.2)), "penalty": 1.0}
+        return 1.0, jc.dual_ascent(optax.sgd(0.2)), None
     adam = jc.dual_ascent(optax.adam(0.2))
-    return {
-        "dual": {
-            "sum": jc.every(jc.nupi(0.2, kp=2.0, nu=0.5), 3),
-            "cap": jc.capped(jc.when_stalled(adam), 0.5),
-        },
-        "penalty": {
-            "sum": jc.growing_penalty(1.0, every=4, factor=2.0),
-            "cap": optax.exponential_decay(1.0, 10, 1.5),
-        },
-        "terms": jc.each_term(jc.clip_by_percentile()),
+    duals = {
+        "sum": jc.every(jc.nupi(0.2, kp=2.0, nu=0.5), 3),
+        "cap": jc.capped(jc.when_stalled(adam), 0.5),
     }
+    penalties = {
+        "sum": jc.growing_penalty(1.0, every=4, factor=2.0),
+        "cap": optax.exponential_decay(1.0, 10, 1.5),
+    }
+    return penalties, duals, jc.each_term(jc.clip_by_percentile())
 
 
 @cache  # fit compiles once for a method, and these tests share a few
 def problem(order=jc.alternating, method="augmented"):
     """Least squares under both kinds of constraints, and its start."""
-    solver = order(
-        loss,
-        jc.Constraints(
-            {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
-            {"cap": lambda p, batch: jnp.mean(batch["x"] @ p["w"]) - batch["cap"]},
-        ),
-        optax.adam(0.05),
-        **methods(method),
+    penalty, dual, per_term = methods(method)
+    constraints = jc.Constraints(
+        {"sum": lambda p, _: jnp.sum(p["w"]) - 1.0},
+        {"cap": lambda p, batch: jnp.mean(batch["x"] @ p["w"]) - batch["cap"]},
     )
+    lagrangian = jc.Lagrangian(loss, constraints, penalty=penalty)
+    solver = order(lagrangian, optax.adam(0.05), dual, per_term=per_term)
     return solver, solver.init(
         {"w": jnp.array([2.0, -1.0, 0.5])}, draw(jax.random.key(9))
     )
@@ -132,7 +129,9 @@ def test_fit_is_a_loop_of_steps(source, order):
         state, info = step(state, batch(i))
         infos.append(info)
     close(result.state, state)
-    close(result.history, jax.tree.map(lambda *rows: np.stack(rows), *infos))
+    want = jax.tree.map(lambda *rows: np.stack(rows), *infos)
+    close(result.history[:-1], tuple(want))
+    np.testing.assert_array_equal(result.history.step, np.arange(37))
     assert int(result.state.step) == 37
     assert result.history.loss.shape == (37,)
     assert result.history.finite.dtype == bool
@@ -449,15 +448,18 @@ def test_fit_resumed_at_its_end_does_nothing(tmp_path):
 
 
 def test_fit_resumed_remembers_what_every_part_of_it_had_seen(tmp_path):
-    # After 22 steps every third and every fourth one are both under method.
+    # After 22 steps every third and every fourth one are both under way.
     whole = fit("iterator", method="memories")
     fit("iterator", steps=22, method="memories", checkpoint=tmp_path)
     resumed = fit("iterator", method="memories", checkpoint=tmp_path)
     rest = jax.tree.map(lambda rows: rows[22:], whole.history)
     assert_same_bits(kept(resumed), (whole.state, whole.best, rest))
-    for before, after in zip(problem(method="memories")[1], whole.state):
+    state = problem(method="memories")[1]
+    assert state.extra is None
+    for before, after in zip(state, whole.state):
         changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
-        assert any(jax.tree.leaves(changed)) or after is whole.state.skipped
+        still = after is whole.state.skipped or after is whole.state.extra
+        assert any(jax.tree.leaves(changed)) or still
     penalty, capped = whole.history.penalty, whole.history.capped
     assert np.unique(penalty.equality["sum"]).size > 1
     assert np.unique(penalty.inequality["cap"]).size == 37
@@ -551,3 +553,115 @@ def test_checkpoint_behind_the_state_is_refused(tmp_path):
     later = problem()[1]._replace(step=jnp.array(1000, jnp.int32))
     with pytest.raises(ValueError, match=r"of step 37.*of step 1000"):
         fit(state=later, checkpoint=tmp_path / "run")
+
+
+def counting(compiled):
+    """A problem whose functions count how often they are traced, and its parts."""
+
+    def loss(p, _):
+        compiled.append("loss")
+        return jnp.sum((p - 2.0) ** 2)
+
+    rule = jc.Constraints(inequality={"low": lambda p, _: p[0] - 1.0})
+    return jc.Lagrangian(loss, rule, penalty=1.0)
+
+
+def test_fit_chooses_chunks_by_time():
+    solver = jc.alternating(
+        counting([]), optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1))
+    )
+    sizes = []
+    jc.fit(
+        solver,
+        jnp.zeros(2),
+        steps=30_000,
+        progress=False,
+        callbacks=[lambda state, info: sizes.append(len(info.loss))],
+    )
+    assert sum(sizes) == 30_000
+    # From one step on, at most tenfold at a time: a first report comes at once.
+    assert sizes[0] == 1
+    assert all(b <= 10 * a for a, b in itertools.pairwise(sizes))
+    assert len(sizes) < 100
+
+
+def test_fit_compiles_once_for_solvers_of_equal_functions(monkeypatch):
+    from jaxcon.training import _program
+
+    compiled = []
+    lower = jax.stages.Lowered.compile
+    monkeypatch.setattr(
+        jax.stages.Lowered,
+        "compile",
+        lambda self, *args, **more: compiled.append(1) or lower(self, *args, **more),
+    )
+    _program._EXECUTABLES.clear()
+
+    def end(cap):
+        rule = jc.Constraints(inequality={"low": lambda p, _: p[0] - cap})
+        problem = jc.Lagrangian(lambda p, _: jnp.sum((p - 2.0) ** 2), rule, penalty=1.0)
+        solver = jc.alternating(problem, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
+        run = jc.fit(solver, jnp.zeros(2), steps=200, progress=False)
+        return float(run.state.params[0])
+
+    assert end(1.0) == end(1.0) == pytest.approx(1.0, abs=1e-4)
+    assert len(compiled) == 1
+    # Another number in a closure is another program.
+    assert end(0.5) == pytest.approx(0.5, abs=1e-4)
+    assert len(compiled) == 2
+
+
+def test_fit_takes_parameters_or_a_state():
+    solver, start = problem()
+    batch = batch_at(7)
+    ends = [
+        jc.fit(solver, begin, batch, steps=5, progress=False).state
+        for begin in (start, start.params)
+    ]
+    assert_same_bits(*ends)
+    # A stream is read once for the shapes, and from its first batch on.
+    streamed = [
+        jc.fit(solver, begin, stream(9), steps=9, chunk=4, progress=False).state
+        for begin in (start, start.params)
+    ]
+    assert_same_bits(*streamed)
+
+
+def test_fit_draws_batches_with_the_state():
+    mean = jc.Lagrangian(lambda p, batch: jnp.mean((p - batch) ** 2))
+    solver = jc.alternating(mean, optax.sgd(0.1), optax.set_to_zero())
+
+    def follow(key, state):
+        return state.params + 1.0 + 0.0 * jax.random.normal(key)
+
+    run = jc.fit(
+        solver, 0.0, follow, steps=5, key=jax.random.key(0), chunk=2, progress=False
+    )
+    np.testing.assert_allclose(run.state.params, 5 * 0.2, rtol=1e-6)
+
+
+def test_history_is_thinned_above_its_budget(monkeypatch):
+    from jaxcon.training import _history
+
+    solver, start = problem()
+    whole = jc.fit(solver, start, batch_at(7), steps=90, chunk=10, progress=False)
+    monkeypatch.setattr(_history, "BUDGET", 2000)
+    thin = jc.fit(solver, start, batch_at(7), steps=90, chunk=10, progress=False)
+    stride = thin.history.step[1]
+    assert stride in (2, 4, 8)
+    np.testing.assert_array_equal(thin.history.step, np.arange(0, 90, stride))
+    rows = jax.tree.map(lambda rows: rows[::stride], whole.history)
+    assert_same_bits(thin.history, rows)
+    assert_same_bits((thin.state, thin.best), (whole.state, whole.best))
+
+
+def test_fit_result_and_history_show_themselves(tmp_path):
+    result = fit()
+    assert re.search(r"FitResult after 37 steps .*tolerance 0.001", repr(result))
+    assert re.search(r"last +36 ", repr(result))
+    assert "<table" in result._repr_html_()
+    columns = result.history.columns()
+    assert columns["violation cap"].shape == columns["step"].shape == (37,)
+    assert len(repr(result.history).splitlines()) == 11
+    result.plot(tmp_path / "run.png")
+    assert (tmp_path / "run.png").stat().st_size > 1000

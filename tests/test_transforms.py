@@ -284,12 +284,12 @@ def test_method_of_multipliers_and_when_stalled_ask_for_what_they_need():
         return lambda: dual.update(mu, dual.init(mu), mu, **extra)
 
     some = jc.Constraints({"h": jnp.array(1.0)})
-    solver, words = jc.method_of_multipliers(), "needs a penalty for"
+    dual, words = jc.method_of_multipliers(), "needs a penalty for"
     assert_refused(
         [
-            (update(solver), ValueError, words),
-            (update(solver, penalty=None, estimates=mu), ValueError, words),
-            (update(solver, penalty=some, estimates=mu), ValueError, words),
+            (update(dual), ValueError, words),
+            (update(dual, penalty=None, estimates=mu), ValueError, words),
+            (update(dual, penalty=some, estimates=mu), ValueError, words),
             (update(jc.when_stalled(sgd())), ValueError, "needs value="),
         ]
     )

@@ -57,9 +57,9 @@ def diagnose(history: Info, tolerance: float = 1e-3) -> Diagnosis:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> both = jc.Constraints(inequality={
         ...     "x <= -1": lambda x, _: x + 1.0, "x >= 1": lambda x, _: 1.0 - x})
-        >>> solver = jc.alternating(
-        ...     lambda x, _: x**2, both, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
-        >>> result = jc.fit(solver, solver.init(jnp.array(2.0)), steps=500)
+        >>> problem = jc.Lagrangian(lambda x, _: x**2, both)
+        >>> solver = jc.alternating(problem, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
+        >>> result = jc.fit(solver, jnp.array(2.0), steps=500)
         >>> (verdict,) = result.diagnosis.verdicts
         >>> print(verdict.kind, verdict.constraints)
         infeasible ('x <= -1', 'x >= 1')

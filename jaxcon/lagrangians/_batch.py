@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 class SplitBatch(NamedTuple):
     """A batch of the parameters' step and an independent one of the multipliers' step.
 
-    An solver that is given one evaluates the constraints once more, on `dual`.
+    A solver that is given one evaluates the constraints once more, on `dual`.
 
     Attributes:
         primal: what the parameters' step reads.

@@ -1,13 +1,4 @@
-r"""Adds it up: scalars of (loss, residuals, multipliers).
-
-Three classics in this room's words, for :math:`\min f` s.t. :math:`h = 0, g \le 0`:
-
-- Lagrangian (Arrow-Hurwicz): `lagrangian`, multipliers climbing along the residuals.
-- Quadratic penalty: `augmented_lagrangian` with multipliers that stay zero.
-- Method of multipliers (Hestenes, Powell, Rockafellar): `augmented_lagrangian`, and
-  multipliers replaced by `multiplier_estimates` after each minimisation.
-- Penalty-barrier multipliers (Ben-Tal, Zibulevsky): `penalty_barrier_lagrangian`.
-"""
+r"""Lagrangians and augmented Lagrangians of loss, residuals and multipliers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxcon._stacking import MANY, groups
 from jaxcon.constraints import Constraints, named
 
 
 def zero_multipliers(residuals: Constraints) -> Constraints:
-    """Multipliers to start from: zero, one for each residual.
+    """Returns multipliers of zero, one for each residual.
 
     Args:
         residuals: h and g, each () or (n,); arrays or `jax.ShapeDtypeStruct`s.
@@ -35,7 +27,7 @@ def zero_multipliers(residuals: Constraints) -> Constraints:
 def lagrangian(
     loss: jax.Array, residuals: Constraints, multipliers: Constraints
 ) -> jax.Array:
-    r"""The Lagrangian of one problem at one point.
+    r"""Evaluates the Lagrangian at one point.
 
     .. math::
         f + \sum \mu h + \sum \lambda g
@@ -56,7 +48,7 @@ def lagrangian(
         constraints >= 0, which reverses the sign of lambda's term.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> g = jc.Constraints(inequality={"cap": jnp.array(0.5)})
         >>> lam = jc.Constraints(inequality={"cap": jnp.array(2.0)})
         >>> print(jc.lagrangian(jnp.array(1.0), g, lam))
@@ -73,7 +65,7 @@ def augmented_lagrangian(
     multipliers: Constraints,
     penalty: Any,
 ) -> jax.Array:
-    r"""The Powell-Hestenes-Rockafellar augmented Lagrangian.
+    r"""Evaluates the Powell-Hestenes-Rockafellar augmented Lagrangian.
 
     .. math::
         f + \sum \left( \mu h + \tfrac{\rho}{2} h^2 \right)
@@ -103,7 +95,7 @@ def augmented_lagrangian(
         Multiplier Method of Hestenes and Powell (1973).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> g = jc.Constraints(inequality={"cap": jnp.array(0.5)})
         >>> lam = jc.Constraints(inequality={"cap": jnp.array(2.0)})
         >>> print(jc.augmented_lagrangian(jnp.array(1.0), g, lam, penalty=4.0))
@@ -125,13 +117,13 @@ def penalty_barrier_lagrangian(
     penalty: Any,
     barrier: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    r"""The augmented Lagrangian of the penalty-barrier multiplier method.
+    r"""Evaluates the Lagrangian of the penalty-barrier multiplier method.
 
     .. math::
         f + \sum \left( \mu h + \tfrac{\rho}{2} h^2 \right)
           + \sum \frac{\lambda}{\rho} \varphi(\rho g)
 
-    Equalities are priced as in `augmented_lagrangian`. The price of an inequality is as
+    Equalities enter as in `augmented_lagrangian`. The penalty of an inequality is as
     smooth as :math:`\varphi`, where Rockafellar's has a jump in its second derivative, and
     scales with its multiplier: one that is zero stays zero, so start from positive ones.
 
@@ -155,10 +147,11 @@ def penalty_barrier_lagrangian(
         Problems (1997).
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> g = jc.Constraints(inequality={"cap": jnp.array(0.5)})
         >>> lam = jc.Constraints(inequality={"cap": jnp.array(2.0)})
         >>> phi = jc.penalties.log_quadratic
+        >>> from jaxcon.lagrangians import penalty_barrier_lagrangian
         >>> print(penalty_barrier_lagrangian(jnp.array(1.0), g, lam, 4.0, phi))
         3.0
     """
@@ -176,25 +169,39 @@ def _augmented(
     penalty: Any,
     inequality: Callable[[jax.Array, jax.Array, Any], jax.Array],
 ) -> jax.Array:
-    """The sum of all terms; `inequality` prices g of a constraint that has a penalty."""
+    """Sums all terms; `inequality` evaluates that of g of a constraint with a penalty."""
     check_match(residuals, multipliers)
     check_penalty(penalty)
-    value = loss
+
+    def plain(residual: jax.Array, multiplier: jax.Array) -> jax.Array:
+        return multiplier * residual
+
+    def equality(residual: jax.Array, multiplier: jax.Array, rho: Any) -> jax.Array:
+        return multiplier * residual + 0.5 * rho * jnp.square(residual)
+
+    terms: dict[Callable[..., jax.Array], list[tuple[Any, ...]]] = {}
     for kind, name, residual in named(residuals):
         multiplier = getattr(multipliers, kind)[name]
         rho = penalty_of(penalty, kind, name)
         if rho is None:
-            term = multiplier * residual
-        elif kind == "equality":
-            term = multiplier * residual + 0.5 * rho * jnp.square(residual)
+            terms.setdefault(plain, []).append((residual, multiplier))
         else:
-            term = inequality(residual, multiplier, rho)
-        value = value + jnp.sum(term)
+            term = equality if kind == "equality" else inequality
+            terms.setdefault(term, []).append((residual, multiplier, rho))
+    value = loss
+    for term, columns in terms.items():
+        for places in groups(columns):
+            if len(places) < MANY:
+                for place in places:
+                    value = value + jnp.sum(term(*columns[place]))
+            else:
+                rows = zip(*(columns[place] for place in places))
+                value = value + jnp.sum(term(*map(jnp.stack, rows)))
     return value
 
 
 def penalty_of(penalty: Any, kind: str, name: str) -> Any:
-    """The penalty of one constraint, or None where it has none.
+    """Returns the penalty of one constraint, or None where it has none.
 
     Args:
         penalty: rho, one number or a `Constraints` of them; or None.
@@ -212,16 +219,15 @@ def penalty_of(penalty: Any, kind: str, name: str) -> Any:
 def multiplier_estimates(
     residuals: Constraints, multipliers: Constraints, penalty: Any = None
 ) -> Constraints:
-    r"""The multipliers that the objective's gradient at this point really uses.
+    r"""Computes the multipliers that the objective's gradient uses at this point.
 
     .. math::
         \hat\mu = \mu + \rho h, \qquad \hat\lambda = \max(\lambda + \rho g, 0)
 
     They are the weights of the residuals' gradients in the gradient of the (augmented)
     Lagrangian, and the next multipliers of the method of multipliers. With multipliers
-    zero they are what a quadratic penalty stands for. A method made by
-    `jaxcon.alternating` and its like has them at hand, whatever its multipliers and
-    barrier: ``solver.estimates(state, batch)``.
+    zero they are what a quadratic penalty stands for. `Lagrangian.multiplier_estimates`
+    returns them for any kind of multipliers and any barrier.
 
     Args:
         residuals: h and g, each () or (n,).
@@ -259,7 +265,7 @@ def multiplier_estimates(
 def safeguarded_estimates(
     multipliers: Constraints, estimates: Constraints
 ) -> Constraints:
-    r"""Estimates of a penalty-barrier method that change no multiplier by too much.
+    r"""Limits the change of multipliers by estimates of a penalty-barrier method.
 
     .. math::
         \lambda \leftarrow \max\left(
@@ -267,7 +273,7 @@ def safeguarded_estimates(
         \right), \qquad \kappa = 0.3
 
     A multiplier of which one step far inside the constraint left nothing would be lost
-    for good: its price is a product with it. Epsilon is the dtype's machine epsilon.
+    for good: its penalty is a product with it. Epsilon is the dtype's machine epsilon.
 
     Args:
         multipliers: mu and lambda, the present ones.
@@ -340,8 +346,9 @@ def check_match(residuals: Constraints, multipliers: Constraints) -> None:
         if not jax.tree_util.all_leaves([multiplier]):
             raise TypeError(
                 f"the multipliers of {kind} constraint {name!r} are kept as a "
-                f"{type(multiplier).__name__}: pass solver.estimates(state, batch), which "
-                "has one for each residual"
+                f"{type(multiplier).__name__}: pass "
+                "problem.multiplier_estimates(state, batch), which has one for each "
+                "residual"
             )
     shapes = {(kind, name): jnp.shape(r) for kind, name, r in named(residuals)}
     theirs = {(kind, name): jnp.shape(m) for kind, name, m in named(multipliers)}

@@ -1,8 +1,7 @@
 """The Lagrangian: the constrained problem that a solver solves."""
 
-from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -100,7 +99,7 @@ class Lagrangian:
     _: KW_ONLY
     penalty: Any = None
     barrier: Callable[[jax.Array], jax.Array] | None = None
-    multipliers: Kinds = MappingProxyType({})
+    multipliers: Kinds = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks all that can be known before the first evaluation."""
@@ -110,10 +109,11 @@ class Lagrangian:
                 "loss must be a function (params, batch) -> (), got "
                 f"{type(self.loss).__name__}"
             )
-        if self.barrier is not None and self.penalty is None:
-            raise ValueError("barrier= needs a penalty: pass penalty= too")
         if any(self.constraints):
             self._check_names(self.constraints)
+        elif not isinstance(self.penalty, Mapping):
+            # Names are those of the loss's residuals, known at the first evaluation.
+            self._check_rule(self.constraints)
 
     def __repr__(self) -> str:
         rules = {"equality": "= 0", "inequality": "<= 0"}
@@ -143,7 +143,9 @@ class Lagrangian:
                 the loss and `constraints` give residuals.
             TypeError: one of them is not real.
         """
-        found = self.loss(params, batch, *([] if extra is None else [extra]))
+        # Rebuilt here, so that a module may write into what it is given (flax nnx).
+        more = [] if extra is None else [jax.tree.map(lambda leaf: leaf, extra)]
+        found = self.loss(params, batch, *more)
         if not isinstance(found, Evaluation):
             value, aux = found if isinstance(found, tuple) else (found, None)
             found = Evaluation(value, aux=aux)
@@ -159,6 +161,8 @@ class Lagrangian:
             self._check_names(given)
             as_functions = jax.tree.map(lambda residual: lambda *_: residual, given)
             residuals = evaluate(check_constraints(as_functions), params, batch)
+        elif not any(residuals):
+            self._check_names(residuals)
         return Evaluation(jnp.asarray(found.loss), residuals, found.aux, found.extra)
 
     def objective(
@@ -265,8 +269,12 @@ class Lagrangian:
         )
 
     def _check_names(self, constraints: Constraints) -> None:
-        penalty_rule(self.penalty, constraints)
+        self._check_rule(constraints)
         kinds_of.check_kinds(self.multipliers, constraints)
+
+    def _check_rule(self, constraints: Constraints) -> None:
+        if self.rule(constraints) is None and self.barrier is not None:
+            raise ValueError("barrier= needs a penalty: pass penalty= too")
 
 
 class Point(NamedTuple):

@@ -1,4 +1,4 @@
-r"""Penalties that move: how rho of each constraint follows the run."""
+r"""Rules by which the penalty of each constraint follows a run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from jaxcon.lagrangians._formulas import check_penalty
 
 
 class PenaltyRule(NamedTuple):
-    """How penalties begin and move, in optax's grammar: two pure functions.
+    """Rule of penalties, in optax's grammar: two pure functions.
 
     Attributes:
         init: (residuals, dtype) -> (penalty, state): `Constraints` of rho, each of shape
@@ -27,7 +27,7 @@ class PenaltyRule(NamedTuple):
 
 
 class GrowthState(NamedTuple):
-    """What `growing_penalty` remembers.
+    """State of `growing_penalty`.
 
     Attributes:
         reference: the violation that must fall, of each constraint, each of shape ().
@@ -39,7 +39,7 @@ class GrowthState(NamedTuple):
 
 
 class AdaptiveState(NamedTuple):
-    """What `adaptive_penalty` remembers.
+    """State of `adaptive_penalty`.
 
     Attributes:
         mean_square: running mean of squared violations, each of shape ().
@@ -51,7 +51,7 @@ class AdaptiveState(NamedTuple):
 
 
 def constant_penalty(penalty: Any) -> PenaltyRule:
-    """The same rho for every constraint and step; what ``penalty=10.0`` stands for.
+    """Keeps one rho for every constraint and step, as ``penalty=10.0`` does.
 
     Args:
         penalty: rho > 0, shape ().
@@ -71,9 +71,9 @@ def constant_penalty(penalty: Any) -> PenaltyRule:
 
 
 def scheduled_penalty(schedule: Callable[[Any], Any]) -> PenaltyRule:
-    r"""A penalty that follows the clock, :math:`\rho_t = \mathrm{schedule}(t)`.
+    r"""Sets the penalty by a schedule, :math:`\rho_t = \mathrm{schedule}(t)`.
 
-    What ``penalty=optax.exponential_decay(...)`` stands for. The clock counts steps that
+    ``penalty=optax.exponential_decay(...)`` stands for it. The clock counts steps that
     were taken; one that was skipped leaves it where it is.
 
     Args:
@@ -87,7 +87,8 @@ def scheduled_penalty(schedule: Callable[[Any], Any]) -> PenaltyRule:
             zero or negative, steps are not finite, and so skipped.
 
     Example:
-        >>> import optax, jaxcon as jc
+        >>> import jax.numpy as jnp, optax, jaxcon as jc
+        >>> from jaxcon.lagrangians import scheduled_penalty
         >>> rule = scheduled_penalty(optax.exponential_decay(1.0, 100, 10.0))
         >>> g = jc.Constraints(inequality={"cap": jnp.array(0.5)})
         >>> print(rule.init(g, float)[0].inequality["cap"])
@@ -154,8 +155,8 @@ def growing_penalty(
         Martinez, Practical Augmented Lagrangian Methods (2014), algorithm 4.1.
 
     Example:
-        >>> import jaxcon as jc
-        >>> rule = growing_penalty(1.0, every=1)
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> rule = jc.growing_penalty(1.0, every=1)
         >>> h = jc.Constraints(equality={"sum": jnp.array(0.5)})
         >>> rho, state = rule.init(h, float)
         >>> for _ in range(2):                            # h stays where it is
@@ -251,8 +252,8 @@ def adaptive_penalty(
         constraints are each one number, and whose objective is positive.
 
     Example:
-        >>> import jaxcon as jc
-        >>> rule = adaptive_penalty(1.0, decay=0.0)
+        >>> import jax.numpy as jnp, jaxcon as jc
+        >>> rule = jc.adaptive_penalty(1.0, decay=0.0)
         >>> h = jc.Constraints(equality={"sum": jnp.array(0.125)})
         >>> rho, state = rule.init(h, float)
         >>> for _ in range(2):                            # the objective stays
@@ -319,7 +320,7 @@ def has_stalled(value: Any, before: Any, decrease: Any) -> jax.Array:
 def unsettled(
     residuals: Constraints, multipliers: Constraints, penalty: Constraints
 ) -> Constraints:
-    r"""How far each constraint is from feasible *and* complementary.
+    r"""Measures the distance of each constraint from feasible *and* complementary.
 
     .. math::
         h, \qquad \max(g, -\lambda / \rho)
@@ -347,7 +348,7 @@ def unsettled(
 
 
 def penalty_rule(penalty: Any, constraints: Constraints) -> PenaltyRule | None:
-    """The rule that a `penalty=` argument stands for.
+    """Returns the rule that a `penalty=` argument stands for.
 
     Args:
         penalty: None, a number, an optax schedule, a `PenaltyRule`, or a dict of these
@@ -375,7 +376,7 @@ def penalty_rule(penalty: Any, constraints: Constraints) -> PenaltyRule | None:
 def _by_name(
     penalties: Mapping[str, Any], constraints: Constraints
 ) -> PenaltyRule | None:
-    """One rule that asks each constraint's own."""
+    """Returns a rule that applies each constraint's own."""
     names = [name for _, name, _ in named(constraints)]
     for name, entry in penalties.items():
         if name not in names:
@@ -432,5 +433,5 @@ def _by_name(
 
 
 def _each(residuals: Constraints, value: Any, dtype: Any) -> Constraints:
-    """The same number for each residual."""
+    """Returns one number for each residual."""
     return jax.tree.map(lambda _: jnp.asarray(value, dtype), residuals)

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from jax.extend.core import (
     ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]
-    Jaxpr,  # pyright: ignore[reportPrivateImportUsage]
     Literal,
     jaxpr_as_fun,
 )
@@ -24,6 +23,16 @@ _INLINED = {"jit", "pjit", "closed_call", "core_call"}
 _IRRELEVANT = {"name", "inline", "debug", "out_trees"}
 # Those of a custom rule, which are compared by the user's function in them.
 _RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd")
+# What jax wraps such a function in. Other wrappings hold arguments of a call that are not
+# differentiated (nondiff_argnums), which the rule may read and the primal need not.
+_WRAPPINGS = {
+    "_flatten_jvp",
+    "_flatten_fwd",
+    "_flatten_bwd",
+    "_get_result_paths_thunk",
+    "batch_custom_jvp_subtrace",
+    "batch_subtrace",
+}
 
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,12 +79,14 @@ def _evaluate(jaxpr: Any, consts: Any, inputs: Any, known: dict[Any, list]) -> l
         if inner is not None:
             results = _evaluate(inner.jaxpr, inner.consts, operands, known)
         else:
-            results = _once(equation, operands, known)
+            results = _once(jaxpr, equation, operands, known)
         values.update(zip(equation.outvars, results))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _once(equation: Any, operands: list[Any], known: dict[Any, list]) -> list[Any]:
+def _once(
+    jaxpr: Any, equation: Any, operands: list[Any], known: dict[Any, list]
+) -> list[Any]:
     key = None
     if not equation.effects:
         identity = _parameters(equation.params)
@@ -83,14 +94,14 @@ def _once(equation: Any, operands: list[Any], known: dict[Any, list]) -> list[An
             named = tuple(map(_operand, equation.invars, operands))
             key = equation.primitive, named, identity
     if key is None:
-        return _bind(equation, operands)
+        return _bind(jaxpr, equation, operands)
     if key not in known:
         # The operands stay alive with their results: their ids are not given anew.
-        known[key] = [operands, _bind(equation, operands)]
+        known[key] = [operands, _bind(jaxpr, equation, operands)]
     return known[key][1]
 
 
-def _bind(equation: Any, operands: list[Any]) -> list[Any]:
+def _bind(jaxpr: Any, equation: Any, operands: list[Any]) -> list[Any]:
     if any(_has_functions(value) for value in equation.params.values()):
         # The binding of a call has changed between versions of jax; a jaxpr of this one
         # equation is evaluated alike by all of them.
@@ -99,7 +110,13 @@ def _bind(equation: Any, operands: list[Any]) -> list[Any]:
             for atom, operand in zip(equation.invars, operands)
             if not isinstance(atom, Literal)
         }
-        alone = Jaxpr([], list(given), equation.outvars, [equation], equation.effects)
+        alone = jaxpr.replace(
+            constvars=[],
+            invars=list(given),
+            outvars=equation.outvars,
+            eqns=[equation],
+            effects=equation.effects,
+        )
         return list(jaxpr_as_fun(ClosedJaxpr(alone, []))(*given.values()))
     with equation.ctx.manager:
         results = equation.primitive.bind(*operands, **equation.params)
@@ -202,19 +219,24 @@ def _rule(value: Any) -> Hashable:
     Equal primal functions may have different rules, e.g. those that reverse a gradient.
     """
     seen: set[int] = set()
-    waiting = [value]
+    waiting, axes = [value], []
     while waiting and len(seen) < 100:
         found = waiting.pop(0)
         if id(found) in seen:
             continue
         seen.add(id(found))
         if hasattr(found, "transforms") and hasattr(found, "f"):
+            wrappings = {getattr(how, "__name__", "") for how, _ in found.transforms}
+            if not wrappings <= _WRAPPINGS:
+                return None
+            # The axes that jax.vmap maps over.
+            axes += [str(args[2]) for how, args in found.transforms if len(args) == 3]
             function = found.f
             while isinstance(function, functools.partial):
                 function = function.func
             ours = str(getattr(function, "__module__", "")).startswith("jax.")
             if found is not value or not ours:
-                return "rule", id(function)
+                return "rule", id(function), tuple(axes)
             waiting.append(function)
         for cell in getattr(found, "__closure__", None) or ():
             if callable(cell.cell_contents) or hasattr(cell.cell_contents, "f"):

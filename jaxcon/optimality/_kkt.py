@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxcon import multipliers as kinds_of
 from jaxcon._display import html_table, text_table
 from jaxcon.constraints import violation, worst
 from jaxcon.lagrangians import Lagrangian, Point, shared, split
@@ -118,13 +119,17 @@ def _program(problem: Lagrangian) -> Any:
 
 
 def _residuals(problem: Lagrangian, point: Point, batch: Any) -> KKT:
-    estimates = problem.multiplier_estimates(point, batch)
-
     def both(params: Any) -> Any:
         found = problem.evaluate(params, batch, point.extra)
         return found.loss, found.residuals
 
     (loss, residuals), pull = jax.vjp(shared(both), point.params)
+    touched = kinds_of.gather(problem.multipliers, point.multipliers, batch)
+    multipliers = problem.read(touched, residuals, batch)
+    # As `problem.multiplier_estimates`, of the evaluation that is there already.
+    estimates = jax.grad(problem.objective, argnums=1)(
+        loss, residuals, multipliers, point.penalty
+    )
     (gradient,) = pull((jnp.ones_like(loss), estimates))
     violated = worst(violation(residuals))
     lam, g = estimates.inequality, residuals.inequality

@@ -33,7 +33,7 @@ class LeastSquares(NamedTuple):
 
     @property
     def unique(self) -> bool:
-        """Whether the active gradients are independent (LICQ), so no others fit."""
+        """True where the active gradients are independent (LICQ): no others fit."""
         return self.rank == self.num_active
 
 

@@ -155,14 +155,20 @@ def _select(finite: jax.Array, after: Any, before: Any) -> Any:
     return jax.tree.map(lambda new, old: jnp.where(flag, new, old), after, before)
 
 
-def all_finite(tree: Any) -> jax.Array:
-    """Returns whether every entry of every array is finite, boolean ()."""
-    leaves = [
-        leaf
+def all_finite(tree: Any, before: Any = None) -> jax.Array:
+    """Returns whether every entry of every array is finite, boolean ().
+
+    Args:
+        tree: of arrays.
+        before: arrays that are finite; what is one of them is not checked again.
+    """
+    known = {id(leaf) for leaf in jax.tree.leaves(before)}
+    leaves = {
+        id(leaf): leaf
         for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    ]
-    return _all_of(leaves, jnp.isfinite)
+        if id(leaf) not in known and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    }
+    return _all_of(list(leaves.values()), jnp.isfinite)
 
 
 def still_finite(before: Any, after: Any) -> jax.Array:
@@ -180,8 +186,15 @@ def _squares_are_finite(gradient: Any) -> jax.Array:
 
 def _all_of(leaves: list[Any], holds: Callable[[Any], jax.Array]) -> jax.Array:
     """Returns whether something holds of all entries that moderate numbers fulfil."""
-    small = [leaf for leaf in leaves if jnp.size(leaf) <= _LARGE]
-    large = [leaf for leaf in leaves if jnp.size(leaf) > _LARGE]
+    numbers: dict[Any, list[Any]] = {}
+    small, large = [], []
+    for leaf in leaves:
+        if jnp.shape(leaf) == ():
+            numbers.setdefault(jnp.result_type(leaf), []).append(leaf)
+        else:
+            (small if jnp.size(leaf) <= _LARGE else large).append(leaf)
+    # Hundreds of numbers, e.g. multipliers by name, are compared as one array.
+    small += [jnp.stack(of_dtype) for of_dtype in numbers.values()]
     every = jnp.array(True)
     for leaf in small:
         every &= jnp.all(holds(leaf))
@@ -199,7 +212,7 @@ def _weighted_sum(leaf: jax.Array) -> jax.Array:
     """Sums all entries, each row with its own weight, so that rows do not cancel."""
     rows = leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim > 1 else leaf[:, None]
     dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-    weights = jnp.linspace(1.0, 2.0, len(rows), dtype=leaf.dtype)
+    weights = jnp.linspace(1.0, 2.0, len(rows), dtype=dtype).astype(leaf.dtype)
     return jnp.sum(jnp.dot(weights, rows, preferred_element_type=dtype))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcon._stacking import map_numbers
 from jaxcon.constraints import Constraints, max_violation, violation, worst
 from jaxcon.primal_dual._dual import capped
 from jaxcon.primal_dual._linearization import Linearization
@@ -49,14 +50,14 @@ def report(
         An `Info`.
     """
     # -inf satisfies g <= 0, but nothing can follow from it: as NaN it is seen.
-    residuals = jax.tree.map(
+    residuals = map_numbers(
         lambda r: jnp.where(jnp.isfinite(r), r, jnp.nan), at.residuals
     )
     return Info(
         loss=at.loss,
         max_violation=max_violation(residuals),
         violation=worst(violation(residuals)),
-        multiplier=worst(jax.tree.map(jnp.abs, multipliers)),
+        multiplier=worst(map_numbers(jnp.abs, multipliers)),
         penalty=Constraints() if state.penalty is None else state.penalty,
         capped=capped(dual, state.multipliers),
         clipped=clipped,

@@ -150,6 +150,7 @@ class Solver:
             The next state, and what was evaluated before the step.
         """
         here, there = split(batch)
+        self._check_batch(batch)
         at = linearize(
             self.problem, state.params, here, state.extra, self.per_term is not None
         )
@@ -157,8 +158,8 @@ class Solver:
         before = dual_variables(self.problem, dual, state, there)
         proposal = self.order(self, state, batch, before, at)
         after = proposal.after
-        finite = all_finite(
-            (at.loss, proposal.evaluated, after.multipliers, after.penalty)
+        finite = all_finite((at.loss, proposal.evaluated)) & all_finite(
+            (after.multipliers, after.penalty), (before.multipliers, before.penalty)
         )
         # Nor may a memory, e.g. a mean of squares, that never would recover.
         finite &= still_finite(
@@ -280,22 +281,21 @@ class Solver:
 
     def _check_extra(self, extra: Any, after: Any) -> None:
         def shapes(tree: Any) -> Any:
-            return jax.tree.map(
-                lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree
-            )
+            return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
+        given = jax.eval_shape(lambda: extra)
         if extra is None and after is not None:
             raise ValueError(
                 "the loss returned an extra state, but there is none to start from: pass "
                 "it as init(params, batch, extra)"
             )
         if extra is not None and (
-            jax.tree.structure(extra) != jax.tree.structure(after)
-            or shapes(extra) != shapes(after)
+            jax.tree.structure(given) != jax.tree.structure(after)
+            or shapes(given) != shapes(after)
         ):
             raise ValueError(
                 "the loss must return the next extra state, of the structure and shapes "
-                f"of the one it is given: {jax.tree.structure(extra)}, got "
+                f"of the one it is given: {jax.tree.structure(given)}, got "
                 f"{jax.tree.structure(after)}"
             )
 

@@ -18,7 +18,7 @@ _CHUNK, _MOST = 16 * 2**20, 10_000
 
 
 class History(NamedTuple):
-    """Reports of the steps of a run, arrays with one row for each kept step.
+    """Arrays with one row for each kept step of a run.
 
     Every step is kept until the rows fill 256 MiB; then every second one is dropped, and
     so on.
@@ -91,47 +91,57 @@ class History(NamedTuple):
 class Packing:
     """Layout of the infos of a program in few arrays: one for all numbers of a dtype.
 
-    Hundreds of constraints would else be written one by one at each step.
+    Hundreds of constraints would else be written one by one at each step. Truth values
+    stand among the numbers of the loss's dtype, and what no step changes is kept apart.
     """
 
-    def __init__(self, info: Info):
+    def __init__(self, info: Info, constants: list[Any]):
         """Plans the layout.
 
         Args:
-            info: an info, or its shapes.
+            info: shapes of an info.
+            constants: for each of its leaves the value that it has at every step; None
+                where it changes.
         """
-        leaves, self._tree = jax.tree.flatten(info)
-        self._single: dict[str, list[int]] = {}
+        self._leaves, self._tree = jax.tree.flatten(info)
+        self._constants = constants
+        self._numbers: dict[str, list[int]] = {}
         self._others: list[int] = []
-        for place, leaf in enumerate(leaves):
-            dtype = jnp.result_type(leaf)
-            if jnp.shape(leaf) == () and not jnp.issubdtype(dtype, jax.dtypes.extended):
-                self._single.setdefault(str(dtype), []).append(place)
-            else:
+        for place, leaf in enumerate(self._leaves):
+            if constants[place] is not None:
+                continue
+            if leaf.shape != () or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
                 self._others.append(place)
-        self._leaves = leaves
+            else:
+                dtype = info.loss.dtype if leaf.dtype == bool else leaf.dtype
+                self._numbers.setdefault(str(dtype), []).append(place)
 
     def pack(self, info: Info) -> list[jax.Array]:
         """Packs one info."""
         leaves = jax.tree.leaves(info)
         return [
             *(
-                jnp.stack([leaves[i] for i in places])
-                for places in self._single.values()
+                jnp.stack([jnp.asarray(leaves[i], dtype) for i in places])
+                for dtype, places in self._numbers.items()
             ),
             *(leaves[i] for i in self._others),
         ]
 
     def unpack(self, rows: list[Any]) -> Info:
-        """Unpacks rows of infos; the arrays are views."""
+        """Unpacks rows of infos; most arrays are views."""
         leaves: list[Any] = [None] * len(self._leaves)
         packed = iter(rows)
-        for places in self._single.values():
+        for places in self._numbers.values():
             array = next(packed)
             for column, place in enumerate(places):
-                leaves[place] = array[:, column]
+                leaves[place] = array[:, column].astype(
+                    self._leaves[place].dtype, copy=False
+                )
         for place in self._others:
             leaves[place] = next(packed)
+        for place, value in enumerate(self._constants):
+            if value is not None:
+                leaves[place] = np.broadcast_to(value, (len(rows[0]), *np.shape(value)))
         return jax.tree.unflatten(self._tree, leaves)
 
     @property

@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxpr_as_fun
+import numpy as np
+from jax.core import Tracer
+from jax.extend.core import Literal, jaxpr_as_fun
 
 from jaxcon.constraints import Constraints
 from jaxcon.multipliers import Table
@@ -15,6 +17,9 @@ from jaxcon.training._history import Packing
 from jaxcon.training._program import Program
 from jaxcon.training._result import Iterate
 from jaxcon.training._source import batch_at
+
+# Numbers of an iterate up to which a select costs less than a branch.
+_SMALL = 4096
 
 
 # A second fit by the same solver runs the same program; an old solver's is let go.
@@ -71,7 +76,7 @@ def _advance(
 
     # Traced once, for the infos' shapes and for the loop.
     closed, shapes = jax.make_jaxpr(one, return_shape=True)(first, state)
-    packing = Packing(shapes[1])
+    packing = Packing(shapes[1], _constants(closed)[-len(jax.tree.leaves(shapes[1])) :])
     layout[:] = [packing]
     length = length or packing.longest
     tree = jax.tree.structure(shapes)
@@ -94,6 +99,17 @@ def _advance(
         goes_on, body, (first, state, best, infos)
     )
     return (state, best), infos
+
+
+def _constants(closed: Any) -> list[Any]:
+    """Returns the values of outputs that are constants of a jaxpr; None of others."""
+    known = dict(zip(closed.jaxpr.constvars, closed.consts))
+    values = []
+    for atom in closed.jaxpr.outvars:
+        value = atom.val if isinstance(atom, Literal) else known.get(atom)
+        concrete = value is not None and not isinstance(value, Tracer)
+        values.append(np.asarray(value, atom.aval.dtype) if concrete else None)
+    return values
 
 
 def first_best(state: PrimalDualState) -> Iterate:
@@ -164,6 +180,8 @@ def better(
         step=state.step,
     )
     take = improves & info.finite
-    if jax.default_backend() == "cpu":
+    # A branch copies nothing that does not change; small arrays are selected faster.
+    size = sum(leaf.size for leaf in jax.tree.leaves(best))
+    if jax.default_backend() == "cpu" and size > _SMALL:
         return jax.lax.cond(take, lambda: seen, lambda: best)
     return jax.tree.map(lambda new, old: jnp.where(take, new, old), seen, best)

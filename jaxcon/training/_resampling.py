@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxcon.constraints import named
+from jaxcon.constraints import evaluate, named
 from jaxcon.lagrangians import SplitBatch
 from jaxcon.primal_dual import PrimalDualState, Solver
 from jaxcon.training._source import Source
@@ -58,6 +58,8 @@ def moving_points(
 
     def residuals(params: Any, batch: Any) -> Any:
         there = batch.dual if isinstance(batch, SplitBatch) else batch
+        if any(solver.problem.constraints):  # the loss need not be traced
+            return evaluate(solver.problem.constraints, params, there)
         return solver.problem.evaluate(params, there, state.extra).residuals
 
     traced, shapes = jax.make_jaxpr(residuals, return_shape=True)(state.params, batch)

@@ -126,7 +126,7 @@ def gradient_norms(
 
 
 def culprit(norms: dict[str, float]) -> str:
-    """Names the term with the largest gradient.
+    """Returns a clause that names the term with the largest gradient.
 
     Args:
         norms: what `gradient_norms` returned.
@@ -147,7 +147,7 @@ def culprit(norms: dict[str, float]) -> str:
 
 
 def not_finite(info: Info, row: int) -> str | None:
-    """Names the first thing that was not finite in one row of infos.
+    """Returns a clause that names what was not finite in one row of infos.
 
     Args:
         info: rows of infos.

@@ -75,7 +75,7 @@ class Terms:
         return gradient_norms(self.solver, state, batch)
 
     def blame(self, chunk: Chunk, row: int) -> str:
-        """Names the largest gradients at a row, and at the one that led to it."""
+        """Returns clauses of the largest gradients at a row and the one before it."""
         text, taken = "", len(chunk.info.finite)
         for where, at in (("in that step", row), ("in the one before", row - 1)):
             if 0 <= at < taken:
@@ -216,8 +216,8 @@ class Skips:
             text = culprit(norms)
             if np.isfinite(list(norms.values())).all():
                 text = (
-                    "a move, a penalty, or the point looked ahead to, was not finite; "
-                    f"{text}"
+                    "a move, a penalty, a gradient's square, or the point looked ahead "
+                    f"to, was not finite; {text}"
                 )
         return f"step {int(chunk.before[0].step) + row}: {text}"
 

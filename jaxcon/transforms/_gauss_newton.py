@@ -36,7 +36,7 @@ class MeanSquares:
         TypeError: `residuals` is no dict of functions.
 
     Example:
-        >>> import jaxcon as jc
+        >>> import jax.numpy as jnp, jaxcon as jc
         >>> loss = jc.MeanSquares({"misfit": lambda p, batch: p * batch["x"] - batch["y"]})
         >>> float(loss(2.0, {"x": jnp.array([1.0, 2.0]), "y": jnp.array([2.0, 2.0])}))
         2.0
