@@ -112,8 +112,9 @@ def test_bad_gradient_is_seen_wherever_it_is(value, size):
     for place in [(0, 0), (size - 1, size - 1), tuple(rng.integers(size, size=2))]:
         good = jnp.asarray(rng.standard_normal((size, size)), jnp.float32)
         bad = good.at[place].set(value)
-        # Its opposite beside it must not hide it.
+        # Its opposites below and beside it must not hide it.
         bad = bad.at[(place[0] + 1) % size, place[1]].set(-value)
+        bad = bad.at[place[0], (place[1] + 1) % size].set(-value)
         _, info = step(state, good)
         assert info.finite
         kept, info = step(state, bad)
@@ -206,3 +207,16 @@ def test_guard_under_vmap_is_that_of_each():
     alone, _ = jax.jit(solver.step)(state, batch | {"cap": caps[2]})
     close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(lambda a, b: close(a[2], b), after.params, alone.params)
+
+
+def test_gradient_of_opposites_is_no_moderate_one():
+    solver = jc.alternating(
+        jc.Lagrangian(lambda p, batch: jnp.sum(p * batch)),
+        optax.adam(0.1),
+        optax.set_to_zero(),
+    )
+    for shape in ((3000, 2), (2, 3000), (6000,), (10, 20, 30)):
+        signs = (-1.0) ** jnp.indices(shape).sum(axis=0)
+        state = solver.init(jnp.zeros(shape), signs)
+        _, info = jax.jit(solver.step)(state, 1e20 * signs)
+        assert not info.finite, shape

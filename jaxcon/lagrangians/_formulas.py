@@ -265,7 +265,7 @@ def multiplier_estimates(
 def safeguarded_estimates(
     multipliers: Constraints, estimates: Constraints
 ) -> Constraints:
-    r"""Limits the change of multipliers by estimates of a penalty-barrier method.
+    r"""Restricts the change of multipliers by estimates of a penalty-barrier method.
 
     .. math::
         \lambda \leftarrow \max\left(

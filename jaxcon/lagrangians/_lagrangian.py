@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxcon import multipliers as kinds_of
 from jaxcon.constraints import Constraints, check_constraints, evaluate, named
+from jaxcon.lagrangians._batch import split
 from jaxcon.lagrangians._formulas import (
     augmented_lagrangian,
     check_match,
@@ -243,7 +244,7 @@ class Lagrangian:
         Args:
             state: a solver's state, or anything with ``params``, ``multipliers`` and
                 perhaps ``penalty`` and ``extra``.
-            batch: what loss and constraints read.
+            batch: what loss and constraints read; of a `SplitBatch` the primal part.
 
         Returns:
             One for each residual, in the residuals' shapes.
@@ -261,6 +262,7 @@ class Lagrangian:
             >>> print(problem.multiplier_estimates(at).inequality["cap"])
             1.5
         """
+        batch, _ = split(batch)
         found = self.evaluate(state.params, batch, getattr(state, "extra", None))
         touched = kinds_of.gather(self.multipliers, state.multipliers, batch)
         multipliers = self.read(touched, found.residuals, batch)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.constraints import Constraints, max_violation, named
-from jaxcon.lagrangians import Lagrangian
+from jaxcon.lagrangians import Lagrangian, split
 from jaxcon.optimality._active_set import active_set, least, programs
 
 
@@ -85,6 +85,7 @@ def conflict(
         >>> print(found.names, round(float(found.weights.inequality["x >= 1"]), 4))
         ('x <= -1', 'x >= 1') 0.5
     """
+    batch, _ = split(batch)
     held = active_set(problem, params, batch, extra, tolerance)
     largest = max_violation(held.residuals)
     if not largest > tolerance:

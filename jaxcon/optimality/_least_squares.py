@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.constraints import Constraints, named
-from jaxcon.lagrangians import Lagrangian, check_match
+from jaxcon.lagrangians import Lagrangian, check_match, split
 from jaxcon.optimality._active_set import active_set, least, programs
 
 # Of the proximal iteration: each costs two passes, beside the two per active residual.
@@ -92,6 +92,7 @@ def least_squares_multipliers(
         >>> print(found.multipliers.inequality["caps"], found.unique)
         [2. 0.] True
     """
+    batch, _ = split(batch)
     held = active_set(problem, params, batch, extra, tolerance)
     slopes = programs(problem).slopes
     y, prox = np.zeros(len(held.rows)), np.sqrt(held.noise)

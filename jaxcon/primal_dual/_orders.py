@@ -1,15 +1,13 @@
 """Orders of the two sides' steps: simultaneous, alternating, extragradient."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import optax
 
-from jaxcon.lagrangians import Lagrangian, split
-from jaxcon.primal_dual._linearization import Linearization, linearize
-from jaxcon.primal_dual._solver import Proposal, Solver, make_solver
-from jaxcon.primal_dual._state import PrimalDualState
-from jaxcon.primal_dual._steps import DualVariables, lagrangian_gradient
+from jaxcon.lagrangians import Lagrangian
+from jaxcon.primal_dual._solver import Solver, make_solver
+from jaxcon.primal_dual._start import Proposal, Start
 
 Dual = optax.GradientTransformation | Mapping[str, optax.GradientTransformation]
 
@@ -94,8 +92,8 @@ def alternating(
         A `Solver`.
 
     Raises:
-        TypeError: `problem` is no `Lagrangian`, or `dual` no transform.
-        ValueError: a name in `dual` is no constraint's, or `dual` descends.
+        TypeError: as for `simultaneous`.
+        ValueError: `first` is neither; and as for `simultaneous`.
 
     References:
         Gidel et al., Negative Momentum for Improved Game Dynamics (2019), on
@@ -146,17 +144,17 @@ def extragradient(
     take the gradient ahead for the one here. `alternating` suits those.
 
     Args:
-        problem: the `Lagrangian`.
-        primal: an optax transform for the parameters.
-        dual: a transform for the multipliers, as for `simultaneous`.
-        per_term: a transform over `GradientTerms`, as for `simultaneous`.
+        problem: a `Lagrangian`.
+        primal: the parameters' optimizer.
+        dual: the multipliers', as for `simultaneous`.
+        per_term: that of single terms' gradients, as for `simultaneous`.
 
     Returns:
-        A `Solver`.
+        The `Solver`.
 
     Raises:
-        TypeError: `problem` is no `Lagrangian`, or `dual` no transform.
-        ValueError: a name in `dual` is no constraint's, or `dual` descends.
+        TypeError: an argument is of the wrong kind, as for `simultaneous`.
+        ValueError: `dual` does not fit, as for `simultaneous`.
 
     References:
         Korpelevich, The Extragradient Method for Finding Saddle Points and Other
@@ -179,77 +177,45 @@ def extragradient(
     return make_solver(problem, primal, dual, per_term, _ahead, "extragradient")
 
 
-def _at_once(
-    solver: Solver,
-    state: PrimalDualState,
-    batch: Any,
-    before: DualVariables,
-    at: Linearization,
-) -> Proposal:
-    here, there = split(batch)
-    residuals = solver.dual_residuals(state.params, at, batch, state.extra)
-    found = lagrangian_gradient(solver.problem, at, before, here)
-    move = solver.descend(state, here, before.penalty, at, found)
-    after = solver.climb(before, at.loss, residuals, there)
-    return Proposal((at.residuals, residuals), *move, None, after)
+def _at_once(start: Start) -> Proposal:
+    residuals = start.dual_residuals(start.at)
+    found = start.gradient(start.at, start.before)
+    move = start.descend(start.at, found, start.before.penalty)
+    after = start.climb(start.at.loss, residuals)
+    return Proposal((start.at.residuals, residuals), *move, None, after)
 
 
-def _dual_first(
-    solver: Solver,
-    state: PrimalDualState,
-    batch: Any,
-    before: DualVariables,
-    at: Linearization,
-) -> Proposal:
-    here, there = split(batch)
-    residuals = solver.dual_residuals(state.params, at, batch, state.extra)
-    after = solver.climb(before, at.loss, residuals, there)
-    found = lagrangian_gradient(solver.problem, at, after, here)
-    move = solver.descend(state, here, after.penalty, at, found)
-    return Proposal((at.residuals, residuals), *move, None, after)
+def _dual_first(start: Start) -> Proposal:
+    residuals = start.dual_residuals(start.at)
+    after = start.climb(start.at.loss, residuals)
+    found = start.gradient(start.at, after)
+    move = start.descend(start.at, found, after.penalty)
+    return Proposal((start.at.residuals, residuals), *move, None, after)
 
 
-def _primal_first(
-    solver: Solver,
-    state: PrimalDualState,
-    batch: Any,
-    before: DualVariables,
-    at: Linearization,
-) -> Proposal:
-    here, there = split(batch)
-    found = lagrangian_gradient(solver.problem, at, before, here)
-    gradient, terms, step = solver.descend(state, here, before.penalty, at, found)
-    moved = step(gradient, state.params, state.primal)
-    new = solver.problem.evaluate(moved[0], there, state.extra)
-    after = solver.climb(before, new.loss, new.residuals, there)
-    evaluated = at.residuals, new.loss, new.residuals
+def _primal_first(start: Start) -> Proposal:
+    found = start.gradient(start.at, start.before)
+    gradient, terms, step = start.descend(start.at, found, start.before.penalty)
+    moved = step(gradient, start.state.params, start.state.primal)
+    new = start.evaluate(moved[0])
+    after = start.climb(new.loss, new.residuals)
+    evaluated = start.at.residuals, new.loss, new.residuals
     return Proposal(evaluated, gradient, terms, step, moved, after)
 
 
-def _ahead(
-    solver: Solver,
-    state: PrimalDualState,
-    batch: Any,
-    before: DualVariables,
-    at: Linearization,
-) -> Proposal:
-    here, there = split(batch)
-    residuals = solver.dual_residuals(state.params, at, batch, state.extra)
-    found = lagrangian_gradient(solver.problem, at, before, here)
-    gradient, _, step = solver.descend(
-        state, here, before.penalty, at, found, elsewhere=True
-    )
-    params, _ = step(gradient, state.params, state.primal)
-    variables = solver.climb(before, at.loss, residuals, there)
+def _ahead(start: Start) -> Proposal:
+    at, penalty = start.at, start.before.penalty
+    residuals = start.dual_residuals(at)
+    found = start.gradient(at, start.before)
+    gradient, _, step = start.descend(at, found, penalty, elsewhere=True)
+    params, _ = step(gradient, start.state.params, start.state.primal)
     # The penalty is no player of the game: it moves once a step, at its end.
-    variables = variables._replace(penalty=before.penalty)
+    variables = start.climb(at.loss, residuals)._replace(penalty=penalty)
 
-    ahead = linearize(
-        solver.problem, params, here, state.extra, solver.per_term is not None
-    )
-    ahead_residuals = solver.dual_residuals(params, ahead, batch, state.extra)
-    found = lagrangian_gradient(solver.problem, ahead, variables, here)
-    move = solver.descend(state, here, before.penalty, ahead, found, elsewhere=True)
-    after = solver.climb(before, ahead.loss, ahead_residuals, there)
+    ahead = start.linearize(params)
+    found = start.gradient(ahead, variables)
+    move = start.descend(ahead, found, penalty, elsewhere=True)
+    ahead_residuals = start.dual_residuals(ahead, params)
+    after = start.climb(ahead.loss, ahead_residuals)
     evaluated = at.residuals, residuals, ahead.loss, ahead.residuals, ahead_residuals
     return Proposal(evaluated, *move, None, after)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,13 @@ from jaxcon.primal_dual._dual import Dual, check_dual, make_dual
 from jaxcon.primal_dual._guard import all_finite, guarded, keeps_finite, still_finite
 from jaxcon.primal_dual._info import clips, report
 from jaxcon.primal_dual._linearization import (
-    Linearization,
     gradient_terms_like,
     linearize,
 )
+from jaxcon.primal_dual._start import Proposal, Start
 from jaxcon.primal_dual._state import Info, PrimalDualState
 from jaxcon.primal_dual._steps import (
-    DualVariables,
-    Gradient,
-    dual_step,
     dual_variables,
-    lagrangian_gradient,
-    primal_step,
-    summed_terms,
 )
 from jaxcon.transforms import GradientTerms
 from jaxcon.transforms._entries import as_transform
@@ -36,29 +30,7 @@ from jaxcon.transforms._entries import as_transform
 Transform = optax.GradientTransformationExtraArgs
 
 
-class Proposal(NamedTuple):
-    """A step that is decided on.
-
-    Attributes:
-        evaluated: all losses and residuals that it came of.
-        gradient: of the parameters.
-        terms: next state of the transform of single terms' gradients.
-        step: (gradient, parameters, optimizer state) -> both after the step.
-        moved: what `step` returned, where the dual step needed it; else None.
-        after: the dual variables after the step.
-    """
-
-    evaluated: Any
-    gradient: Any
-    terms: Any
-    step: Callable[[Any, Any, Any], tuple[Any, Any]]
-    moved: tuple[Any, Any] | None
-    after: DualVariables
-
-
-Order = Callable[
-    ["Solver", PrimalDualState, Any, DualVariables, Linearization], Proposal
-]
+Order = Callable[[Start], Proposal]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +122,9 @@ class Solver:
             The next state, and what was evaluated before the step.
         """
         here, there = split(batch)
-        self._check_batch(batch)
-        at = linearize(
-            self.problem, state.params, here, state.extra, self.per_term is not None
-        )
-        dual = self._dual(at.residuals)
-        before = dual_variables(self.problem, dual, state, there)
-        proposal = self.order(self, state, batch, before, at)
+        start = self._start(state, batch, self.per_term is not None)
+        at, dual, before = start.at, start.dual, start.before
+        proposal = self.order(start)
         after = proposal.after
         finite = all_finite((at.loss, proposal.evaluated)) & all_finite(
             (after.multipliers, after.penalty), (before.multipliers, before.penalty)
@@ -217,56 +185,19 @@ class Solver:
             `GradientTerms`: the gradient of the loss, and of each constraint's part,
             weighted as the next step weights them.
         """
-        here, there = split(batch)
-        at = linearize(self.problem, state.params, here, state.extra, per_term=True)
-        dual = self._dual(at.residuals)
-        variables = dual_variables(self.problem, dual, state, there)
+        start = self._start(state, batch, per_term=True)
+        variables = start.before
         if self.dual_first:
-            residuals = self.dual_residuals(state.params, at, batch, state.extra)
-            variables = dual_step(
-                self.problem, dual, variables, at.loss, residuals, there
-            )
-        return lagrangian_gradient(self.problem, at, variables, here).gradient
+            variables = start.climb(start.at.loss, start.dual_residuals(start.at))
+        return start.gradient(start.at, variables).gradient
 
-    def dual_residuals(
-        self, params: Any, at: Linearization, batch: Any, extra: Any
-    ) -> Constraints:
-        """Returns the residuals of the dual step: of its own batch, if it has one."""
-        if not isinstance(batch, SplitBatch):
-            return at.residuals
-        return self.problem.evaluate(params, batch.dual, extra).residuals
-
-    def climb(
-        self, variables: DualVariables, loss: Any, residuals: Constraints, batch: Any
-    ) -> DualVariables:
-        """Takes the dual step."""
-        dual = self._dual(residuals)
-        return dual_step(self.problem, dual, variables, loss, residuals, batch)
-
-    def descend(
-        self,
-        state: PrimalDualState,
-        batch: Any,
-        penalty: Any,
-        at: Linearization,
-        found: Gradient,
-        elsewhere: bool = False,
-    ) -> tuple[Any, Any, Callable[[Any, Any, Any], tuple[Any, Any]]]:
-        """Returns the gradient, the next state of the terms' transform, and the step."""
-        gradient, terms = summed_terms(
-            self.problem, self.per_term, state, at, penalty, found
-        )
-        step = primal_step(
-            self.problem,
-            self.primal,
-            batch,
-            penalty,
-            at,
-            found,
-            state.extra,
-            elsewhere,
-        )
-        return gradient, terms, step
+    def _start(self, state: PrimalDualState, batch: Any, per_term: bool) -> Start:
+        self._check_batch(batch)
+        here, there = split(batch)
+        at = linearize(self.problem, state.params, here, state.extra, per_term)
+        dual = self._dual(at.residuals)
+        before = dual_variables(self.problem, dual, state, there)
+        return Start(self, state, batch, dual, before, at)
 
     def _dual(self, residuals: Constraints) -> Dual:
         return make_dual(self.dual, self.problem.multipliers, residuals)

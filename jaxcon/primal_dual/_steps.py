@@ -112,30 +112,25 @@ def summed_terms(
 
 
 def primal_step(
-    problem: Lagrangian,
-    primal: Transform,
-    batch: Any,
-    penalty: Any,
+    solver: Any,
     at: Linearization,
     found: Gradient,
-    extra: Any,
+    context: tuple[Any, Any, Any],
     elsewhere: bool = False,
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     """Returns the step of the parameters along a gradient.
 
     Args:
-        problem: the problem.
-        primal: the optimizer.
-        batch: what loss and constraints read.
-        penalty: rho of each constraint, or None.
+        solver: the solver, for its problem and its primal transform.
         at: the linearization that the gradient came of.
         found: objective and multipliers there.
-        extra: state that is not trained.
+        context: batch, state that is not trained, and penalty of each constraint.
         elsewhere: whether the gradient is that of other parameters than the step's.
 
     Returns:
         (gradient, parameters, optimizer state) -> (parameters, optimizer state).
     """
+    problem, (batch, extra, penalty) = solver.problem, context
 
     def value(params: Any) -> jax.Array:
         """Evaluates the objective for a line search."""
@@ -158,7 +153,7 @@ def primal_step(
     objective = value if elsewhere else Objective(value, curvature, problem, batch)
 
     def step(gradient: Any, params: Any, state: Any) -> tuple[Any, Any]:
-        updates, state = primal.update(
+        updates, state = solver.primal.update(
             gradient,
             state,
             params,

@@ -13,7 +13,7 @@ from jaxcon.training._run import Callback, Run
 from jaxcon.training._signals import Signals
 from jaxcon.training._source import Source
 from jaxcon.training._trouble import no_level
-from jaxcon.training._watchers import Bar, Skips, Spikes, Terms
+from jaxcon.training._watchers import ProgressBar, Skips, Spikes, Terms
 
 # Of a run with spikes, whose scale is that of a chunk, and steps skipped in a row that
 # end a run.
@@ -117,7 +117,7 @@ def fit(
         allowed = None if max_skipped is None else int(state.skipped) + max_skipped
         run = Run(solver, source, tolerance, chunk, allowed, saved)
         terms = Terms(solver, source)
-        with Bar(progress, end - int(reached.step)) as bar:
+        with ProgressBar(progress, end - int(reached.step)) as bar:
             return run.to(
                 end,
                 (reached, best),

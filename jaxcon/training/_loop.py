@@ -108,7 +108,8 @@ def _constants(closed: Any) -> list[Any]:
     for atom in closed.jaxpr.outvars:
         value = atom.val if isinstance(atom, Literal) else known.get(atom)
         concrete = value is not None and not isinstance(value, Tracer)
-        values.append(np.asarray(value, atom.aval.dtype) if concrete else None)
+        aval: Any = atom.aval
+        values.append(np.asarray(value, aval.dtype) if concrete else None)
     return values
 
 

@@ -18,9 +18,9 @@ from jaxcon.training._result import FitResult, Interrupted
 from jaxcon.training._signals import Signals, Terminated
 from jaxcon.training._source import Source
 from jaxcon.training._watchers import (
-    Bar,
     Chunk,
     MovingPoints,
+    ProgressBar,
     Reached,
     Skips,
     Spikes,
@@ -61,7 +61,7 @@ class Run:
         reached: Reached,
         spikes: Spikes,
         skips: Skips,
-        bar: Bar,
+        bar: ProgressBar,
         callbacks: Sequence[Callback],
         signals: Signals,
     ) -> FitResult:

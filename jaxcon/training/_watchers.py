@@ -85,14 +85,14 @@ class Terms:
         return text
 
 
-class Bar:
+class ProgressBar:
     """Progress bar; none where tqdm is missing or the output is no terminal."""
 
     def __init__(self, progress: bool | None, total: int):
         self._context = _tqdm(progress, total)
         self._bar: Any = None
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         self._bar = self._context.__enter__()
         return self
 

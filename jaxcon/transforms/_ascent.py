@@ -79,12 +79,12 @@ def dual_ascent(
         *optax.chain(
             optax.scale(-1.0),
             as_transform("optimizer", optimizer),
-            optax.masked(optax.keep_params_nonnegative(), _nonnegative),
+            optax.masked(optax.keep_params_nonnegative(), _project_nonnegative),
         )
     )
 
 
-def _nonnegative(multipliers: Any) -> Any:
+def _project_nonnegative(multipliers: Any) -> Any:
     """Returns the mask of the multipliers that must stay >= 0."""
     return Constraints(
         equality=False,  # pyright: ignore[reportArgumentType]

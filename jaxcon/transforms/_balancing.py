@@ -33,6 +33,8 @@ from jaxcon.projections import product
 from jaxcon.transforms._clipping import count_on, never
 from jaxcon.transforms._terms import GradientTerms, by_factors, gram, norm
 
+Factors = tuple[jax.Array, Any]
+
 
 class BalanceState(NamedTuple):
     """State of a balancing transform.
@@ -88,9 +90,7 @@ def balance_by_gradient_norm(
     """
     check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
 
-    def factors(
-        updates: GradientTerms, state: Any, values: Any
-    ) -> tuple[jax.Array, Any]:
+    def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del values
         now = jnp.stack([norm(entry) for entry in updates.entries()])
         # All begin at zero: the bias of the first averages cancels in the ratio.
@@ -173,9 +173,7 @@ def balance_by_relative_loss(
     check_number("lookback", lookback, "in [0, 1]", lambda rho: 0 <= rho <= 1)
     check_number("temperature", temperature, "> 0", lambda t: t > 0)
 
-    def factors(
-        updates: GradientTerms, state: Any, values: Any
-    ) -> tuple[jax.Array, Any]:
+    def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del updates
         now = _known("balance_by_relative_loss", values)
         first, previous, begun = state.memory
@@ -242,9 +240,7 @@ def balance_by_uncertainty(
     """
     check_number("limit", limit, "> 1", lambda limit: limit > 1)
 
-    def factors(
-        updates: GradientTerms, state: Any, values: Any
-    ) -> tuple[jax.Array, Any]:
+    def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del updates
         now = _known("balance_by_uncertainty", values)
         inner, s = state.memory
@@ -295,9 +291,7 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
     """
     name = "conflict"
 
-    def factors(
-        updates: GradientTerms, state: Any, values: Any
-    ) -> tuple[jax.Array, Any]:
+    def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del values
         inner = gram(updates)
         count = len(inner)
@@ -348,9 +342,7 @@ def conflict_free() -> optax.GradientTransformationExtraArgs:
         [2. 2.]
     """
 
-    def factors(
-        updates: GradientTerms, state: Any, values: Any
-    ) -> tuple[jax.Array, Any]:
+    def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del values
         inner = gram(updates)
         sizes = jnp.sqrt(jnp.diag(inner))

@@ -75,14 +75,14 @@ def as_dual(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
     """Refuses a transform that does not move multipliers, or that descends.
 
     Args:
-        name: of the argument, for the message.
-        value: the argument.
+        name: what the message calls it.
+        value: the transform.
 
     Returns:
-        `value`, taking extra arguments.
+        The transform, which accepts extra arguments.
 
     Raises:
-        TypeError: it is no optax transform.
+        TypeError: `value` is something else.
         ValueError: it descends.
     """
     if not isinstance(value, optax.GradientTransformation):
