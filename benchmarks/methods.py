@@ -186,7 +186,6 @@ METHODS = {
     ),
 }
 
-WAYS = METHODS  # the name that tests/test_closed_form.py imports
 
 # Gradients on the plain Lagrangian, which may fail where it has no curvature.
 PLAIN = ("sim", "alt", "pri", "ext", "opt")

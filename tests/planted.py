@@ -281,16 +281,16 @@ FAULTS = (
     Fault(
         "move-from-ahead",
         "jaxcon/primal_dual/_orders.py",
-        "after = solver.climb(before, ahead.loss, ahead_residuals, there)",
-        "after = solver.climb(variables, ahead.loss, ahead_residuals, there)",
+        "after = start.climb(ahead.loss, ahead_residuals)",
+        "after = start._replace(before=variables).climb(ahead.loss, ahead_residuals)",
         ("test_primal_dual.py",),
     ),
     # Parameters follow the old multipliers, as in the simultaneous order.
     Fault(
         "old-multipliers",
         "jaxcon/primal_dual/_orders.py",
-        "found = lagrangian_gradient(solver.problem, at, after, here)",
-        "found = lagrangian_gradient(solver.problem, at, before, here)",
+        "found = start.gradient(start.at, after)",
+        "found = start.gradient(start.at, start.before)",
         ("test_primal_dual.py",),
     ),
     # The scatter of a median is too small: noise passes for a trend.

@@ -15,7 +15,7 @@ from tables import assert_each
 
 import jaxcon as jc
 from benchmarks import methods as benchmark
-from benchmarks.methods import FAILURES, TOLERANCE, WAYS, contradicts, failure, reach
+from benchmarks.methods import FAILURES, METHODS, TOLERANCE, contradicts, failure, reach
 from benchmarks.problems import PROBLEMS
 
 RECOMMENDED = "alt+"
@@ -41,7 +41,7 @@ def recorded():
 def assert_as_recorded(method, dtype, name):
     """Asserts that a run reaches the answer, or not, as theory and the table say."""
     reached, cell = (
-        reach(WAYS[method], PROBLEMS[name](), dtype),
+        reach(METHODS[method], PROBLEMS[name](), dtype),
         recorded()[dtype, method, name],
     )
     assert not contradicts(method, name, dtype, reached)
@@ -59,7 +59,7 @@ def test_methods_recorded_table_is_complete_and_agrees_with_theory():
     rows = {
         (dtype, method, name)
         for dtype in TOLERANCE
-        for method in WAYS
+        for method in METHODS
         for name in PROBLEMS
     }
     assert recorded().keys() == rows
@@ -84,7 +84,7 @@ def test_alternating_without_a_penalty_goes_where_its_eigenvalues_say(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(WAYS.keys() - {RECOMMENDED, "alt"}))
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {RECOMMENDED, "alt"}))
 def test_methods_reach_primal_and_dual_or_theory_says_why_not(x64, method):
     assert_each(TELLING, partial(assert_as_recorded, method, "float64"))
 

@@ -47,6 +47,8 @@ _FINITE = {
 _LARGEST = 1e9
 # Weighted sums of an array up to here say that each of its entries' squares is finite.
 _MODERATE = 1e6
+# Numbers and arrays of a state above which a branch costs less than selects.
+_BRANCH, _LEAVES = 100_000, 64
 # Arrays above are summed by a matrix product, which reads them faster than a reduction.
 _LARGE = 4096
 
@@ -136,10 +138,15 @@ def guarded(
     Returns:
         What the step led to, or `before` unchanged; and whether it was taken.
     """
-    if in_place and all(leaf.dtype.itemsize > 1 for leaf in jax.tree.leaves(gradient)):
+    # In float16 the square of 256 overflows.
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(gradient)]
+    if in_place and all(jnp.finfo(dtype).max > 1e30 for dtype in dtypes):
         finite &= _squares_are_finite(gradient)
-        # A branch on an accelerator waits for the host; there a select is fused.
-        if jax.default_backend() == "cpu":
+        # A branch on an accelerator waits for the host; there a select is fused. So it is
+        # where arrays are few and small: in a branch XLA runs one operation at a time.
+        leaves = jax.tree.leaves(before)
+        large = sum(map(jnp.size, leaves)) > _BRANCH or len(leaves) > _LEAVES
+        if jax.default_backend() == "cpu" and large:
             return jax.lax.cond(finite, step, lambda: before), finite
         return _select(finite, step(), before), finite
     after = step()

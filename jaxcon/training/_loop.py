@@ -82,22 +82,33 @@ def _advance(
     tree = jax.tree.structure(shapes)
     run = jaxpr_as_fun(closed)
 
+    def written(infos: list[Any], row: list[Any], i: Any) -> list[Any]:
+        # Not rows.at[i].set(one), whose check of the index reads all rows.
+        return [
+            jax.lax.dynamic_update_index_in_dim(rows, one, i, 0)
+            for rows, one in zip(infos, row)
+        ]
+
     def body(carry: Any) -> Any:
-        i, state, best, infos = carry
+        i, state, best, infos, row = carry
+        # A row is written one step later: fused with what it is computed from, the
+        # writing would be spread over all rows.
+        infos = written(infos, row, jnp.maximum(i - 1, 0))
         new, info = jax.tree.unflatten(tree, run(i, *jax.tree.leaves(state)))
-        row = packing.pack(info)
-        infos = [rows.at[i].set(one) for rows, one in zip(infos, row)]
-        return i + 1, new, better(best, state, info, tolerance), infos
+        best = better(best, state, info, tolerance)
+        return i + 1, new, best, infos, packing.pack(info)
 
     def goes_on(carry: Any) -> jax.Array:
         i, state, *_ = carry
         return (i < count) & (state.skipped <= allowed)
 
     row = jax.eval_shape(packing.pack, shapes[1])
+    row = [jnp.zeros(one.shape, one.dtype) for one in row]
     infos = [jnp.zeros((length, *one.shape), one.dtype) for one in row]
-    _, state, best, infos = jax.lax.while_loop(
-        goes_on, body, (first, state, best, infos)
+    i, state, best, infos, row = jax.lax.while_loop(
+        goes_on, body, (first, state, best, infos, row)
     )
+    infos = written(infos, row, jnp.maximum(i - 1, 0))
     return (state, best), infos
 
 
