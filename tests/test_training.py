@@ -601,7 +601,7 @@ def test_fit_compiles_once_for_solvers_of_equal_functions(monkeypatch):
         rule = jc.Constraints(inequality={"low": lambda p, _: p[0] - cap})
         problem = jc.Lagrangian(lambda p, _: jnp.sum((p - 2.0) ** 2), rule, penalty=1.0)
         solver = jc.alternating(problem, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
-        run = jc.fit(solver, jnp.zeros(2), steps=200, progress=False)
+        run = jc.fit(solver, jnp.zeros(2), steps=600, progress=False)
         return float(run.state.params[0])
 
     assert end(1.0) == end(1.0) == pytest.approx(1.0, abs=1e-4)

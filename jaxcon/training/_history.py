@@ -144,11 +144,15 @@ class Packing:
                 leaves[place] = np.broadcast_to(value, (len(rows[0]), *np.shape(value)))
         return jax.tree.unflatten(self._tree, leaves)
 
+    def rows(self, size: int, most: int) -> int:
+        """Returns how many rows take at most so many bytes; one at least."""
+        row = sum(leaf.size * leaf.dtype.itemsize for leaf in self._leaves)
+        return int(min(max(size // max(row, 1), 1), most))
+
     @property
     def longest(self) -> int:
         """The largest number of rows that a program keeps: at most 16 MiB of them."""
-        row = sum(leaf.size * leaf.dtype.itemsize for leaf in self._leaves)
-        return int(min(max(_CHUNK // max(row, 1), 1), _MOST))
+        return self.rows(_CHUNK, _MOST)
 
 
 class Recorder:

@@ -18,6 +18,8 @@ from jaxcon.training._program import Program
 from jaxcon.training._result import Iterate
 from jaxcon.training._source import batch_at
 
+# Bytes of the rows that are written one by one.
+_BLOCK = 2**15
 # Numbers of an iterate up to which a select costs less than a branch.
 _SMALL = 4096
 
@@ -82,33 +84,43 @@ def _advance(
     tree = jax.tree.structure(shapes)
     run = jaxpr_as_fun(closed)
 
-    def written(infos: list[Any], row: list[Any], i: Any) -> list[Any]:
-        # Not rows.at[i].set(one), whose check of the index reads all rows.
-        return [
-            jax.lax.dynamic_update_index_in_dim(rows, one, i, 0)
-            for rows, one in zip(infos, row)
-        ]
+    row = jax.eval_shape(packing.pack, shapes[1])
+    # XLA spreads the writing of a row into a large array over threads, at each step:
+    # rows are written into a small array, which now and then is written into the large.
+    block = packing.rows(_BLOCK, length)
+    blocks = -(-length // block)
 
     def body(carry: Any) -> Any:
-        i, state, best, infos, row = carry
-        # A row is written one step later: fused with what it is computed from, the
-        # writing would be spread over all rows.
-        infos = written(infos, row, jnp.maximum(i - 1, 0))
+        i, begin, state, best, rows = carry
         new, info = jax.tree.unflatten(tree, run(i, *jax.tree.leaves(state)))
-        best = better(best, state, info, tolerance)
-        return i + 1, new, best, infos, packing.pack(info)
+        rows = [
+            jax.lax.dynamic_update_index_in_dim(array, one, i - begin, 0)
+            for array, one in zip(rows, packing.pack(info))
+        ]
+        return i + 1, begin, new, better(best, state, info, tolerance), rows
 
     def goes_on(carry: Any) -> jax.Array:
-        i, state, *_ = carry
-        return (i < count) & (state.skipped <= allowed)
+        i, begin, state, *_ = carry
+        return (i < count) & (state.skipped <= allowed) & (i - begin < block)
 
-    row = jax.eval_shape(packing.pack, shapes[1])
-    row = [jnp.zeros(one.shape, one.dtype) for one in row]
-    infos = [jnp.zeros((length, *one.shape), one.dtype) for one in row]
-    i, state, best, infos, row = jax.lax.while_loop(
-        goes_on, body, (first, state, best, infos, row)
+    def body_of_blocks(carry: Any) -> Any:
+        begin, state, best, rows, infos = carry
+        i, _, state, best, rows = jax.lax.while_loop(
+            goes_on, body, (begin, begin, state, best, rows)
+        )
+        infos = [
+            jax.lax.dynamic_update_slice_in_dim(all_rows, some, begin, 0)
+            for all_rows, some in zip(infos, rows)
+        ]
+        return i, state, best, rows, infos
+
+    rows = [jnp.zeros((block, *one.shape), one.dtype) for one in row]
+    infos = [jnp.zeros((blocks * block, *one.shape), one.dtype) for one in row]
+    _, state, best, _, infos = jax.lax.while_loop(
+        lambda carry: goes_on((carry[0], carry[0], *carry[1:])),
+        body_of_blocks,
+        (first, state, best, rows, infos),
     )
-    infos = written(infos, row, jnp.maximum(i - 1, 0))
     return (state, best), infos
 
 
