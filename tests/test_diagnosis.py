@@ -49,7 +49,7 @@ def method_of(order, loss, equality, inequality, adam, dual, penalised):
         dual = jc.dual_ascent(optax.inject_hyperparams(optax.sgd)(0.0))
     constraints = jc.Constraints(dict(equality), dict(inequality))
     penalty = 1.0 if penalised else None
-    return order(loss, constraints, primal, dual, penalty=penalty)
+    return order(jc.Lagrangian(loss, constraints, penalty=penalty), primal, dual)
 
 
 def run(
