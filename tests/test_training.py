@@ -665,3 +665,26 @@ def test_fit_result_and_history_show_themselves(tmp_path):
     assert len(repr(result.history).splitlines()) == 11
     result.plot(tmp_path / "run.png")
     assert (tmp_path / "run.png").stat().st_size > 1000
+
+
+def test_fit_names_the_first_step_of_those_skipped_in_a_row():
+    # Chunks by time may hold good steps, and a bad one, before those that end the run.
+    solver = jc.alternating(
+        jc.Lagrangian(lambda p, batch: jnp.sum((p - batch) ** 2)),
+        optax.sgd(0.1),
+        optax.set_to_zero(),
+    )
+
+    def draw(key, state):
+        bad = (state.step == 3) | (state.step >= 700)
+        return jnp.where(bad, jnp.nan, 1.0) + 0.0 * jax.random.normal(key)
+
+    options = {"key": jax.random.key(0), "progress": False, "chunk": 600}
+    with pytest.warns(RuntimeWarning, match="step 3: the loss was nan"):
+        with pytest.raises(
+            NonFiniteError, match=r"step 700: .*of the \d+ steps"
+        ) as stop:
+            jc.fit(solver, jnp.zeros(2), draw, steps=3000, **options)
+    state = stop.value.result.state
+    assert f"so were all of the {int(state.step) - 700} steps" in str(stop.value)
+    assert int(state.skipped) == int(state.step) - 700 + 1

@@ -181,7 +181,7 @@ class Recorder:
         self._stored = sum(array.nbytes for array in self._chunks[0][1])
 
     def _joined(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        # Joined array by array: at no time is all of it there twice.
+        # Joined array by array: twice there is at most one of them, within the budget.
         chunks, self._chunks = self._chunks, []
         steps = np.concatenate([steps for steps, _ in chunks])
         rows = []

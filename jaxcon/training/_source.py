@@ -52,7 +52,7 @@ class Source:
         """Returns a batch like those of the run, to build a state with.
 
         Args:
-            params: theta, for a function of the state, which may read no more of it.
+            params: theta; a function of the state may read them and the step.
 
         Returns:
             A batch; of a stream the first one, which is read again.
@@ -66,7 +66,8 @@ class Source:
             self.batches = chain([first], self.batches)
             return first
         nothing: Any = [None] * (len(PrimalDualState._fields) - 1)
-        state = PrimalDualState(params, *nothing)
+        zero = jnp.zeros((), jnp.int32)
+        state = PrimalDualState(params, *nothing)._replace(step=zero, skipped=zero)
         return self.draw(self.key, state)
 
     def skip(self, count: int) -> None:

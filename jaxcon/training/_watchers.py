@@ -148,6 +148,7 @@ class Skips:
         self._terms, self._allowed, self._patience = terms, allowed, patience
         self._taken = self._in_a_row = 0
         self._warned = False
+        self._latest: Any = None
         # The first skipped step, until another is finite: its chunk, row and message.
         self._open: tuple[Chunk, int, str] | None = None
 
@@ -155,6 +156,7 @@ class Skips:
         """Warns of the first skipped step; stops the run after too many."""
         finite = chunk.info.finite
         good = np.flatnonzero(finite)
+        self._latest = chunk
         self._taken += len(finite)
         self._in_a_row += len(finite)
         if good.size:
@@ -165,10 +167,15 @@ class Skips:
         row = int(np.argmin(finite))
         if self._allowed is None:
             fatal = self._in_a_row >= self._patience
+            if fatal and good.size:  # from the last good step on, all were skipped
+                row, self._open = int(good[-1]) + 1, None
         else:
             fatal = int(chunk.after[0].skipped) > self._allowed
-        if self._open is None and (fatal or not self._warned):
+        if self._open is None and not self._warned:
             self._open = chunk, row, self._message(chunk, row)
+        elif self._open is None and self._in_a_row:
+            # Named only if they end the run.
+            self._open = chunk, int(good[-1]) + 1 if good.size else row, ""
         if fatal:
             self._stop()
         if good.size:
@@ -200,7 +207,10 @@ class Skips:
     def _stop(self) -> None:
         assert self._open is not None
         chunk, row, message = self._open
-        count = f"so were all of the {self._in_a_row} steps from there"
+        message = message or self._message(chunk, row)
+        first = int(chunk.before[0].step) + row
+        steps = int(self._latest.after[0].step) - first
+        count = f"so were all of the {steps} steps from there"
         if self._allowed is not None:
             count = "more steps were skipped than max_skipped allows"
         raise Stop(
