@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxcon._checks import check_calls, check_number
+from jaxcon._checks import check_number
 from jaxcon.constraints import Constraints, named, only
 from jaxcon.lagrangians._formulas import check_penalty
 
@@ -165,13 +165,13 @@ def growing_penalty(
         10.0
     """
     check_penalty(initial)
-    check_calls(every, "every")
-    check_number("factor", factor, "> 1", lambda factor: factor > 1)
-    check_number("decrease", decrease, "in (0, 1]", lambda share: 0 < share <= 1)
-    check_number("tolerance", tolerance, ">= 0", lambda tolerance: tolerance >= 0)
-    if not isinstance(initial, Tracer):
-        rule = f"at least initial = {initial}"
-        check_number("limit", limit, rule, lambda limit: limit >= initial)
+    check_number("every", every, least=1, whole=True)
+    check_number("factor", factor, above=1)
+    check_number("decrease", decrease, above=0, most=1)
+    check_number("tolerance", tolerance, least=0)
+    check_number("initial", initial, above=0)
+    least = 0 if isinstance(initial, Tracer) else initial
+    check_number("limit", limit, least=least, finite=False)
 
     def init(residuals: Constraints, dtype: Any) -> tuple[Constraints, GrowthState]:
         # Nothing has been seen yet: whatever comes first is a fall.
@@ -262,10 +262,10 @@ def adaptive_penalty(
         8.0
     """
     check_penalty(initial)
-    check_number("learning_rate", learning_rate, "> 0", lambda rate: rate > 0)
-    check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
-    check_number("decrease", decrease, "in (0, 1]", lambda share: 0 < share <= 1)
-    check_number("eps", eps, "> 0", lambda eps: eps > 0)
+    check_number("learning_rate", learning_rate, above=0)
+    check_number("decay", decay, least=0, below=1)
+    check_number("decrease", decrease, above=0, most=1)
+    check_number("eps", eps, above=0)
 
     def init(residuals: Constraints, dtype: Any) -> tuple[Constraints, AdaptiveState]:
         state = AdaptiveState(

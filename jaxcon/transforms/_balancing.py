@@ -88,7 +88,7 @@ def balance_by_gradient_norm(
         >>> print(even.loss, even.constraints.equality["h"])
         [5. 0.] [0. 5.]
     """
-    check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
+    check_number("decay", decay, least=0, below=1)
 
     def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del values
@@ -169,9 +169,9 @@ def balance_by_relative_loss(
         >>> print(f"{state.weights[0]:.3f} {state.weights[1]:.3f}")    # 2 softmax(0.5, 1)
         0.755 1.245
     """
-    check_number("decay", decay, "in [0, 1)", lambda decay: 0 <= decay < 1)
-    check_number("lookback", lookback, "in [0, 1]", lambda rho: 0 <= rho <= 1)
-    check_number("temperature", temperature, "> 0", lambda t: t > 0)
+    check_number("decay", decay, least=0, below=1)
+    check_number("lookback", lookback, least=0, most=1)
+    check_number("temperature", temperature, above=0)
 
     def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del updates
@@ -238,7 +238,7 @@ def balance_by_uncertainty(
         >>> print(state.weights.round(3))
         [0.25 2.  ]
     """
-    check_number("limit", limit, "> 1", lambda limit: limit > 1)
+    check_number("limit", limit, above=1, finite=False)
 
     def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del updates

@@ -64,7 +64,7 @@ def capped(
         [1. 1.] True
     """
     dual = as_dual("dual", dual)
-    check_number("limit", limit, "> 0", lambda limit: limit > 0)
+    check_number("limit", limit, above=0, finite=False)
     lows = Constraints(equality=-limit, inequality=0)  # pyright: ignore[reportArgumentType]
 
     def init(params: Any) -> Any:

@@ -229,8 +229,8 @@ def clip_by_percentile(
         >>> print(clip.update(jnp.array([0.0, 50.0]), state)[0].round(2))   # C = 5 e^-0.025
         [0.   4.88]
     """
-    check_number("percentile", percentile, "in (0, 100)", lambda p: 0 < p < 100)
-    check_number("rate", rate, "> 0", lambda rate: rate > 0)
+    check_number("percentile", percentile, above=0, below=100)
+    check_number("rate", rate, above=0)
 
     def limit(size: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
         highest = jnp.where(memory.begun, memory.threshold, size)
@@ -300,9 +300,9 @@ def clip_by_z_score(
         >>> print(clip.update(jnp.array([12.0]), state)[0])           # z = 10
         [2.625]
     """
-    check_number("limit", limit, "> 0", lambda limit: limit > 0)
-    check_number("decay", decay, "in (0, 1)", lambda decay: 0 < decay < 1)
-    check_number("warmup", warmup, "at least 2", lambda warmup: warmup >= 2)
+    check_number("limit", limit, above=0, finite=False)
+    check_number("decay", decay, above=0, below=1)
+    check_number("warmup", warmup, least=2, whole=True)
 
     def highest(size: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
         mean, variance, seen = memory
@@ -358,7 +358,7 @@ def bound_constraints(ratio: float = 2.0) -> optax.GradientTransformationExtraAr
         >>> print(bounded.constraints.equality["h"])
         [0. 2.]
     """
-    check_number("ratio", ratio, "> 0", lambda ratio: ratio > 0)
+    check_number("ratio", ratio, above=0, finite=False)
     name = "constraints"
 
     def factors(
@@ -407,7 +407,7 @@ def clip_residual(constraint: Constraint, limit: float) -> Constraint:
         >>> print(near(9.0, None), jax.grad(near)(9.0, None))
         2.0 1.0
     """
-    check_number("limit", limit, "> 0", lambda limit: limit > 0)
+    check_number("limit", limit, above=0, finite=False)
 
     def change(residual: jax.Array) -> jax.Array:
         # The difference carries the gradient, and is exactly zero.
@@ -453,7 +453,7 @@ def clip_each_example(
         >>> print(jax.grad(loss)(0.0, jnp.array([0.5, 90.0])))         # -(0.5 + 1) / 2
         -0.75
     """
-    check_number("max_norm", max_norm, "> 0", lambda norm: norm > 0)
+    check_number("max_norm", max_norm, above=0, finite=False)
 
     def mean(params: Any, batch: Any) -> jax.Array:
         each = jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0))

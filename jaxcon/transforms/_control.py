@@ -62,7 +62,7 @@ def scale_by_pi(
         >>> print(pi.update(jnp.array(2.0), state)[0])                # -0.1 (2 + (2 - 1))
         -0.3
     """
-    check_number("nu", nu, "in (-1, 1)", lambda nu: -1 < nu < 1)
+    check_number("nu", nu, above=-1, below=1)
     if init not in ("first", "zero"):
         raise ValueError(f'init must be "first" or "zero", got {init!r}')
 
@@ -200,7 +200,7 @@ def pid(kp: Any, ki: Any, kd: Any = 0.0) -> DualTransform:
         2.5
     """
     for name, gain in (("kp", kp), ("ki", ki), ("kd", kd)):
-        check_number(name, gain, ">= 0", lambda gain: gain >= 0)
+        check_number(name, gain, least=0)
 
     def init(params: Any) -> Any:
         for kind, name, multiplier in named(params):

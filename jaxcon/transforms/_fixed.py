@@ -53,7 +53,7 @@ def fixed_penalty(
         >>> print(optax.apply_updates(lam, move).inequality["cap"])
         [0. 1.]
     """
-    check_number("weight", weight, "> 0", lambda weight: weight > 0)
+    check_number("weight", weight, above=0)
     penalties = {"equality": equality, "inequality": inequality}
 
     def update(

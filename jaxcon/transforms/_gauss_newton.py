@@ -177,7 +177,7 @@ def gauss_newton(
             "gauss_newton needs to know what the loss is the square of: give the "
             f"Lagrangian jaxcon.MeanSquares({{name: residual}}), got {type(loss).__name__}"
         )
-    check_number("damping", damping, "> 0", lambda value: value > 0)
+    check_number("damping", damping, above=0)
     names = [*loss.residuals, *_listed(constraints)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"gauss_newton: {twice[0]!r} names two residuals")

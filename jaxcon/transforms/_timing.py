@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon._checks import check_calls, check_number
+from jaxcon._checks import check_number
 from jaxcon.lagrangians import has_stalled
 from jaxcon.transforms._entries import as_dual, as_transform
 
@@ -43,7 +43,7 @@ def every(
         2.0
     """
     dual = as_dual("dual", dual)
-    check_calls(k)
+    check_number("k", k, least=1, whole=True)
     return type(dual)(
         *optax.conditionally_mask(dual, lambda step, **_: (step + 1) % k == 0)
     )
@@ -106,7 +106,7 @@ def when_stalled(
         1.0
     """
     dual = as_dual("dual", dual)
-    check_number("decrease", decrease, "in (0, 1]", lambda share: 0 < share <= 1)
+    check_number("decrease", decrease, above=0, most=1)
 
     def init(params: Any) -> Any:
         # The default dtype holds every value that a smaller one could.
@@ -176,7 +176,7 @@ def restart_every(
         2.0
     """
     primal = as_transform("primal", primal)
-    check_calls(k)
+    check_number("k", k, least=1, whole=True)
 
     def init(params: Any) -> Any:
         return RestartEveryState(primal.init(params), jnp.zeros((), jnp.int32))
