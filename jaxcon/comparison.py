@@ -5,7 +5,7 @@ constraints' worst violation over the whole box, by search and at random points.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import points
+from jaxcon._checks import check_number, described
 from jaxcon.constraints import Constraint, Constraints, named
 from jaxcon.lagrangians import Lagrangian, Point
 from jaxcon.methods import Method, Problem
@@ -91,9 +92,16 @@ class Evaluator:
         problem: the definition all methods share.
         num_random: random points for each constraint.
         seed: of those points.
+
+    Raises:
+        TypeError: `problem` is no `Problem`, or another argument no number.
+        ValueError: a number is out of its range.
     """
 
     def __init__(self, problem: Problem, num_random: int = 100_000, seed: int = 0):
+        _check_problem(problem)
+        check_number("num_random", num_random, least=1, whole=True)
+        _check_seed(seed)
         self._original = problem
         self._options = num_random, seed
         self._changed: dict[Any, tuple[_Measure, Any]] = {}
@@ -199,10 +207,12 @@ class _Measure:
 
     def scores(self, params: Any) -> dict[str, float]:
         """Evaluates the problem's scores."""
-        return {
-            name: float(value)
-            for name, value in self._problem.score(self._problem.apply, params).items()
-        }
+        scores = self._problem.score(self._problem.apply, params)
+        if not isinstance(scores, Mapping):
+            raise TypeError(
+                f"score must return numbers by name, got {described(scores)}"
+            )
+        return {name: float(value) for name, value in scores.items()}
 
     def _violations(self, params: Any) -> tuple[dict, dict, dict]:
         problem = self._problem
@@ -289,6 +299,10 @@ def compare(
     Returns:
         One `MethodEvaluation` for each method, in order.
 
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: a number is out of its range, or there is no method.
+
     Example:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
         >>> problem = jc.Problem(                           # 2 p x <= 1 on [0, 1]
@@ -313,6 +327,16 @@ def compare(
         penalty: 0.881
         augmented: 0.000
     """
+    check_number("steps", steps, least=1, whole=True)
+    for factor in factors:
+        check_number("factors", factor, above=0)
+    _check_seed(seed)
+    if not isinstance(methods, Mapping) or not methods:
+        raise TypeError(
+            f"methods must be at least one by name, got {described(methods)}"
+        )
+    for name, method in methods.items():
+        _check_method(f"method {name!r}", method)
     evaluator = Evaluator(problem, num_random)
     evaluations = []
     for name, method in methods.items():
@@ -353,6 +377,7 @@ def train(
     steps: int,
     seed: int = 0,
     progress: bool | None = None,
+    checkpoint: Any = None,
 ) -> FitResult:
     """Trains one problem by one method with the whole batch at every step.
 
@@ -362,14 +387,44 @@ def train(
         steps: their number.
         seed: of the initial parameters.
         progress: as in `fit`.
+        checkpoint: as in `fit`.
 
     Returns:
         The result of `fit`.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: a number is out of its range.
     """
+    _check_problem(problem)
+    _check_method("method", method)
+    _check_seed(seed)
     changed = method.change(problem)
     solver = method.solver(changed, method.value)
     state = solver.init(changed.init(jax.random.key(seed)), changed.batch)
-    return fit(solver, state, changed.batch, steps=steps, progress=progress)
+    return fit(
+        solver,
+        state,
+        changed.batch,
+        steps=steps,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+
+
+def _check_problem(problem: Any) -> None:
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a jaxcon.Problem, got {described(problem)}")
+
+
+def _check_method(name: str, method: Any) -> None:
+    if not isinstance(method, Method):
+        raise TypeError(f"{name} must be a jaxcon.Method, got {described(method)}")
+
+
+def _check_seed(seed: Any) -> None:
+    # JAX would cut a longer one to its last 32 bits.
+    check_number("seed", seed, least=0, below=2**32, whole=True)
 
 
 def _worst(searched: dict[str, float], random: dict[str, float]) -> float:

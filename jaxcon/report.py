@@ -1,18 +1,24 @@
 """Tables and figures of a comparison of methods."""
 
 import csv
-from collections.abc import Iterable, Sequence
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcon._checks import check_number
 from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import named
+from jaxcon.training import FitResult
 
 __all__ = [
     "Curve",
     "Row",
+    "Trace",
+    "csv_text",
     "markdown",
     "new_figure",
     "plot_curves",
@@ -20,6 +26,7 @@ __all__ = [
     "plot_trade_off",
     "rows",
     "summary",
+    "trace",
     "write_csv",
 ]
 
@@ -108,22 +115,54 @@ def _range(values: np.ndarray) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Formats rows as a Markdown table that also reads as plain text.
+    r"""Formats rows as a Markdown table that also reads as plain text.
 
     Args:
-        rows: dicts with the same keys.
+        rows: dicts with the same keys. What Markdown would read in their text as a mark,
+            a link or HTML is escaped.
 
     Returns:
         Lines, the last one ended.
+
+    Raises:
+        ValueError: there are no rows, or one has other keys than the first.
+
+    Example:
+        >>> from jaxcon import report
+        >>> print(report.markdown([{"method": "a|b", "x": 2.0}]), end="")
+        | method |  x |
+        | ------ | -: |
+        | a\\|b   |  2 |
     """
-    header = list(rows[0])
-    cells = [header, *([_cell(row[name]) for name in header] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    header = _keys(rows)
+    cells = [_escaped(name) for name in header]
+    cells = [cells, *([_escaped(_cell(row[name])) for name in header] for row in rows)]
+    # A ruler of one dash and a colon is the narrowest.
+    widths = [max(2, *(len(line[i]) for line in cells)) for i in range(len(header))]
     ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "".join(
         "| " + " | ".join(map(_pad, line, widths, range(len(line)))) + " |\n"
         for line in [cells[0], ruler, *cells[1:]]
     )
+
+
+def _keys(rows: Sequence[Row]) -> list[str]:
+    """Returns the keys that all rows have."""
+    if not rows:
+        raise ValueError("rows must hold at least one row, got none")
+    for number, row in enumerate(rows):
+        odd = sorted(row.keys() ^ rows[0].keys())
+        if odd:
+            raise ValueError(
+                f"row {number} has other keys than the first: {odd[0]!r} is in one of them"
+            )
+    return list(rows[0])
+
+
+def _escaped(text: str) -> str:
+    """Escapes a text for a cell of a Markdown table."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\|`*\[\]$~])", r"\\\1", text)
 
 
 def _cell(value: str | float) -> str:
@@ -142,13 +181,37 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Writes rows as CSV, every number in full.
 
     Args:
-        rows: dicts with the same keys.
+        rows: dicts with the same keys; their text as `csv_text` returns it.
         path: the file to write.
+
+    Raises:
+        ValueError: there are no rows, or one has other keys than the first.
     """
+    names = _keys(rows)
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file)
+        writer.writerow(map(csv_text, names))
+        for row in rows:
+            writer.writerow(
+                [csv_text(v) if isinstance(v, str) else v for v in map(row.get, names)]
+            )
+
+
+def csv_text(text: str) -> str:
+    """Returns text for a cell of a CSV file that no spreadsheet takes for a formula.
+
+    Args:
+        text: of the cell.
+
+    Returns:
+        The text, after an apostrophe if it begins as a formula does.
+
+    Example:
+        >>> from jaxcon import report
+        >>> report.csv_text("=1+2"), report.csv_text("1+2")
+        ("'=1+2", '1+2')
+    """
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
 class Curve(NamedTuple):
@@ -185,7 +248,8 @@ def plot_curves(
         truth: the true function, where it is known.
     """
     figure = new_figure(12, 3.6)
-    labels = (names[1], f"slope in {names[0]}", f"curvature in {names[0]}")
+    source, target = map(_label, names)
+    labels = (target, f"slope in {source}", f"curvature in {source}")
     for place, (part, label) in enumerate(zip(Curve._fields, labels)):
         axes = figure.add_subplot(1, 3, place + 1)
         if data is not None and part == "value":
@@ -193,14 +257,14 @@ def plot_curves(
         if truth is not None:
             axes.plot(x, getattr(truth, part), color="black", ls=":", label="truth")
         for name, curve in curves.items():
-            axes.plot(x, getattr(curve, part), label=name, **_style(name))
+            axes.plot(x, getattr(curve, part), label=_label(name), **_style(name))
         if part != "value":
             axes.axhline(0, color="0.6", lw=0.8)
             axes.set_ylim(*_calm_range(curves, part))
-        axes.set_xlabel(names[0])
+        axes.set_xlabel(source)
         axes.set_title(label)
     figure.axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _calm_range(curves: dict[str, Curve], part: str) -> tuple[float, float]:
@@ -212,29 +276,57 @@ def _calm_range(curves: dict[str, Curve], part: str) -> tuple[float, float]:
     return low - room, high + room
 
 
-def plot_history(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
+class Trace(NamedTuple):
+    """Violation and multipliers of a run, over its steps.
+
+    Attributes:
+        step: (n,).
+        violation: the worst at the training points, (n,).
+        multiplier: the largest of a point, (n,).
+    """
+
+    step: np.ndarray
+    violation: np.ndarray
+    multiplier: np.ndarray
+
+
+def trace(result: FitResult) -> Trace:
+    """Returns the worst violation and the largest multiplier over a run's steps.
+
+    Args:
+        result: of the run.
+
+    Returns:
+        A `Trace`.
+    """
+    history = result.history
+    violation = np.asarray(history.max_violation, float)
+    each = [np.asarray(series, float) for _, _, series in named(history.multiplier)]
+    largest = np.max([np.zeros(len(violation)), *each], axis=0)
+    return Trace(np.asarray(history.step), violation, largest)
+
+
+def plot_history(traces: Mapping[str, Trace], path: Path) -> None:
     """Plots worst violation and largest multiplier over the steps.
 
     Args:
-        outcomes: the methods' evaluations on one problem.
+        traces: by the method's name.
         path: the PNG to write.
     """
     figure = new_figure(9, 3.6)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    for outcome in outcomes:
-        history, style = outcome.result.history, _style(outcome.name)
-        left.semilogy(_positive(history.max_violation), label=outcome.name, **style)
-        largest = [series for _, _, series in named(history.multiplier)]
-        if np.any(largest):
-            most = _positive(np.max(largest, axis=0))
-            right.semilogy(most, label=outcome.name, **style)
+    for name, seen in traces.items():
+        style = {"label": _label(name), **_style(name)}
+        left.semilogy(seen.step, _positive(seen.violation), **style)
+        if np.any(seen.multiplier):
+            right.semilogy(seen.step, _positive(seen.multiplier), **style)
     left.set_title("worst violation at the training points")
     right.set_title("largest multiplier of a point")
     for axes in (left, right):
         axes.set_xlabel("step")
         if axes.lines:
             axes.legend(fontsize=8, loc="upper right")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
@@ -247,6 +339,8 @@ def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
         outcomes: the methods' evaluations on one problem; accuracy is their first score.
         path: the PNG to write.
     """
+    if not outcomes:
+        raise ValueError("outcomes must hold at least one evaluation, got none")
     figure = new_figure(11, 4.2)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     score = next(iter(outcomes[0].scores))
@@ -260,14 +354,14 @@ def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
             mark,
             ms=11 if sweep is None else 8,
             color=color,
-            label=outcome.name,
+            label=_label(outcome.name),
         )
         if sweep is not None:
             style = "--" if place >= 10 else "-"
             thin = {"color": color, "marker": ".", "lw": 1, "ls": style}
             left.plot(sweep.violation, sweep.scores[score], **thin)
             relative = sweep.values / outcome.method.value
-            right.plot(relative, sweep.violation, label=outcome.name, **thin)
+            right.plot(relative, sweep.violation, label=_label(outcome.name), **thin)
     violations = [outcome.violation for outcome in outcomes]
     violations += [
         v for o in outcomes if o.sensitivity for v in o.sensitivity.violation
@@ -277,13 +371,13 @@ def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     left.set_xscale("symlog", linthresh=threshold)
     right.set_yscale("symlog", linthresh=threshold)
     right.set_xscale("log")
-    left.set(xlabel="worst violation on unseen points", ylabel=score)
+    left.set(xlabel="worst violation on unseen points", ylabel=_label(score))
     right.set(xlabel="hyperparameter, relative to its own", ylabel="worst violation")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _positive(series: Any) -> np.ndarray:
@@ -306,6 +400,23 @@ def _style(name: str) -> dict[str, Any]:
     return emphasis | ({"color": _COLORS[name]} if name in _COLORS else {})
 
 
+# Letters of a name that a figure of a few inches has room for.
+_ROOM = 32
+
+
+def _label(name: str) -> str:
+    """Returns a name as it is drawn: short, and a dollar sign for itself."""
+    short = name if len(name) <= _ROOM else f"{name[: _ROOM - 3]}..."
+    return short.replace("$", r"\$")
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Writes a figure, with boxes for letters that the font lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, dpi=120)
+
+
 def new_figure(width: float, height: float) -> Any:
     """Creates an empty matplotlib figure without a window.
 
@@ -318,7 +429,11 @@ def new_figure(width: float, height: float) -> Any:
 
     Raises:
         ImportError: matplotlib is not installed, with the line that installs it.
+        TypeError: a length is no number.
+        ValueError: a length is not positive, or above 500.
     """
+    check_number("width", width, above=0, most=500)
+    check_number("height", height, above=0, most=500)
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -106,6 +106,7 @@ def test_fit_writes_its_folder(fitted, table):
         "parameters.npz",
         "table.csv",
         "table.md",
+        "history.npz",
         "history.png",
         "curve-the-dose.png",
         "curve-b.png",
@@ -141,7 +142,9 @@ def test_fit_repeats_a_run_to_the_bit_by_the_command_that_it_kept(
         assert first[name].tobytes() == second[name].tobytes(), name
     printed = capsys.readouterr()
     assert printed.out.startswith((tmp_path / "again" / "table.md").read_text())
-    assert printed.err == "jaxcon: small: augmented\n"
+    inputs, said = printed.err.splitlines()
+    assert inputs == "jaxcon: small: 'y' from 'the dose', 'b', 40 rows"
+    assert said == "jaxcon: small: augmented"
 
 
 def test_fit_compare_trains_every_method(compared):
@@ -315,10 +318,27 @@ def test_fit_refuses_bad_input(tmp_path, capsys, monkeypatch):
     assert_each(BAD, check)
 
 
+# fmt: off
 BAD_FLAGS = [
     (["none.csv", "--target", "y"], ["none.csv", "no such file"]),
     ([".", "--target", "y"], ["folder"]),
     (["table.csv"], ["--target"]),
+    (["table.csv", "--target", "y", "--increasing"], ["--increasing"]),
+    (["table.csv", "--target", "y", "--incresing", "a"],
+     ["--incresing", "nearest is --increasing"]),
+    (["table.csv", "--target", "y", "--convex", "a", "--convex", "b"],
+     ["--convex", "twice"]),
+    (["table.csv", "more.csv", "--target", "y"], ["'more.csv'", "too many"]),
+    (["table.csv", "--target", "y", "--steps", "many"], ["--steps", "'many'"]),
+    (["table.csv", "--target", "y", "--method", "simplex"], ["--method", "'simplex'"]),
+    (["table.csv", "--target", "y", "--lower", "-inf"], ["--lower", "-inf"]),
+    (["table.csv", "--target", "y", "--resume"], ["--resume", "--out"]),
+    (["a\0b.csv", "--target", "y"], ["NUL"]),
+    (["a\udc80b.csv", "--target", "y"], ["UTF-8"]),
+    (["a\nb.csv", "--target", "y"], [r"a\nb.csv", "no such file"]),
+    (["table.csv", "--target", "y", "--out", "a\0b"], ["--out", "NUL"]),
+    (["table.csv", "--target", "y", "--out", "x" * 300], ["--out", "long"]),
+    (["/dev/zero", "--target", "y"], ["/dev/zero", "NUL"]),
     (["table.csv", "--target", "y", "--compare"], ["--compare", "--increasing"]),
     (
         ["table.csv", "--target", "y", "--increasing", "a", "--compare"]
@@ -332,6 +352,7 @@ BAD_FLAGS = [
     (["table.csv", "--target", "y", "--out", "table.csv"], ["--out table.csv"]),
     (["table.csv", "--target", "y", "--out", "table.csv/x"], ["--out table.csv/x"]),
 ]
+# fmt: on
 
 
 def test_fit_refuses_bad_flags(tmp_path, capsys, monkeypatch):
@@ -364,16 +385,17 @@ def test_example_refuses_an_unknown_name(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def parts(seed):
+def parts(seed, skip):
     """An example in two parts, the second of which Ctrl-C never sees the end of."""
 
     def draw(path):
         path.write_bytes(b"a picture")
 
     row = {"method": "a method", "seed": np.int64(seed), "error": math.nan}
-    yield Findings("first part", [row], "It shows.", {"first-part": draw})
-    if seed == 1:
-        raise KeyboardInterrupt
+    if skip < 1:
+        yield Findings("first part", [row], "It shows.", {"first-part": draw})
+        if seed == 1:
+            raise KeyboardInterrupt
     yield Findings("second part", [row], "It shows more.", {"second-part": draw})
 
 
@@ -405,12 +427,29 @@ def test_example_in_parts_is_written_as_it_goes(seed, tmp_path, capsys, monkeypa
             ]
 
 
+def test_example_in_parts_goes_on_after_those_that_it_has(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(_app.STUDIES, "both", parts)
+    words = ["example", "both", "--seed", 1, "--out", tmp_path / "run"]
+    assert command(*words) == 130
+    capsys.readouterr()
+    assert command(*words, "--resume") == 0
+    resumed = capsys.readouterr().out
+    assert re.findall("## (.*)", resumed) == ["first part", "second part"]
+    tables = (tmp_path / "run" / "tables.md").read_text()
+    assert re.findall("## (.*)", tables) == ["first part", "second part"]
+    assert "stopped" not in json.loads((tmp_path / "run" / "run.json").read_text())
+    assert command("example", "both", "--seed", 2, *words[4:], "--resume") == 2
+    assert "--seed: 1 in" in one_line(capsys)
+
+
 def test_example_refuses_settings_of_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(_app.STUDIES, "both", parts)
     for flags in (["--steps", "7"], ["--seed", "-1"]):
         assert command("example", "both", *flags) == 2
-        assert " ".join(flags[: 1 if flags[1] == "7" else 2]) in one_line(capsys)
+        assert flags[0] in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -437,7 +476,7 @@ def test_fit_and_example_train_the_methods_asked_for(monkeypatch):
         words, rules, only = row
         seen.clear()
         assert command(*words) == 0
-        ((example, _, which, _, name, data),) = seen
+        ((example, _, which, name, data),) = seen
         assert (example.rules, which, name, data) == (rules, only, "engel", None)
         np.testing.assert_array_equal(example.table.values, own.table.values)
 
@@ -455,13 +494,13 @@ def test_fit_and_example_train_the_methods_asked_for(monkeypatch):
 def test_fit_that_goes_wrong_is_kept_and_exits_1(table, tmp_path, capsys):
     """A first step so long that everything after it is infinite."""
     folder = tmp_path / "run"
-    flags = ["--target", "y", "--inputs", "b", *SMALL]
+    flags = ["--target", "y", "--inputs", "b", *SMALL[2:]]
     flags += ["--steps", "250", "--learning-rate", "1e38"]
     assert command("fit", table, *flags, "--out", folder) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     *_, last = printed.err.splitlines()
-    assert re.match(rf"jaxcon: step \d+: .*; saved in {folder}$", last), printed.err
+    assert re.match(rf"jaxcon: step \d+: .*; saved in {folder}; ", last), printed.err
     assert "Traceback" not in printed.err
     assert json.loads((folder / "run.json").read_text())["stopped"]
 
@@ -476,9 +515,12 @@ def test_fit_stopped_before_it_trained_is_kept(
     folder = tmp_path / "run"
     flags = ["--target", "y", "--inputs", "b", "--out", folder]
     assert command("fit", table, *flags) == 130
-    said, stopped = capsys.readouterr().err.splitlines()
+    _, said, stopped = capsys.readouterr().err.splitlines()
     assert said == "jaxcon: small: augmented"
-    assert stopped == f"jaxcon: stopped by Ctrl-C; saved in {folder}"
+    assert stopped == (
+        f"jaxcon: stopped by Ctrl-C; saved in {folder}; the same command with --resume "
+        f"--out {folder} goes on"
+    )
     run = json.loads((folder / "run.json").read_text())
     assert (run["trained"], run["stopped"]) == ([], "stopped by Ctrl-C")
     assert command("predict", folder, inputs) == 2
@@ -529,7 +571,9 @@ def test_fit_stopped_half_way_keeps_what_was_reached(
     assert "Traceback" not in heard
     assert out == ""
     last = re.split(r"[\r\n]+", heard.strip())[-1]
-    pattern = rf"jaxcon: stopped by {name} after step (\d+) of 200000; saved in (.*)"
+    pattern = (
+        rf"jaxcon: stopped by {name} after step (\d+) of 200000; saved in (.*?); .*"
+    )
     step, place = re.fullmatch(pattern, last).groups()
     assert 0 < int(step) < 200_000
     assert place == str(folder)

@@ -2,19 +2,19 @@
 
 import csv
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import optax
 import pytest
-from tables import assert_each
+from tables import assert_each, assert_refused
 
 from jaxcon import methods, report
 from jaxcon.comparison import HyperparameterSensitivity, MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.optimality import KKT
-from jaxcon.primal_dual import Info
-from jaxcon.training import FitResult
+from jaxcon.training import FitResult, History
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -29,7 +29,7 @@ def history(violation, multiplier, constrained=True):
         series = np.asarray(series, float)
         return Constraints({"h": series / 2}, {"g": series})
 
-    return Info(
+    return History(
         loss=np.ones(len(violation)),
         max_violation=violation,
         violation=both(violation),
@@ -39,6 +39,7 @@ def history(violation, multiplier, constrained=True):
         clipped={},
         finite=np.ones(len(violation), bool),
         aux=None,
+        step=np.arange(len(violation)),
     )
 
 
@@ -116,6 +117,51 @@ def test_write_csv_holds_all_digits(tmp_path):
     assert [{**row, "x": float(row["x"])} for row in read] == rows
 
 
+def test_markdown_escapes_what_it_would_take_for_a_mark():
+    name = "a|b <i> [x](y) `c` $d$ *e*\n# f & \\"
+    text = report.markdown([{"method": name, name: name}])
+    assert text.count("\n") == 3
+    cells = re.split(r"(?<!\\)\|", text.splitlines()[2])
+    assert len(cells) == 4  # the two ends are empty
+    expected = r"a\|b &lt;i> \[x\](y) \`c\` \$d\$ \*e\* # f &amp; \\"
+    assert cells[1].strip() == cells[2].strip() == expected
+
+
+@pytest.mark.parametrize("text", ["=1+2", "+1", "-1", "@a", "\t=1", " =1"])
+def test_write_csv_writes_no_formula(text, tmp_path):
+    report.write_csv([{"method": text, text: -1.5}], tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["method", f"'{text}"], [f"'{text}", "-1.5"]]
+
+
+def test_tables_and_figures_refuse_what_they_cannot_show(tmp_path):
+    uneven = [{"method": "a", "x": 1.0}, {"method": "b"}]
+    path = tmp_path / "file"
+    assert_refused(
+        [
+            (lambda: report.markdown([]), ValueError, "rows"),
+            (lambda: report.markdown(uneven), ValueError, "row 1 .* 'x'"),
+            (lambda: report.write_csv([], path), ValueError, "rows"),
+            (lambda: report.write_csv(uneven, path), ValueError, "row 1 .* 'x'"),
+            (lambda: report.plot_trade_off([], path), ValueError, "outcomes"),
+            (lambda: report.new_figure("a", 1), TypeError, "width"),
+            (lambda: report.new_figure(1, float("nan")), ValueError, "height"),
+        ]
+    )
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["$x_{$", r"$\frac{a}$", r"\$", "x" * 300, "收入"])
+def test_figures_draw_any_name(name, tmp_path):
+    x, path = np.linspace(0, 1, 9), tmp_path / "figure.png"
+    report.plot_curves(x, {name: report.Curve(x, x, x)}, (name, name), path)
+    written(path)
+    if name == "$x_{$":
+        one = evaluation(name, scores={name: 1.0})
+        report.plot_history({name: report.trace(one.result)}, path)
+        report.plot_trade_off([one], path)
+
+
 def written(path):
     content = path.read_bytes()
     assert content.startswith(PNG)
@@ -158,7 +204,8 @@ def test_plot_history_draws_any_run(tmp_path):
 
     def check(name):
         seen = runs[name]
-        report.plot_history([evaluation(seen=seen), evaluation("free", seen)], path)
+        traced = report.trace(evaluation(seen=seen).result)
+        report.plot_history({"augmented": traced, "free": traced}, path)
         written(path)
         path.unlink()
 

@@ -1,182 +1,156 @@
 """Commands of the command line: fit, predict and example."""
 
+import contextlib
 import csv
+import os
 import re
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from jaxcon import report, tabular
 from jaxcon.cli import _folder
+from jaxcon.cli._arguments import parse
+from jaxcon.cli._words import printable, say
 from jaxcon.comparison import Evaluator, train
 from jaxcon.examples import STUDIES, TABLES, TableExample
 from jaxcon.tabular import Rules, Settings, TableError
-from jaxcon.training import Interrupted, NonFiniteError
-
-try:
-    import tyro
-except ImportError:
-    print("jaxcon: the command needs tyro: pip install 'jaxcon[cli]'", file=sys.stderr)
-    sys.exit(2)
-
-MethodName = Literal["unconstrained", "penalty", "lagrangian", "augmented"]
-
-app = tyro.extras.SubcommandApp()
+from jaxcon.tabular._checks import RANGES, check_flag
+from jaxcon.tabular._csv import digest, parse_csv, read_bytes
+from jaxcon.tabular._table import check_path, listed
+from jaxcon.training import NonFiniteError
 
 
-def dispatch(arguments: Sequence[str] | None) -> None:
+def dispatch(arguments: Sequence[str]) -> None:
     """Parses the arguments and runs the command that they name.
 
     Args:
-        arguments: those of the command line where None.
+        arguments: those of the command line.
     """
-    app.cli(
-        prog="jaxcon",
-        description="Fits networks whose exact derivatives obey constraints.",
-        args=arguments,
-        # Flags read --increasing and --steps, whatever dataclass holds them.
-        config=(tyro.conf.OmitArgPrefixes,),
+    given = parse(arguments)
+    for name in ("data", "run", "out"):
+        path = getattr(given, name, None)
+        if path is not None:
+            check_path("--out" if name == "out" else "the path", path)
+            setattr(given, name, Path(path))
+    if getattr(given, "resume", False) and given.out is None:
+        raise TableError("--resume needs --out: the folder of the run to go on with")
+    {"fit": _fit, "predict": _predict, "example": _example}[given.name_of_command](
+        given
     )
 
 
-@app.command
-def fit(
-    data: tyro.conf.Positional[Path | None] = None,
-    *,
-    target: str | None = None,
-    inputs: tuple[str, ...] = (),
-    rules: Rules = Rules(),
-    method: MethodName | None = None,
-    compare: tyro.conf.FlagCreatePairsOff[bool] = False,
-    settings: Settings = Settings(),
-    out: Path | None = None,
-) -> None:
-    """Fits a network to a table under shape constraints on its exact derivatives.
-
-    Args:
-        data: CSV of numbers whose first line holds the columns' names. Without it, Engel's
-            food expenditure data, increasing and concave in income, by every method.
-        target: column to fit.
-        inputs: columns to fit it from; all others unless given.
-        rules: the shape constraints.
-        method: the method of training; the augmented Lagrangian unless given.
-        compare: train by every method and compare.
-        settings: of the fit.
-        out: new folder for the results.
-    """
-    if compare and method:
+def _fit(given: Namespace) -> None:
+    """Fits a network to a table."""
+    data, target, rules = given.data, given.target, given.rules
+    if given.compare and given.method:
         raise TableError("--compare trains in every method; leave out --method")
+    source = None
     if data is None:
-        example = _engel(target, inputs, rules)
+        example = _engel(target, given.inputs, rules)
     elif target is None:
         raise TableError("--target is needed: the column to fit")
     else:
-        if target in inputs:
+        if target in given.inputs:
             raise TableError(f"--inputs: {target!r} is the target")
-        columns = (*inputs, target) if inputs else None
-        table = tabular.read_csv(data, columns)
+        # Read once: a pipe has nothing to give a second time.
+        content = read_bytes(data)
+        columns = (*given.inputs, target) if given.inputs else None
+        table = parse_csv(content, data, columns)
         example = TableExample(table, target, rules, truth=None)
+        path = str(data.resolve() if data.is_file() else data)
+        source = {"path": path, "sha256": digest(content)}
     held = example.rules != Rules()
-    if compare and not held:
+    if given.compare and not held:
         raise TableError("--compare needs something to hold, e.g. --increasing COLUMN")
-    every = compare or (data is None and method is None and held)
-    only = None if every else method or "augmented"
+    every = given.compare or (data is None and given.method is None and held)
+    only = None if every else given.method or "augmented"
     name = "engel" if data is None else data.stem
-    _run(example, settings, only, out, name, data)
+    _run(example, given, only, name, source)
 
 
-@app.command
-def predict(
-    run: tyro.conf.Positional[Path],
-    data: tyro.conf.Positional[Path],
-    *,
-    method: str | None = None,
-    out: Path | None = None,
-) -> None:
-    """Applies a fitted model to new rows and prints them with its predictions, as CSV.
-
-    Args:
-        run: folder that `jaxcon fit` wrote.
-        data: CSV with the columns the model was fitted from.
-        method: the method of the parameters; the one trained last unless given.
-        out: new CSV to write instead of printing.
-    """
-    scaling, params = _folder.read_model(run, method)
-    x = tabular.read_csv(data, scaling.inputs).values
+def _predict(given: Namespace) -> None:
+    """Applies a fitted model to new rows."""
+    scaling, params = _folder.read_model(given.run, given.method)
+    x = tabular.read_csv(given.data, scaling.inputs).values
+    predicted = scaling.predict(params, x)
+    lost = np.flatnonzero(~np.isfinite(predicted))
+    if lost.size:
+        raise TableError(
+            f"{given.data}: row {lost[0] + 1} lies so far outside the box that the model "
+            "was fitted in that its prediction is not finite"
+        )
     outside = int(np.any((x < scaling.lower) | (x > scaling.upper), axis=1).sum())
+    names = [report.csv_text(name) for name in (*scaling.inputs, scaling.target)]
+    rows = np.column_stack([x, predicted])
+    if given.out is None:
+        _write_rows(sys.stdout, names, rows)
+    else:
+        _write_new(given.out, names, rows)
     if outside:
         say(
             f"{outside} of {len(x)} rows lie outside the box that the model was fitted "
             "in, where its constraints were not enforced"
         )
-    names = [*scaling.inputs, scaling.target]
-    rows = np.column_stack([x, scaling.predict(params, x)])
-    if out is None:
-        _write_rows(sys.stdout, names, rows)
-        return
-    try:
-        with open(out, "x", newline="", encoding="utf-8") as file:
-            _write_rows(file, names, rows)
-    except OSError as error:
-        raise TableError(f"--out {out} cannot be written: {error.strerror}") from None
 
 
-@app.command
-def example(
-    name: tyro.conf.Positional[str],
-    *,
-    settings: Settings = Settings(),
-    out: Path | None = None,
-) -> None:
-    """Runs a packaged example and compares every method on it.
-
-    Args:
-        name: one of: engel, call-surface (tables), smoothing, probabilities, bounded,
-            sparse, ordering, doubling, positive, conservation, rates, poisson, front,
-            diffusion.
-        settings: of the fit; all but the seed are for the examples that are tables.
-        out: new folder for the results.
-    """
-    if name in TABLES:
-        _run(TABLES[name](), settings, None, out, name, None)
-    elif name in STUDIES:
-        _study(name, settings, out)
+def _example(given: Namespace) -> None:
+    """Runs a packaged example."""
+    if given.name in TABLES:
+        _run(TABLES[given.name](), given, None, given.name, None)
+    elif given.name in STUDIES:
+        _study(given)
     else:
         known = ", ".join([*TABLES, *STUDIES])
-        raise TableError(f"there is no example {name!r}; there are {known}")
+        raise TableError(f"there is no example {given.name!r}; there are {known}")
 
 
-def _study(name: str, settings: Settings, out: Path | None) -> None:
+def _study(given: Namespace) -> None:
     """Runs an example's parts and writes each as soon as it is finished."""
-    foreign = _flags(settings, without=Settings(seed=settings.seed))
+    name, seed = given.name, given.settings.seed
+    foreign = _flags(given.settings, without=Settings(seed=seed))
     if foreign:
         raise TableError(
             f"{foreign[0]} is for tables; example {name!r} takes --seed and --out"
         )
-    if not 0 <= settings.seed < 2**32:
-        raise TableError(f"--seed {settings.seed} is out of range")
-    folder = _folder.new_folder(out, name)
-    command = ["jaxcon", "example", name, "--seed", str(settings.seed)]
-    entries: dict[str, Any] = {"command": shlex.join(command), "parts": {}}
+    check_flag("seed", seed, **RANGES["seed"])
+    entries: dict[str, Any] = {"example": name, "seed": seed, "parts": {}, "notes": {}}
+    folder, before = _folder.open_folder(given.out, name, given.resume, entries)
+    command = ["jaxcon", "example", name, "--seed", str(seed)]
+    entries["command"] = shlex.join(command)
+    if before is not None:
+        entries |= {key: before[key] for key in ("parts", "notes")}
+    _folder.write_json(folder, entries)
     say(f"{name}: its parts come one by one")
+
+    def show(title: str) -> None:
+        table, note = report.markdown(entries["parts"][title]), entries["notes"][title]
+        print(f"## {title}\n\n{table}\n{note}\n", flush=True)
+
     try:
-        for findings in STUDIES[name](settings.seed):
+        for title in entries["parts"]:
+            show(title)
+        for findings in STUDIES[name](seed, len(entries["parts"])):
             entries["parts"][findings.title] = findings.rows
-            _folder.write_findings(folder, findings)
-            _folder.write_json(folder, entries)
-            print(f"## {findings.title}\n\n{report.markdown(findings.rows)}")
-            print(f"{findings.note}\n", flush=True)
+            entries["notes"][findings.title] = findings.note
+            _folder.write_findings(folder, findings, entries)
+            show(findings.title)
     except KeyboardInterrupt:
-        entries["stopped"] = "stopped by Ctrl-C"
-        raise KeyboardInterrupt(f"stopped by Ctrl-C; saved in {folder}") from None
-    finally:
-        _folder.write_json(folder, entries)
-    print(f"everything is in {folder}")
+        _folder.write_json(folder, entries | {"stopped": "stopped by Ctrl-C"})
+        raise KeyboardInterrupt(f"stopped by Ctrl-C; {_saved(folder)}") from None
+    _folder.write_json(folder, entries)
+    print(f"everything is in {printable(str(folder))}")
+
+
+def _saved(folder: Path) -> str:
+    place = shlex.quote(str(folder))
+    return f"saved in {folder}; the same command with --resume --out {place} goes on"
 
 
 def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> TableExample:
@@ -198,71 +172,77 @@ def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> TableEx
 
 def _run(
     example: TableExample,
-    settings: Settings,
+    given: Namespace,
     only: str | None,
-    out: Path | None,
     name: str,
-    data: Path | None,
+    data: dict[str, str] | None,
 ) -> None:
     """Trains by one method or all, and writes the run's folder after each."""
-    table, target, rules, truth = example
+    (table, target, rules, truth), settings = example, given.settings
     problem, scaling = tabular.problem(table, target, rules, settings, truth)
     methods = tabular.methods(settings)
     methods = methods if only is None else {only: methods[only]}
-    folder = _folder.new_folder(out, name)
-    evaluator, evaluations, parameters = Evaluator(problem), [], {}
     entries: dict[str, Any] = {
-        "command": _command(example, settings, only, name, data),
-        "data": None
-        if data is None
-        else {"path": str(data.resolve()), "sha256": _folder.file_hash(data)},
+        "data": data,
         "rows": len(table.values),
         "target": target,
         "rules": asdict(rules),
         "settings": asdict(settings),
         "scaling": scaling.to_json(),
-        "trained": [],
+        "methods": list(methods),
     }
-
-    def record() -> None:
-        entries["trained"] = list(parameters)
-        entries["results"] = report.rows(evaluations)
-        entries["worst points"] = {
-            evaluation.name: evaluation.worst_points for evaluation in evaluations
-        }
-        _folder.write_parameters(folder, parameters)
-        _folder.write_json(folder, entries)
-
-    record()
+    folder, before = _folder.open_folder(given.out, name, given.resume, entries)
+    entries["command"] = _command(example, settings, only, name, data)
+    run = _folder.RunFolder(folder, entries, before)
+    say(f"{name}: {target!r} from {listed(scaling.inputs)}, {len(table.values)} rows")
+    if run.finished:
+        say(f"{name}: {', '.join(run.finished)} finished before")
+    evaluator = Evaluator(problem)
     try:
         for method_name, method in methods.items():
+            if method_name in run.finished:
+                continue
             say(f"{name}: {method_name}")
-            try:
+            with run.checkpoints(method_name) as checkpoint:
                 result = train(
-                    problem, method, steps=settings.steps, seed=settings.seed
+                    problem,
+                    method,
+                    steps=settings.steps,
+                    seed=settings.seed,
+                    checkpoint=checkpoint,
                 )
-            except (Interrupted, NonFiniteError) as stop:
-                # The last iterate counts as trained: it can be used for predictions.
-                parameters[method_name] = stop.result.state.params
-                entries["stopped"] = f"{method_name}: {stop}"
-                raise
-            parameters[method_name] = result.state.params
-            evaluations.append(evaluator(method_name, method, result))
-            record()
-    except (KeyboardInterrupt, NonFiniteError) as stop:
-        reason = str(stop) or "stopped by Ctrl-C"
-        entries.setdefault("stopped", reason)
-        stop.args = (f"{reason.removesuffix('; .result holds it')}; saved in {folder}",)
+            run.finish(evaluator(method_name, method, result))
+    except (KeyboardInterrupt, NonFiniteError, OSError) as stop:
+        reason = re.sub(r"(; saved in .*)?; \.result holds it$", "", str(stop))
+        reason = reason or "stopped by Ctrl-C"
+        # The last iterate counts as trained: it can be used for predictions.
+        result = getattr(stop, "result", None)
+        with contextlib.suppress(OSError):  # of a disk that is full
+            run.stop(reason, method_name, result and result.state.params)
+        if isinstance(stop, OSError):
+            _show(run, target)
+        else:
+            stop.args = (f"{reason}; {_saved(folder)}",)
         raise
-    finally:
-        record()
-        if evaluations:
-            _folder.write_results(folder, evaluations)
-    print(report.markdown(entries["results"]), end="")
-    print(f"\nviolations are in standard deviations of {target} per whole range of an")
-    print("input (of its square, for curvatures; of --lipschitz, for that);")
-    print(f"everything is in {folder}")
-    _plot_curves(folder, example, scaling, parameters)
+    except ValueError as error:  # a checkpoint of something else, or a damaged one
+        raise TableError(str(error)) from None
+    _show(run, target)
+    run.write_results()
+    _plot_curves(folder, example, scaling, run.parameters)
+    print(f"everything is in {printable(str(folder))}")
+
+
+def _show(run: _folder.RunFolder, target: str) -> None:
+    """Prints the table of the methods that have finished."""
+    if run.rows:
+        print(report.markdown(run.rows), end="")
+        print(
+            f"\nviolations are in standard deviations of {target} per whole range of an"
+        )
+        print(
+            "input (of its square, for curvatures; of --lipschitz, for that)",
+            flush=True,
+        )
 
 
 def _plot_curves(
@@ -295,10 +275,12 @@ def _plot_curves(
 
 
 def _file_name(column: str, columns: Sequence[str]) -> str:
-    """Returns a file name of a column, numbered if "a b" and "a-b" would share one."""
-    plain = [re.sub(r"\W", "-", name) for name in columns]
+    """Returns a file name of a column, numbered if two columns would share one."""
+    # A name has at most 255 bytes, a letter up to four, and some disks know no case.
+    plain = [_folder.short(re.sub(r"\W", "-", name)) for name in columns]
+    folded = [name.casefold() for name in plain]
     place = columns.index(column)
-    shared = plain.count(plain[place]) > 1
+    shared = folded.count(folded[place]) > 1
     return f"{plain[place]}-{place}" if shared else plain[place]
 
 
@@ -307,13 +289,13 @@ def _command(
     settings: Settings,
     only: str | None,
     name: str,
-    data: Path | None,
+    data: dict[str, str] | None,
 ) -> str:
     """Returns the command that repeats this run, with every setting."""
     if data is None and name != "engel":
         words = ["jaxcon", "example", name]
     else:
-        words = ["jaxcon", "fit", *([] if data is None else [str(data.resolve())])]
+        words = ["jaxcon", "fit", *([] if data is None else [data["path"]])]
         words += ["--target", example.target, "--inputs"]
         words += [column for column in example.table.names if column != example.target]
         words += ["--compare"] if only is None else ["--method", only]
@@ -334,11 +316,21 @@ def _flags(options: Rules | Settings, without: Any = None) -> list[str]:
     return words
 
 
+def _write_new(out: Path, names: list[str], rows: np.ndarray) -> None:
+    """Writes a new file whole, or none."""
+    try:
+        with open(out, "x", newline="", encoding="utf-8") as file:
+            try:
+                _write_rows(file, names, rows)
+                file.flush()
+            except OSError:
+                os.unlink(out)
+                raise
+    except OSError as error:
+        raise TableError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
 def _write_rows(file: Any, names: list[str], rows: np.ndarray) -> None:
     writer = csv.writer(file)
     writer.writerow(names)
     writer.writerows(rows.tolist())
-
-
-def say(message: str) -> None:
-    print(f"jaxcon: {message}", file=sys.stderr)

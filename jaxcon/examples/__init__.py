@@ -27,7 +27,7 @@ from jaxcon.examples._example import Findings, TableExample
 from jaxcon.examples.tables import call_surface, engel
 
 TABLES = {"engel": engel, "call-surface": call_surface}
-STUDIES: dict[str, Callable[[int], Iterator[Findings]]] = {
+STUDIES: dict[str, Callable[[int, int], Iterator[Findings]]] = {
     "smoothing": smoothing.findings,
     "probabilities": probabilities.findings,
     "bounded": bounded.findings,

@@ -192,15 +192,18 @@ def methods() -> dict[str, Method]:
     }
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method.
 
     Args:
         seed: of the noise and of the initial parameters.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` of the one part.
     """
+    if skip > 0:
+        return
     problem = bounded_problem(seed)
     yield study(
         "outputs between bounds",

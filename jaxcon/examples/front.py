@@ -305,19 +305,21 @@ def weighted_sums(problem: Problem, weights: np.ndarray, starts: int) -> np.ndar
     return np.stack(ends, axis=1)
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method and of weighted sums on both models.
 
     Args:
         seed: of the initial parameters.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` of two numbers, then of a network.
     """
-    for title, problem, its_methods, grid in (
+    parts = (
         ("a front of two numbers", two_numbers(), methods_of_two_numbers(), (50, 4)),
         ("a front of a network", one_network(), methods(), (10, 2)),
-    ):
+    )
+    for title, problem, its_methods, grid in parts[skip:]:
         ends = weighted_sums(problem, np.geomspace(0.1, 10.0, grid[0]), grid[1])
         yield study(
             title,

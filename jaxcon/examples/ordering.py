@@ -219,11 +219,12 @@ def _raised(apply: Apply) -> Apply:
     return lambda params, x: jnp.maximum(apply(params, x), x[0])
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method on both sets of targets.
 
     Args:
         seed: of the noise and the initial parameters.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` of the noisy targets, and of the sensor's.
@@ -237,7 +238,7 @@ def findings(seed: int = 0) -> Iterator[Findings]:
             sensor_multipliers(),
         ),
     )
-    for title, problem, truth, multipliers in parts:
+    for title, problem, truth, multipliers in parts[skip:]:
         yield study(
             title,
             problem,

@@ -344,19 +344,21 @@ def methods_by_energy() -> dict[str, Method]:
     return methods(100.0)
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method for both losses.
 
     Args:
         seed: of the initial parameters.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` by the residual, then by the energy.
     """
-    for title, problem, its_methods, note in (
+    parts = (
         ("Poisson by residual", by_residual(), methods_by_residual(), _residual_note),
         ("Poisson by energy", by_energy(), methods_by_energy(), _energy_note),
-    ):
+    )
+    for title, problem, its_methods, note in parts[skip:]:
         yield study(
             title,
             problem,

@@ -265,17 +265,26 @@ def _deaths(name: str, method: Method, problem: Problem) -> Row:
     }
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method and the counts of dead heads.
 
     Args:
         seed: of the targets and of the initial parameters.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` of the methods, then of many initial seeds.
     """
+    if skip < 1:
+        yield _methods_study(seed)
+    if skip < 2:
+        rows = deaths(seed)
+        yield Findings("dead heads", rows, _note_of_deaths(rows), {})
+
+
+def _methods_study(seed: int) -> Findings:
     problem = positive_problem(seed)
-    yield study(
+    return study(
         "positive targets",
         problem,
         positive_methods(),
@@ -285,9 +294,6 @@ def findings(seed: int = 0) -> Iterator[Findings]:
         note=_note,
         draw=partial(draw, problem),
     )
-    rows = deaths(seed)
-    title = "dead heads"
-    yield Findings(title, rows, _note_of_deaths(rows), {})
 
 
 def _note(evaluations: dict[str, MethodEvaluation]) -> str:

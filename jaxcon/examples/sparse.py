@@ -382,17 +382,18 @@ def methods(data: Sparse) -> dict[str, Method]:
     }
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method for both norms.
 
     Args:
         seed: of data and noise.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` of the sparse weights, and of the sparse outputs.
     """
     parts = (("sparse weights", sparse_weights), ("sparse outputs", sparse_outputs))
-    for title, make in parts:
+    for title, make in parts[skip:]:
         data = make(seed)
         yield study(
             title,

@@ -1,15 +1,36 @@
 """Requirements of a table, its rules and the settings."""
 
+from collections import Counter
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
+from jaxcon._checks import check_number
 from jaxcon.tabular._rules import Rules
 from jaxcon.tabular._settings import Settings
-from jaxcon.tabular._table import Table, TableError, no_column
+from jaxcon.tabular._table import (
+    LARGEST,
+    LEAST_SPREAD,
+    Table,
+    TableError,
+    is_one_line,
+    no_column,
+)
 
-# Upper ends of the settings that have one; a seed must fit 64 bits.
-_BEYOND = {"held_out": 1, "seed": 2**63}
+# Values of the settings that a fit in float32 can use, and a machine can hold.
+RANGES: dict[str, dict[str, Any]] = {
+    "steps": {"least": 1, "most": 10**7, "whole": True},
+    "seed": {"least": 0, "below": 2**32, "whole": True},
+    "held_out": {"above": 0, "below": 1},
+    "width": {"least": 1, "most": 1024, "whole": True},
+    "depth": {"least": 1, "most": 32, "whole": True},
+    "learning_rate": {"least": 1e-30, "most": 1e38},
+    "strength": {"least": 1e-30, "most": 1e30},
+    "margin": {"least": 0, "most": 1e30},
+}
+# Inputs, with 64 points on each face of their box and 100,000 in it.
+_MOST_INPUTS = 500
 
 
 def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
@@ -22,44 +43,67 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
         settings: of the fit.
 
     Raises:
+        TypeError: a rule or a setting is of another type.
         TableError: it names the first fault.
     """
+    _check_values(table)
     if target not in table.names:
         raise TableError(no_column(target, table.names, "the table"))
-    if len(table.names) == 1:
+    inputs = [name for name in table.names if name != target]
+    if not inputs:
         raise TableError(f"the table has no column but the target {target!r}")
-    for name, value in asdict(settings).items():
-        least = 0 if name in ("seed", "margin") else np.nextafter(0, 1)
-        if not least <= value < _BEYOND.get(name, np.inf):
-            raise TableError(f"--{name.replace('_', '-')} {value} is out of range")
+    if len(inputs) > _MOST_INPUTS:
+        raise TableError(
+            f"the table has {len(inputs)} inputs; name at most {_MOST_INPUTS} of them by "
+            "--inputs"
+        )
+    check_settings(settings)
     rows = len(table.values)
     if min(held_out_rows(rows, settings), rows - held_out_rows(rows, settings)) < 2:
         raise TableError(
             f"the table has {rows} row{'s' * (rows != 1)}; with --held-out "
             f"{settings.held_out} that leaves fewer than two to fit or to score"
         )
-    for name in table.names:
-        if np.ptp(table.column(name)) == 0:
+    for name, spread in zip(table.names, np.ptp(table.values, axis=0)):
+        if spread == 0:
             raise TableError(f"column {name!r} is constant")
-    inputs = [name for name in table.names if name != target]
-    for rule in ("increasing", "decreasing", "convex", "concave"):
-        for name in getattr(rules, rule):
-            if name == target:
-                raise TableError(f"--{rule} {name}: that is the target, not an input")
-            if name not in inputs:
-                raise TableError(f"--{rule}: {no_column(name, inputs, 'the table')}")
-    for one, other in (("increasing", "decreasing"), ("convex", "concave")):
-        both = sorted(set(getattr(rules, one)) & set(getattr(rules, other)))
-        if both:
-            raise TableError(f"{both[0]!r} cannot be both {one} and {other}")
-    for bound in ("lower", "upper", "lipschitz"):
-        value = getattr(rules, bound)
-        if value is not None and not np.isfinite(value):
-            raise TableError(f"--{bound} {value} is not a finite number")
-    if None not in (rules.lower, rules.upper) and not rules.lower < rules.upper:  # pyright: ignore[reportOperatorIssue]
-        raise TableError(f"--lower {rules.lower} is not below --upper {rules.upper}")
-    if rules.lipschitz is not None and not rules.lipschitz > 0:
-        raise TableError(f"--lipschitz {rules.lipschitz} must be positive")
+        if spread < LEAST_SPREAD:
+            raise TableError(
+                f"column {name!r} varies by {spread:g}, where {LEAST_SPREAD:g} is the least"
+            )
+    _check_rules(rules, target, inputs)
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuses settings that no fit can use.
+
+    Args:
+        settings: of the fit.
+
+    Raises:
+        TypeError: one is no number.
+        TableError: one is out of its range.
+    """
+    for name, value in asdict(settings).items():
+        check_flag(name, value, **RANGES[name])
+
+
+def check_flag(name: str, value: Any, **bounds: Any) -> None:
+    """Refuses a number of the settings or the rules, under the name of its flag.
+
+    Args:
+        name: of the setting.
+        value: as the caller passed it.
+        bounds: as `check_number` takes them.
+
+    Raises:
+        TypeError: it is no number.
+        TableError: it is out of its range.
+    """
+    try:
+        check_number(f"--{name.replace('_', '-')}", value, **bounds)
+    except ValueError as error:
+        raise TableError(str(error)) from None
 
 
 def held_out_rows(rows: int, settings: Settings) -> int:
@@ -73,3 +117,51 @@ def held_out_rows(rows: int, settings: Settings) -> int:
         The share `settings.held_out` of them, rounded.
     """
     return round(settings.held_out * rows)
+
+
+def _check_values(table: Table) -> None:
+    """Refuses what `read_csv` does not return."""
+    values = np.asarray(table.values)
+    if values.ndim != 2 or values.shape[1] != len(table.names) or values.dtype != float:
+        raise TableError(
+            f"the table must hold float64 values of shape (rows, {len(table.names)}), got "
+            f"{values.dtype} of shape {values.shape}"
+        )
+    counts = Counter(table.names)
+    for name in table.names:
+        if not name or not is_one_line(name):
+            raise TableError(f"the table has a column called {name!r}")
+        if counts[name] > 1:
+            raise TableError(f"the table has two columns called {name!r}")
+    faults = np.argwhere(~(np.abs(values) <= LARGEST))
+    if len(faults):
+        row, place = faults[0]
+        raise TableError(
+            f"column {table.names[place]!r}, row {row}: {values[row, place]} is not a "
+            f"number of magnitude at most {LARGEST:g}"
+        )
+
+
+def _check_rules(rules: Rules, target: str, inputs: list[str]) -> None:
+    """Refuses rules that no function of the inputs can obey."""
+    for rule in ("increasing", "decreasing", "convex", "concave"):
+        columns = getattr(rules, rule)
+        if isinstance(columns, str):
+            raise TypeError(f"--{rule} must be a tuple of names, got {columns!r}")
+        for name in columns:
+            if name == target:
+                raise TableError(f"--{rule} {name}: that is the target, not an input")
+            if name not in inputs:
+                raise TableError(f"--{rule}: {no_column(name, inputs, 'the table')}")
+            if columns.count(name) > 1:
+                raise TableError(f"--{rule}: {name!r} is named twice")
+    for one, other in (("increasing", "decreasing"), ("convex", "concave")):
+        both = sorted(set(getattr(rules, one)) & set(getattr(rules, other)))
+        if both:
+            raise TableError(f"{both[0]!r} cannot be both {one} and {other}")
+    for bound in ("lower", "upper", "lipschitz"):
+        value = getattr(rules, bound)
+        if value is not None:
+            check_flag(bound, value, **({"above": 0} if bound == "lipschitz" else {}))
+    if None not in (rules.lower, rules.upper) and not rules.lower < rules.upper:  # pyright: ignore[reportOperatorIssue]
+        raise TableError(f"--lower {rules.lower} is not below --upper {rules.upper}")

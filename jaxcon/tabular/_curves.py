@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import derivatives
+from jaxcon._checks import check_number
 from jaxcon.report import Curve
 from jaxcon.tabular._network import network
 from jaxcon.tabular._scaling import Scaling
+from jaxcon.tabular._table import place_of
 
 
 def places(scaling: Scaling, name: str, num: int = 400) -> np.ndarray:
@@ -25,7 +27,8 @@ def places(scaling: Scaling, name: str, num: int = 400) -> np.ndarray:
     Returns:
         (num,), in the input's units.
     """
-    index = scaling.inputs.index(name)
+    index = place_of(name, scaling.inputs, "the fit")
+    check_number("num", num, least=2, whole=True)
     return np.linspace(scaling.lower[index], scaling.upper[index], num)
 
 
@@ -41,7 +44,8 @@ def curve(scaling: Scaling, params: Any, name: str, num: int = 400) -> Curve:
     Returns:
         Value, slope and curvature there, in the table's units.
     """
-    index = scaling.inputs.index(name)
+    index = place_of(name, scaling.inputs, "the fit")
+    check_number("num", num, least=2, whole=True)
     z = np.full((num, len(scaling.inputs)), 0.5, np.float32)
     z[:, index] = np.linspace(0, 1, num)
     f = partial(network, params)
@@ -80,8 +84,9 @@ def true_curve(
     Returns:
         Value, slope and curvature, in the table's units.
     """
+    along = places(scaling, name, num)
     x = np.tile((scaling.lower + scaling.upper) / 2, (num, 1))
-    x[:, scaling.inputs.index(name)] = along = places(scaling, name, num)
+    x[:, scaling.inputs.index(name)] = along
     value = truth(x)
     slope = np.gradient(value, along)
     return Curve(value, slope, np.gradient(slope, along))

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxcon._checks import check_number
+
 
 def init_network(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
     """Draws weights of a fully connected network, normal with variance 1 / fan-in.
@@ -15,7 +17,15 @@ def init_network(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Arr
 
     Returns:
         One {"w": (in, out), "b": (out,)} per layer.
+
+    Raises:
+        TypeError: a size is no whole number.
+        ValueError: there are fewer than two, or one is below 1.
     """
+    if len(sizes) < 2:
+        raise ValueError(f"sizes must be of two layers at least, got {tuple(sizes)}")
+    for size in sizes:
+        check_number("sizes", size, least=1, whole=True)
     keys = jax.random.split(key, len(sizes) - 1)
     return [
         {"w": jax.random.normal(k, (m, n)) / jnp.sqrt(m), "b": jnp.zeros(n)}

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import points
+from jaxcon._checks import check_number
 from jaxcon.methods import Apply, Problem
 from jaxcon.tabular._checks import check, held_out_rows
 from jaxcon.tabular._network import init_network, network
-from jaxcon.tabular._rules import Rules, rule_constraints
+from jaxcon.tabular._rules import Rules, rule_constraints, scaled_bounds, steepness
 from jaxcon.tabular._scaling import Scaling
 from jaxcon.tabular._settings import Settings
-from jaxcon.tabular._table import Table, TableError
+from jaxcon.tabular._table import LEAST_SPREAD, Table, TableError
 
 
 def problem(
@@ -42,13 +43,18 @@ def problem(
     """
     check(table, target, rules, settings)
     inputs = tuple(name for name in table.names if name != target)
-    x = np.stack([table.column(name) for name in inputs], axis=1)
-    y = table.column(target)
+    place = table.names.index(target)
+    x, y = np.delete(table.values, place, axis=1), table.values[:, place]
     order = np.random.default_rng(settings.seed).permutation(len(y))
     kept = held_out_rows(len(y), settings)
     test, train = order[:kept], order[kept:]
     if np.ptp(y[train]) == 0:
         raise TableError(f"column {target!r} is constant in the rows to fit")
+    if np.ptp(y[train]) < LEAST_SPREAD:
+        raise TableError(
+            f"column {target!r} varies by {np.ptp(y[train]):g} in the rows to fit, where "
+            f"{LEAST_SPREAD:g} is the least"
+        )
     scaling = Scaling(
         inputs,
         target,
@@ -57,6 +63,9 @@ def problem(
         float(y[train].mean()),
         float(y[train].std()),
     )
+    scaled_bounds(scaling, rules)
+    if rules.lipschitz is not None:
+        steepness(scaling, rules.lipschitz)
     d = len(inputs)
     batch = {
         "x": jnp.asarray(scaling.unit(x[train]), jnp.float32),
@@ -107,6 +116,7 @@ def constraint_points(d: int) -> jax.Array:
         (n, d): an even grid of 256 for one input, else 1,024 Sobol points, 64 more on
         each face and, up to 8 inputs, the corners.
     """
+    check_number("d", d, least=1, whole=True)
     lower, upper = np.zeros(d), np.ones(d)
     if d == 1:
         return points.grid(lower, upper, 256)

@@ -5,11 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcon import shapes
 from jaxcon.constraints import Constraint, Constraints, tighten
 from jaxcon.methods import Apply
 from jaxcon.tabular._scaling import Scaling
+from jaxcon.tabular._table import TableError
+
+# Largest magnitude in scaled units, of which float32 holds the square.
+_FAR = 1e18
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,7 @@ def rule_constraints(
             )
             held[f"{rule} in {name}"] = tighten(shaped, margin)
     if rules.lower is not None or rules.upper is not None:
-        lower, upper = (
-            None if bound is None else (bound - scaling.center) / scaling.scale
-            for bound in (rules.lower, rules.upper)
-        )
+        lower, upper = scaled_bounds(scaling, rules)
         bounded = shapes.bounded(apply, lower, upper, on="points")
         held["bounded"] = tighten(bounded, margin / 10)
     if rules.lipschitz is not None:
@@ -59,12 +61,63 @@ def rule_constraints(
     return Constraints(inequality=held)
 
 
+def scaled_bounds(scaling: Scaling, rules: Rules) -> tuple[float | None, float | None]:
+    """Returns the lower and the upper bound in the network's units.
+
+    Args:
+        scaling: of the table.
+        rules: with the bounds.
+
+    Returns:
+        Two numbers, or None where there is no bound.
+
+    Raises:
+        TableError: a bound is too far from the data for float32.
+    """
+    bounds = []
+    for name in ("lower", "upper"):
+        value = getattr(rules, name)
+        if value is not None:
+            bound, value = value, (value - scaling.center) / scaling.scale
+            if not abs(value) <= _FAR:
+                raise TableError(
+                    f"--{name} {bound} lies {abs(value):.1g} standard deviations of "
+                    f"{scaling.target!r} from its mean, where {_FAR:g} is the most"
+                )
+        bounds.append(value)
+    return bounds[0], bounds[1]
+
+
+def steepness(scaling: Scaling, constant: float) -> np.ndarray:
+    """Returns the Lipschitz constant per input, in the network's units.
+
+    Args:
+        scaling: of the table.
+        constant: in target units per input unit.
+
+    Returns:
+        (d,).
+
+    Raises:
+        TableError: one is too small or too large for float32.
+    """
+    weights = (scaling.upper - scaling.lower) * (constant / scaling.scale)
+    for name, weight in zip(scaling.inputs, weights):
+        if not 1 / _FAR <= weight <= _FAR:
+            raise TableError(
+                f"--lipschitz {constant} allows {weight:.1g} standard deviations of "
+                f"{scaling.target!r} over the range of {name!r}, which must lie between "
+                f"{1 / _FAR:g} and {_FAR:g}"
+            )
+    return weights
+
+
 def _lipschitz(apply: Apply, scaling: Scaling, constant: float) -> Constraint:
     """Constrains the gradient's norm in the table's units, relative to `constant`."""
-    width = jnp.asarray(scaling.upper - scaling.lower, jnp.float32)
+    weights = jnp.asarray(steepness(scaling, constant), jnp.float32)
 
     def relative(params: Any, v: jax.Array) -> jax.Array:
-        return apply(params, v / width) * (scaling.scale / constant)
+        return apply(params, v / weights)
 
     steep = shapes.lipschitz(relative, 1.0)
-    return lambda params, batch: steep(params, batch["points"] * width[None])
+    return lambda params, batch: steep(params, batch["points"] * weights[None])

@@ -109,16 +109,17 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method on both sets of data.
 
     Args:
         seed: of the data and of the initial parameters.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` of the Gaussians, then of breast cancer.
     """
-    for title, problem, note, curve in (
+    parts = (
         ("rates of Gaussians", gaussian_problem(seed), gaussian_note, optimal_curve),
         (
             "rates of breast cancer",
@@ -126,7 +127,8 @@ def findings(seed: int = 0) -> Iterator[Findings]:
             cancer_note,
             moved_curve,
         ),
-    ):
+    )
+    for title, problem, note, curve in parts[skip:]:
         yield study(
             title,
             problem,

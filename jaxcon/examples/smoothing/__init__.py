@@ -151,11 +151,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def findings(seed: int = 0) -> Iterator[Findings]:
+def findings(seed: int = 0, skip: int = 0) -> Iterator[Findings]:
     """Yields the results of every method on the series and on the field.
 
     Args:
         seed: of the noise and of the initial parameters.
+        skip: first parts that are left out.
 
     Yields:
         `Findings` of the series, then of the field.
@@ -166,7 +167,7 @@ def findings(seed: int = 0) -> Iterator[Findings]:
         (field_problem(seed), field_methods(), (), draw_field, field_note),
     )
     titles = ("a series that is not steep", "a field that is not strongly curved")
-    for title, (problem, tried, factors, draw, note) in zip(titles, parts):
+    for title, (problem, tried, factors, draw, note) in [*zip(titles, parts)][skip:]:
         yield study(
             title,
             problem,

@@ -1,0 +1,210 @@
+"""Arguments of the command line."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, NoReturn, get_type_hints
+
+from jaxcon.examples import STUDIES, TABLES
+from jaxcon.tabular import Rules, Settings, TableError
+
+METHODS = ("unconstrained", "penalty", "lagrangian", "augmented")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parses a command line.
+
+    Args:
+        arguments: its words, without the program's name.
+
+    Returns:
+        The command and its arguments; "rules" and "settings" where it takes them.
+
+    Raises:
+        TableError: a word is none of the command's, has no value, or stands twice.
+    """
+    parser, commands = _parsers()
+    words = _joined(list(arguments))
+    found, unknown = parser.parse_known_args(words)
+    if found.name_of_command is None:
+        raise TableError(f"a command is needed: {', '.join(commands)}")
+    flags = [one for one in commands[found.name_of_command]._option_string_actions]
+    for word in unknown:
+        if word.startswith("-") and word != "-":
+            flag = word.split("=")[0]
+            (near,) = get_close_matches(flag, flags, n=1, cutoff=0.0)
+            raise TableError(f"there is no flag {_short(flag)}; the nearest is {near}")
+    if unknown:
+        raise TableError(f"{_short(unknown[0])} is one argument too many")
+    for kind, name in ((Rules, "rules"), (Settings, "settings")):
+        names = [field.name for field in fields(kind)]
+        if hasattr(found, names[0]):
+            values = {one: found.__dict__.pop(one) for one in names}
+            setattr(found, name, kind(**values))
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise TableError(message.removeprefix("argument "))
+
+
+class _Once(argparse.Action):
+    """Stores a value, and refuses a second one, which would replace it."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: Any = None
+    ) -> None:
+        given = namespace.__dict__.setdefault("given", set())
+        if option_string is not None and self.dest in given:
+            raise argparse.ArgumentError(self, "it is given twice")
+        given.add(self.dest)
+        setattr(namespace, self.dest, tuple(values) if self.nargs == "+" else values)
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """Builds the parser, and that of each command."""
+    parser = _Parser(
+        prog="jaxcon",
+        description="Fits networks whose exact derivatives obey constraints.",
+        allow_abbrev=False,
+    )
+    each = parser.add_subparsers(dest="name_of_command", parser_class=_Parser)
+    commands = {}
+
+    def add(name: str, text: str) -> _Parser:
+        commands[name] = each.add_parser(
+            name,
+            help=text,
+            description=text,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+        )
+        return commands[name]
+
+    fit = add("fit", "Fits a network to a table under constraints on its derivatives.")
+    fit.add_argument(
+        "data",
+        nargs="?",
+        default=None,
+        help="CSV of numbers whose first line holds the columns' names; without it, "
+        "Engel's food expenditure data, increasing and concave in income, by every method",
+    )
+    _flag(fit, "--target", default=None, metavar="COLUMN", help="column to fit")
+    _flag(
+        fit,
+        "--inputs",
+        default=(),
+        nargs="+",
+        metavar="COLUMN",
+        help="columns to fit it from; all others unless given",
+    )
+    _flag(
+        fit,
+        "--method",
+        default=None,
+        choices=METHODS,
+        help="method of training; the augmented Lagrangian unless given",
+    )
+    fit.add_argument(
+        "--compare",
+        action="store_true",
+        default=False,
+        help="train by every method and compare",
+    )
+    _add_options(fit, Rules, "rules")
+    _add_options(fit, Settings, "settings")
+    _add_folder(fit)
+
+    predict = add(
+        "predict", "Applies a fitted model to new rows and prints them as CSV."
+    )
+    predict.add_argument("run", help="folder that `jaxcon fit` wrote")
+    predict.add_argument("data", help="CSV with the columns the model was fitted from")
+    _flag(
+        predict,
+        "--method",
+        default=None,
+        help="method of the parameters; the one trained last unless given",
+    )
+    _flag(predict, "--out", default=None, help="new CSV to write instead of printing")
+
+    example = add("example", "Runs a packaged example and compares every method on it.")
+    names = f"{', '.join(TABLES)} (tables), {', '.join(STUDIES)}"
+    example.add_argument("name", help=f"one of: {names}")
+    _add_options(
+        example, Settings, "settings; all but the seed are for the examples with tables"
+    )
+    _add_folder(example)
+    return parser, commands
+
+
+def _flag(parser: Any, *names: str, **options: Any) -> None:
+    parser.add_argument(*names, action=_Once, **options)
+
+
+def _add_folder(parser: Any) -> None:
+    _flag(parser, "--out", default=None, help="new folder for the results")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        default=False,
+        help="go on with the run in --out, which was stopped or killed",
+    )
+
+
+def _add_options(parser: Any, kind: type, title: str) -> None:
+    """Adds a flag for each field of the rules or the settings."""
+    group = parser.add_argument_group(title)
+    helps, types = _attributes(kind.__doc__ or ""), get_type_hints(kind)
+    for field in fields(kind):
+        options: dict[str, Any] = {"default": field.default}
+        if field.default == ():
+            options |= {"nargs": "+", "metavar": "COLUMN"}
+        else:
+            whole = types[field.name] is int
+            options |= {"type": _whole if whole else _real, "metavar": "NUMBER"}
+        flag = f"--{field.name.replace('_', '-')}"
+        text = helps.get(field.name, "").replace("%", "%%")
+        _flag(group, flag, help=text, **options)
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """Reads the sentences on a class's attributes from its docstring."""
+    found = re.findall(r"^ {8}(\w+): (.*?)(?=^ {8}\w+: |\Z)", docstring, re.M | re.S)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Joins flags of numbers to negative values, which argparse takes for flags."""
+    kinds = [*fields(Rules), *fields(Settings)]
+    flags = {f"--{one.name.replace('_', '-')}" for one in kinds if one.default != ()}
+    joined = []
+    for word in words:
+        negative = re.fullmatch(r"-(\d.*|\.\d.*|inf.*|nan)", word, re.I)
+        if joined and joined[-1] in flags and negative:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no whole number") from None
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no number") from None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
