@@ -17,6 +17,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from jaxcon._checks import (
+    check_function,
+    check_number,
+    check_real,
+    described,
+    inside,
+)
 from jaxcon._stacking import map_numbers
 
 __all__ = [
@@ -156,30 +163,91 @@ def check_constraints(constraints: Constraints) -> Constraints:
         TypeError: it is not a `Constraints` of dicts of callables.
         ValueError: a name stands under both kinds.
     """
-    if not isinstance(constraints, Constraints):
-        raise TypeError(
-            "constraints must be jaxcon.Constraints(equality={...}, inequality={...}), "
-            f"got {type(constraints).__name__}"
-        )
-    for kind, entries in zip(Constraints._fields, constraints):
-        if not isinstance(entries, dict):
-            raise TypeError(
-                f"Constraints.{kind} must be a dict of name: function, "
-                f"got {type(entries).__name__}"
-            )
+    check_entries("constraints", constraints, "function")
     for kind, name, function in named(constraints):
-        if not callable(function):
+        check_function(
+            f"{kind} constraint {name!r}", function, "(params, batch) -> residual"
+        )
+    return constraints
+
+
+def check_entries(label: str, entries: Any, content: str) -> None:
+    """Refuses a value that is no `Constraints` of entries by name.
+
+    Args:
+        label: of the argument, for the message.
+        entries: as a user wrote them.
+        content: what the entries are, for the message.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: a name stands under both kinds.
+    """
+    if not isinstance(entries, Constraints):
+        raise TypeError(
+            f"{label} must be jaxcon.Constraints(equality={{...}}, inequality={{...}}), "
+            f"got {type(entries).__name__}"
+        )
+    for kind, members in zip(Constraints._fields, entries):
+        if not isinstance(members, dict):
             raise TypeError(
-                f"{kind} constraint {name!r} must be a function (params, batch) -> "
-                f"residual, got {type(function).__name__}"
+                f"Constraints.{kind} of {label} must be a dict of name: {content}, "
+                f"got {type(members).__name__}"
             )
-    twice = sorted(set(constraints.equality) & set(constraints.inequality))
+        for name in members:
+            if not isinstance(name, str):
+                raise TypeError(
+                    f"the name of an {kind} constraint must be text, got "
+                    f"{described(name)}"
+                )
+    twice = sorted(entries.equality.keys() & entries.inequality.keys())
     if twice:
         raise ValueError(
             f"constraint {twice[0]!r} is both an equality and an inequality; "
             "give each its own name"
         )
-    return constraints
+
+
+def check_residuals(residuals: Any) -> None:
+    """Refuses residuals that are not real arrays by name.
+
+    Args:
+        residuals: as a user passed them.
+
+    Raises:
+        TypeError: they are no `Constraints` of floating-point arrays.
+        ValueError: one has two or more dimensions.
+    """
+    check_entries("residuals", residuals, "residual")
+    for kind, name, residual in named(residuals):
+        check_residual(f"the residual of {kind} constraint {name!r} is", residual)
+
+
+def check_residual(label: str, residual: Any) -> jax.Array:
+    """Refuses a value that is no residual.
+
+    Args:
+        label: beginning of the message, e.g. "equality constraint 'sum' returned".
+        residual: the value.
+
+    Returns:
+        The residual as an array, () or (n,).
+
+    Raises:
+        TypeError: it is no array of real floating-point numbers.
+        ValueError: it has two or more dimensions.
+    """
+    form = (
+        "a signed real number or an array (n,) of them (for a true/false rule see "
+        "jaxcon.proxy)"
+    )
+    residual = check_real(label, residual, form)
+    if residual.ndim > 1:
+        raise ValueError(
+            f"{label} a residual of shape {residual.shape}; a residual is () or (n,), one "
+            "number per point: index or sum the last axis"
+        )
+    return residual
 
 
 def grouped(constraints: Constraints) -> list[Constraints]:
@@ -215,7 +283,8 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
 
     Raises:
         ValueError: a residual has two or more dimensions.
-        TypeError: a residual is not a real floating-point array.
+        TypeError: `constraints` are not functions by name, or a residual is not a real
+            floating-point array. Whatever a constraint raises has its name in a note.
 
     Example:
         >>> import jax.numpy as jnp
@@ -224,42 +293,32 @@ def evaluate(constraints: Constraints, params: Any, batch: Any = None) -> Constr
         >>> float(jc.evaluate(on_circle, jnp.array([3.0, 0.0])).equality["circle"])
         8.0
     """
+    check_constraints(constraints)
     found: dict[tuple[str, str], Any] = {}
     for group in grouped(constraints):
         keys = [(kind, name) for kind, name, _ in named(group)]
         first, *others = functions = [function for _, _, function in named(group)]
         if others:
-            try:
+            names = ", ".join(repr(name) for _, name in keys)
+            with inside(f"the constraints {names}, evaluated together"):
                 found.update(
                     zip(keys, first.evaluate_jointly(functions, params, batch))
                 )
-            except (TypeError, ValueError) as error:
-                names = ", ".join(repr(name) for _, name in keys)
-                error.add_note(f"in the constraints {names}, evaluated together")
-                raise
         else:
-            found[keys[0]] = first(params, batch)
+            kind, name = keys[0]
+            with inside(f"{kind} constraint {name!r}, called with (params, batch)"):
+                found[kind, name] = first(params, batch)
+
+    def residual(kind: str, name: str) -> jax.Array:
+        label = f"{kind} constraint {name!r} returned"
+        return check_residual(label, found[kind, name])
+
     return Constraints(
         *(
-            {name: _residual(kind, name, found[kind, name]) for name in entries}
+            {name: residual(kind, name) for name in entries}
             for kind, entries in zip(Constraints._fields, constraints)
         )
     )
-
-
-def _residual(kind: str, name: str, residual: Any) -> jax.Array:
-    shape = jnp.shape(residual)
-    if len(shape) > 1:
-        raise ValueError(
-            f"{kind} constraint {name!r} returned a residual of shape {shape}; a "
-            "residual is () or (n,), one number per point: index or sum the last axis"
-        )
-    if not jnp.issubdtype(jnp.result_type(residual), jnp.floating):
-        raise TypeError(
-            f"{kind} constraint {name!r} returned {jnp.result_type(residual)}; a "
-            "residual is a signed real number (for a true/false rule see jaxcon.proxy)"
-        )
-    return jnp.asarray(residual)
 
 
 def violation(residuals: Constraints) -> Constraints:
@@ -271,6 +330,10 @@ def violation(residuals: Constraints) -> Constraints:
     Returns:
         Nonnegative numbers in the shapes of `residuals`; NaN stays NaN.
 
+    Raises:
+        TypeError: a residual is not a real floating-point array.
+        ValueError: a residual has two or more dimensions.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import jaxcon as jc
@@ -280,6 +343,7 @@ def violation(residuals: Constraints) -> Constraints:
         >>> print(jc.violation(residuals).inequality["g"])
         0.0
     """
+    check_residuals(residuals)
     return Constraints(
         equality=map_numbers(jnp.abs, residuals.equality),
         inequality=map_numbers(lambda g: jnp.maximum(g, 0), residuals.inequality),
@@ -309,6 +373,10 @@ def max_violation(residuals: Constraints) -> jax.Array:
 
     Returns:
         Shape (); 0 where there are no constraints, NaN where any residual is NaN.
+
+    Raises:
+        TypeError: a residual is not a real floating-point array.
+        ValueError: a residual has two or more dimensions.
     """
     largest = jax.tree.leaves(worst(violation(residuals)))
     return jnp.max(jnp.stack(largest)) if largest else jnp.zeros(())
@@ -319,11 +387,16 @@ def feasible(residuals: Constraints, tolerance: float) -> jax.Array:
 
     Args:
         residuals: h and g, each () or (n,).
-        tolerance: in the units the constraints were written in.
+        tolerance: at least 0, in the units the constraints were written in.
 
     Returns:
         A boolean of shape (); False where any residual is NaN.
+
+    Raises:
+        TypeError: a residual is not a real floating-point array.
+        ValueError: `tolerance` is negative or not finite.
     """
+    check_number("tolerance", tolerance, least=0)
     return max_violation(residuals) <= tolerance
 
 
@@ -366,15 +439,41 @@ def tighten(constraint: Constraint, margin: float) -> Constraint:
     Returns:
         An inequality constraint.
 
+    Raises:
+        TypeError: `constraint` is no function; when traced, its residual is not real.
+        ValueError: `margin` is negative or not finite.
+
     Example:
         >>> import jaxcon as jc
         >>> at_most_1 = jc.tighten(lambda x, _: x - 1.0, margin=0.25)
         >>> print(at_most_1(1.0, None))
         0.25
     """
+    check_function("constraint", constraint, "(params, batch) -> residual")
+    check_number("margin", margin, least=0)
+    return mapped("tighten", constraint, lambda residual: residual + margin)
+
+
+def mapped(
+    label: str, constraint: Constraint, change: Callable[[jax.Array], jax.Array]
+) -> Constraint:
+    """Returns a constraint whose residual is changed by a function.
+
+    Args:
+        label: of what changes it, for the message about a residual that is not real.
+        constraint: (params, batch) -> residual.
+        change: residual -> residual.
+
+    Returns:
+        A constraint; it still shares its pass through a network with others of
+        `jaxcon.shapes`.
+    """
     if isinstance(constraint, Grouped):
-        return constraint.map(lambda residual: residual + margin)
-    return lambda params, batch: constraint(params, batch) + margin
+        return constraint.map(change)
+    label = f"the constraint of {label} returned"
+    return lambda params, batch: change(
+        check_residual(label, constraint(params, batch))
+    )
 
 
 def proxy(surrogate: Constraint, strict: Constraint) -> Constraint:
@@ -404,6 +503,8 @@ def proxy(surrogate: Constraint, strict: Constraint) -> Constraint:
         A constraint.
 
     Raises:
+        TypeError: `surrogate` or `strict` is no function; when traced, its residual is
+            not real: write a count as ``jnp.asarray(count, float)``.
         ValueError: when traced, if the two residuals differ in shape.
 
     References:
@@ -420,15 +521,22 @@ def proxy(surrogate: Constraint, strict: Constraint) -> Constraint:
         >>> print(share(jnp.ones(1), jnp.ones((4, 1))))
         0.9
     """
+    for name, function in (("surrogate", surrogate), ("strict", strict)):
+        check_function(name, function, "(params, batch) -> residual")
 
     def constraint(params: Any, batch: Any) -> jax.Array:
-        stand_in = surrogate(params, batch)
-        true = jax.lax.stop_gradient(strict(params, batch))
-        if jnp.shape(stand_in) != jnp.shape(true):
+        stand_in = check_residual(
+            "the surrogate of proxy returned", surrogate(params, batch)
+        )
+        true = check_residual(
+            "the strict rule of proxy returned", strict(params, batch)
+        )
+        if stand_in.shape != true.shape:
             raise ValueError(
-                f"proxy: the surrogate's residual has shape {jnp.shape(stand_in)} but the "
-                f"strict one has {jnp.shape(true)}; they must agree"
+                f"proxy: the surrogate's residual has shape {stand_in.shape} but the "
+                f"strict one has {true.shape}; they must agree"
             )
+        true = jax.lax.stop_gradient(true)
         # s - stop_gradient(s) is exactly zero, so the value is the strict one to the bit.
         return true + (stand_in - jax.lax.stop_gradient(stand_in))
 

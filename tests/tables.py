@@ -25,7 +25,8 @@ def assert_refused(cases, most=10_000):
 
     Args:
         cases: triples of a call without arguments, the error that it must raise, and what
-            its message must contain: a regular expression, or a list of plain words.
+            its message or its notes must contain: a regular expression, or a list of
+            plain words.
         most: characters that a message may have at the most.
     """
     failed = []
@@ -36,7 +37,8 @@ def assert_refused(cases, most=10_000):
         except Exception as caught:  # one of another kind is reported with the others
             message = str(caught)
             right = isinstance(caught, error) and len(message) <= most
-            if right and all(re.search(pattern, message) for pattern in patterns):
+            text = " ".join([message, *getattr(caught, "__notes__", [])])
+            if right and all(re.search(pattern, text) for pattern in patterns):
                 if "\n" not in message:
                     continue
             found = f"{type(caught).__name__}: {message!r}"

@@ -802,7 +802,7 @@ def test_clips_and_balances_refuse_numbers_out_of_range():
     rows = [
         (lambda: jc.clip_by_percentile(100.0), "in (0, 100)"),
         (lambda: jc.clip_by_percentile(rate=0.0), "rate must be > 0"),
-        (lambda: jc.clip_by_z_score(warmup=1), "at least 2"),
+        (lambda: jc.clip_by_z_score(warmup=1), "warmup must be a whole number >= 2"),
         (lambda: jc.clip_by_z_score(decay=1.0), "in (0, 1)"),
         (lambda: jc.clip_by_z_score(-1.0), "limit must be > 0"),
         (lambda: jc.bound_constraints(0.0), "ratio must be > 0"),

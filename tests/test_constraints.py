@@ -156,3 +156,91 @@ def test_proxy_refuses_two_shapes():
         jax.eval_shape(share, jnp.ones(2), jnp.ones((7, 2)))
     for word in ["proxy", "(7,)", "()", "agree"]:
         assert word in str(caught.value)
+
+
+def test_constraint_that_raises_or_returns_no_residual_is_named():
+    wrong = [
+        (lambda p: p, TypeError, "takes 1 positional.*'culprit'"),
+        (lambda p, b: None, TypeError, "'culprit' returned None"),
+        (lambda p, b: "x", TypeError, "'culprit' returned 'x'"),
+        (lambda p, b: {"a": p}, TypeError, "'culprit' returned dict"),
+        (lambda p, b: [p, p], TypeError, "'culprit' returned list"),
+        (lambda p, b: b["missing"], KeyError, "missing.*raised in .* 'culprit'"),
+    ]
+
+    def evaluated(function):
+        constraints = jc.Constraints({"fine": lambda p, b: p}, {"culprit": function})
+        return lambda: jax.eval_shape(
+            lambda p: jc.evaluate(constraints, p, {"x": 1.0}), jnp.ones(())
+        )
+
+    assert_refused((evaluated(f), error, words) for f, error, words in wrong)
+    with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+        evaluated(lambda p, b: p if p > 0 else -p)()
+    note = " ".join(caught.value.__notes__)
+    assert "inequality constraint 'culprit'" in note
+    assert "use jnp.where or jax.lax.cond" in note
+
+
+def test_evaluate_checks_what_a_solver_checks():
+    def g(p, b):
+        return p
+
+    cases = [
+        (jc.Constraints({"a": g}, {"a": g}), ValueError, "'a' is both"),
+        (jc.Constraints({"a": None}), TypeError, "equality constraint 'a' must be"),
+        (jc.Constraints({1: g}), TypeError, "name of an equality .* text, got 1"),
+        (jc.Constraints([g]), TypeError, "equality of constraints must be a dict"),
+        (None, TypeError, "constraints must be jaxcon.Constraints.* got NoneType"),
+        ({"a": g}, TypeError, "constraints must be jaxcon.Constraints.* got dict"),
+    ]
+    assert_refused(
+        (lambda c=c: jc.evaluate(c, jnp.ones(())), error, words)
+        for c, error, words in cases
+    )
+
+
+def test_violations_of_what_is_no_residual_are_refused():
+    wrong = [
+        (jc.Constraints({"a": None}), TypeError, "constraint 'a' is None"),
+        (jc.Constraints({"a": jnp.array(True)}), TypeError, "constraint 'a' is bool"),
+        (jc.Constraints({"a": jnp.ones((2, 1))}), ValueError, ["'a'", "(2, 1)"]),
+        ({"a": jnp.ones(())}, TypeError, "residuals must be jaxcon.Constraints"),
+    ]
+    for function in (jc.violation, jc.max_violation, lambda r: jc.feasible(r, 0.1)):
+        assert_refused(
+            (lambda given=given, function=function: function(given), error, words)
+            for given, error, words in wrong
+        )
+    right = jc.Constraints({"a": jnp.ones(())})
+    tolerances = [
+        *((t, ValueError) for t in (float("nan"), -1.0, float("inf"))),
+        *((t, TypeError) for t in (None, "1", True, jnp.ones(2))),
+    ]
+    assert_refused(
+        (lambda t=t: jc.feasible(right, t), error, "tolerance must be")
+        for t, error in tolerances
+    )
+
+
+def test_changed_constraints_refuse_rules_that_are_not_real():
+    def real(p, b):
+        return p
+
+    changed = {
+        "tighten": lambda f: jc.tighten(f, 0.1),
+        "clip_residual": lambda f: jc.clip_residual(f, 1.0),
+        "strict": lambda f: jc.proxy(real, f),
+        "surrogate": lambda f: jc.proxy(f, real),
+    }
+    rules = [lambda p, b: p > 0, lambda p, b: jnp.sum(p > 0) - 1, lambda p, b: None]
+    assert_refused(
+        (lambda f=f, change=change: change(f)(jnp.ones(()), None), TypeError, name)
+        for name, change in changed.items()
+        for f in rules
+    )
+    margins = [(-5.0, ValueError), (float("nan"), ValueError), ("1", TypeError)]
+    assert_refused(
+        (lambda m=m: jc.tighten(real, m), error, "margin must be")
+        for m, error in margins
+    )

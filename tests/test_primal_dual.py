@@ -808,6 +808,56 @@ def test_multipliers_of_another_number_of_points_are_refused():
     )
 
 
+def test_state_of_another_method_is_refused():
+    cap = jc.Constraints(inequality={"cap": lambda p, _: p - 1.0})
+    floor = jc.Constraints(inequality={"floor": lambda p, _: 1.0 - p})
+
+    def made(constraints=cap, primal=None, dual=SGD, penalty=1.0):
+        problem = jc.Lagrangian(lambda p, _: p**2, constraints, penalty=penalty)
+        return jc.alternating(problem, primal or optax.sgd(0.1), dual)
+
+    others = {
+        "penalty": made(penalty=None),
+        "primal": made(primal=optax.adam(0.1)),
+        "dual": made(dual=jc.nupi(0.1, kp=1.0)),
+        "rule": made(penalty=jc.growing_penalty(1.0, every=2)),
+        "multipliers": made(constraints=floor),
+    }
+    solver = made()
+    assert_refused(
+        (
+            lambda other=other: jax.eval_shape(solver.step, other.init(1.0)),
+            ValueError,
+            ["the state is of another method", f"its {part} "],
+        )
+        for part, other in others.items()
+    )
+    assert_refused([(lambda: solver.step(1.0), TypeError, "state must be .* got 1.0")])
+    jax.eval_shape(solver.step, made().init(2.0))  # of an equal method
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_multipliers_penalties_and_their_optimizers_are_float32_at_least(dtype):
+    rule = jc.Constraints(inequality={"g": lambda p, _: jnp.ones((), dtype) + 0 * p[0]})
+    problem = jc.Lagrangian(
+        lambda p, _: 0 * jnp.sum(p),
+        rule,
+        penalty=jc.growing_penalty(1e-3, every=1000, factor=2.0),
+    )
+    ascent = jc.dual_ascent(optax.adam(1e-3))
+    solver = jc.alternating(problem, optax.sgd(0.0), ascent)
+    state = solver.init(jnp.zeros(2, dtype))
+    kept = state.multipliers, state.penalty, state.dual, state.rule
+    for leaf in jax.tree.leaves(kept):
+        assert leaf.dtype in (jnp.float32, jnp.int32)
+    state, infos = run(solver, state, 3000)
+    assert state.params.dtype == dtype
+    assert bool(infos.finite.all())
+    # In bfloat16 it would stand still at 0.5.
+    np.testing.assert_allclose(state.multipliers.inequality["g"], 3.0, rtol=1e-3)
+    assert float(state.penalty.inequality["g"]) == np.float32(4e-3)
+
+
 BATCHES = {
     "none": (None, lambda batch: 1.0),
     "dict": (

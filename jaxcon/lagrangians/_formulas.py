@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxcon._checks import check_function, check_real
 from jaxcon._stacking import MANY, groups
-from jaxcon.constraints import Constraints, named
+from jaxcon.constraints import Constraints, check_entries, check_residuals, named
 
 
 def zero_multipliers(residuals: Constraints) -> Constraints:
@@ -19,9 +20,16 @@ def zero_multipliers(residuals: Constraints) -> Constraints:
         residuals: h and g, each () or (n,); arrays or `jax.ShapeDtypeStruct`s.
 
     Returns:
-        Zeros in the shapes and dtypes of `residuals`.
+        Zeros in the shapes and dtypes of `residuals`, of float32 at least: sums of small
+        steps stand still in shorter formats.
+
+    Raises:
+        TypeError: a residual is no array of real numbers.
     """
-    return jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), residuals)
+    check_residuals(residuals)
+    return jax.tree.map(
+        lambda r: jnp.zeros(r.shape, jnp.promote_types(r.dtype, jnp.float32)), residuals
+    )
 
 
 def lagrangian(
@@ -54,6 +62,7 @@ def lagrangian(
         >>> print(jc.lagrangian(jnp.array(1.0), g, lam))
         2.0
     """
+    loss = check_real("loss is", loss, "one real number ()")
     check_match(residuals, multipliers)
     terms = jax.tree.map(lambda r, m: jnp.sum(m * r), residuals, multipliers)
     return sum(jax.tree.leaves(terms), start=loss)
@@ -155,6 +164,7 @@ def penalty_barrier_lagrangian(
         >>> print(penalty_barrier_lagrangian(jnp.array(1.0), g, lam, 4.0, phi))
         3.0
     """
+    check_function("barrier", barrier, "residual -> phi, elementwise")
 
     def inequality(g: jax.Array, lam: jax.Array, rho: Any) -> jax.Array:
         return lam / rho * barrier(rho * g)
@@ -170,6 +180,7 @@ def _augmented(
     inequality: Callable[[jax.Array, jax.Array, Any], jax.Array],
 ) -> jax.Array:
     """Sums all terms; `inequality` evaluates that of g of a constraint with a penalty."""
+    loss = check_real("loss is", loss, "one real number ()")
     check_match(residuals, multipliers)
     check_penalty(penalty)
 
@@ -245,6 +256,7 @@ def multiplier_estimates(
     check_match(residuals, multipliers)
     if penalty is None:
         return multipliers
+    check_penalty(penalty)
 
     def estimate(kind: str, name: str, residual: jax.Array) -> jax.Array:
         multiplier = getattr(multipliers, kind)[name]
@@ -282,10 +294,17 @@ def safeguarded_estimates(
     Returns:
         Estimates; those of equalities unchanged.
 
+    Raises:
+        TypeError: an argument holds no real arrays by name.
+        ValueError: names or shapes of the two differ.
+
     References:
         Ben-Tal and Zibulevsky, Penalty/Barrier Multiplier Methods for Convex Programming
         Problems (1997), who bound the change of a multiplier by a factor.
     """
+    check_entries("multipliers", multipliers, "multiplier")
+    check_entries("estimates", estimates, "estimate")
+    check_match(estimates, multipliers)
 
     def bounded(before: jax.Array, estimate: jax.Array) -> jax.Array:
         bounded = jnp.clip(estimate, 0.3 * before, before / 0.3)
@@ -297,36 +316,39 @@ def safeguarded_estimates(
     )
 
 
-def check_penalty(penalty: Any) -> None:
+def check_penalty(penalty: Any, label: str = "penalty") -> None:
     """Refuses a penalty that is known and not positive.
 
     Args:
-        penalty: rho, one number or a `Constraints` of them, or None; a tracer passes,
+        penalty: rho, one number or a `Constraints` of them, or of None; a tracer passes,
             its value is not known here.
+        label: of the argument, for the message.
 
     Raises:
         ValueError: at zero (the quadratic term divides by it), negative or not finite.
         TypeError: it is no number.
     """
-    for name, rho in (
-        [(f" of {name!r}", rho) for _, name, rho in named(penalty)]
-        if isinstance(penalty, Constraints)
-        else [("", penalty)]
-    ):
-        if rho is None:
-            continue
+    if isinstance(penalty, Constraints):
+        entries = [(f" of {name!r}", rho) for _, name, rho in named(penalty)]
+        entries = [(name, rho) for name, rho in entries if rho is not None]
+    else:
+        entries = [("", penalty)]
+    for name, rho in entries:
         # Not `rho > 0`: while something else is traced, that would be a tracer.
-        value = rho if isinstance(rho, Tracer) else np.asarray(rho)
+        try:
+            value = rho if isinstance(rho, Tracer) else np.asarray(rho)
+        except ValueError:  # nested lists of different lengths
+            value = np.array(None)
         if value.shape != () or not (
             jnp.issubdtype(value.dtype, jnp.integer)
             or jnp.issubdtype(value.dtype, jnp.floating)
         ):
             raise TypeError(
-                f"penalty{name} must be one number, got {type(rho).__name__}"
+                f"{label}{name} must be one number, got {type(rho).__name__}"
             )
         if not isinstance(value, Tracer) and not 0 < value < np.inf:
             raise ValueError(
-                f"penalty{name} must be > 0 and finite, got {rho}; for a plain "
+                f"{label}{name} must be > 0 and finite, got {rho}; for a plain "
                 "Lagrangian use penalty=None"
             )
 
@@ -340,8 +362,11 @@ def check_match(residuals: Constraints, multipliers: Constraints) -> None:
 
     Raises:
         ValueError: names or shapes differ.
-        TypeError: multipliers are a table or a network, not those of a batch.
+        TypeError: residuals or multipliers are not real arrays by name; or multipliers
+            are a table or a network, not those of a batch.
     """
+    check_residuals(residuals)
+    check_entries("multipliers", multipliers, "multiplier")
     for kind, name, multiplier in named(multipliers):
         if not jax.tree_util.all_leaves([multiplier]):
             raise TypeError(
@@ -350,6 +375,9 @@ def check_match(residuals: Constraints, multipliers: Constraints) -> None:
                 "problem.multiplier_estimates(state, batch), which has one for each "
                 "residual"
             )
+        check_real(
+            f"the multiplier of {kind} constraint {name!r} is", multiplier, "real"
+        )
     shapes = {(kind, name): jnp.shape(r) for kind, name, r in named(residuals)}
     theirs = {(kind, name): jnp.shape(m) for kind, name, m in named(multipliers)}
     for kind, name in shapes.keys() ^ theirs.keys():

@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxcon import multipliers as kinds_of
-from jaxcon.constraints import Constraints, check_constraints, evaluate, named
+from jaxcon._checks import check_function, check_real, described, inside
+from jaxcon._dtypes import at_least_float32
+from jaxcon.constraints import (
+    Constraints,
+    check_constraints,
+    check_residuals,
+    evaluate,
+    named,
+)
 from jaxcon.lagrangians._batch import split
 from jaxcon.lagrangians._formulas import (
     augmented_lagrangian,
@@ -105,10 +113,13 @@ class Lagrangian:
     def __post_init__(self) -> None:
         """Checks all that can be known before the first evaluation."""
         check_constraints(self.constraints)
-        if not callable(self.loss):
+        check_function("loss", self.loss, "(params, batch) -> ()")
+        if self.barrier is not None:
+            check_function("barrier", self.barrier, "residual -> phi, elementwise")
+        if not isinstance(self.multipliers, Mapping):
             raise TypeError(
-                "loss must be a function (params, batch) -> (), got "
-                f"{type(self.loss).__name__}"
+                "multipliers must be a dict of kinds by constraint name, got "
+                f"{described(self.multipliers)}"
             )
         if any(self.constraints):
             self._check_names(self.constraints)
@@ -146,25 +157,29 @@ class Lagrangian:
         """
         # Rebuilt here, so that a module may write into what it is given (flax nnx).
         more = [] if extra is None else [jax.tree.map(lambda leaf: leaf, extra)]
-        found = self.loss(params, batch, *more)
+        reads = "(params, batch, extra)" if more else "(params, batch)"
+        with inside(f"the loss, called with {reads}"):
+            found = self.loss(params, batch, *more)
         if not isinstance(found, Evaluation):
-            value, aux = found if isinstance(found, tuple) else (found, None)
+            pair = type(found) is tuple and len(found) == 2
+            value, aux = found if pair else (found, None)
             found = Evaluation(value, aux=aux)
-        _check_loss(found.loss)
+        loss = _check_loss(found.loss)
         residuals = evaluate(self.constraints, params, batch)
+        check_residuals(found.residuals)
         if any(found.residuals):
             if any(residuals):
                 raise ValueError(
                     "the loss returned residuals in an Evaluation, and the Lagrangian has "
                     "constraints too: give all constraints in one of the two"
                 )
-            given = Constraints(*map(dict, found.residuals))
-            self._check_names(given)
-            as_functions = jax.tree.map(lambda residual: lambda *_: residual, given)
-            residuals = evaluate(check_constraints(as_functions), params, batch)
+            self._check_names(found.residuals)
+            # Copied, so that nothing later changes a dict of the user's.
+            residuals = Constraints(*map(dict, found.residuals))
+            residuals = jax.tree.map(jnp.asarray, residuals)
         elif not any(residuals):
             self._check_names(residuals)
-        return Evaluation(jnp.asarray(found.loss), residuals, found.aux, found.extra)
+        return Evaluation(loss, residuals, found.aux, found.extra)
 
     def objective(
         self,
@@ -182,8 +197,9 @@ class Lagrangian:
             penalty: rho of each constraint, or None for the plain Lagrangian.
 
         Returns:
-            Shape ().
+            Shape (), in float32 at least: squares of float16 overflow.
         """
+        loss, residuals = jax.tree.map(at_least_float32, (loss, residuals))
         if penalty is None:
             return lagrangian(loss, residuals, multipliers)
         if self.barrier is not None:
@@ -201,7 +217,7 @@ class Lagrangian:
 
         Args:
             residuals: h and g, or their shapes.
-            dtype: of the penalties.
+            dtype: of the penalties, which are float32 at least.
 
         Returns:
             Multipliers, penalties (None without any), and the state of the penalty rule.
@@ -210,6 +226,7 @@ class Lagrangian:
         value = 0.0 if self.barrier is None else 1.0
         multipliers = kinds_of.start(self.multipliers, residuals, value)
         rule = self.rule(residuals)
+        dtype = jnp.promote_types(dtype, jnp.float32)
         penalty, memory = (None, ()) if rule is None else rule.init(residuals, dtype)
         return multipliers, penalty, memory
 
@@ -296,11 +313,12 @@ class Point(NamedTuple):
     extra: Any = None
 
 
-def _check_loss(value: Any) -> None:
-    if jnp.shape(value) != ():
+def _check_loss(value: Any) -> jax.Array:
+    form = "one real number (), or the pair (number, aux), or a jaxcon.Evaluation"
+    value = check_real("loss returned", value, form)
+    if value.shape != ():
         raise ValueError(
-            f"loss returned shape {jnp.shape(value)}; it must be one number (), "
+            f"loss returned shape {value.shape}; it must be one number (), "
             "e.g. a mean over the batch"
         )
-    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise TypeError(f"loss returned {jnp.result_type(value)}; it must be real")
+    return value

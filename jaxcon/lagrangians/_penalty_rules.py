@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_function, check_number, inside
+from jaxcon._dtypes import largest
 from jaxcon.constraints import Constraints, named, only
 from jaxcon.lagrangians._formulas import check_penalty
 
@@ -111,7 +112,9 @@ def scheduled_penalty(schedule: Callable[[Any], Any]) -> PenaltyRule:
         rho = jnp.where(rho > 0, rho, jnp.nan)
         return jax.tree.map(lambda old: jnp.asarray(rho, old.dtype), penalty), count
 
-    check_penalty(schedule(0))
+    check_function("schedule", schedule, "of the step -> rho")
+    with inside("the schedule of a penalty"):
+        check_penalty(schedule(0))
     return PenaltyRule(init, update)
 
 
@@ -164,18 +167,18 @@ def growing_penalty(
         >>> print(rho.equality["sum"])
         10.0
     """
-    check_penalty(initial)
+    check_penalty(initial, "initial penalty")
     check_number("every", every, least=1, whole=True)
     check_number("factor", factor, above=1)
     check_number("decrease", decrease, above=0, most=1)
     check_number("tolerance", tolerance, least=0)
-    check_number("initial", initial, above=0)
-    least = 0 if isinstance(initial, Tracer) else initial
-    check_number("limit", limit, least=least, finite=False)
+    check_number("limit", limit, above=0, finite=False)
+    if not any(isinstance(end, Tracer) for end in (initial, limit)) and limit < initial:
+        raise ValueError(f"limit must be at least initial = {initial}, got {limit}")
 
     def init(residuals: Constraints, dtype: Any) -> tuple[Constraints, GrowthState]:
         # Nothing has been seen yet: whatever comes first is a fall.
-        reference = _each(residuals, jnp.inf, dtype)
+        reference = _each(residuals, largest(dtype), dtype)
         state = GrowthState(reference, jnp.zeros((), jnp.int32))
         return _each(residuals, initial, dtype), state
 
@@ -261,16 +264,14 @@ def adaptive_penalty(
         >>> print(rho.equality["sum"])
         8.0
     """
-    check_penalty(initial)
+    check_penalty(initial, "initial penalty")
     check_number("learning_rate", learning_rate, above=0)
     check_number("decay", decay, least=0, below=1)
     check_number("decrease", decrease, above=0, most=1)
     check_number("eps", eps, above=0)
 
     def init(residuals: Constraints, dtype: Any) -> tuple[Constraints, AdaptiveState]:
-        state = AdaptiveState(
-            _each(residuals, 0.0, dtype), jnp.full((), jnp.inf, dtype)
-        )
+        state = AdaptiveState(_each(residuals, 0.0, dtype), largest(dtype))
         return _each(residuals, initial, dtype), state
 
     def update(
@@ -307,13 +308,12 @@ def has_stalled(value: Any, before: Any, decrease: Any) -> jax.Array:
 
     Args:
         value: the objective, shape ().
-        before: one call ago, shape (); infinity before the first call.
+        before: one call ago, shape (); the dtype's largest number before the first.
         decrease: omega; a fall of less than the share 1 - omega counts as none.
 
     Returns:
         A boolean of shape (); False at the first call.
     """
-    # At the first call the right side is infinity less infinity, NaN: this is False.
     return value >= before - (1 - decrease) * jnp.abs(before)
 
 
@@ -384,8 +384,9 @@ def _by_name(
                 f"penalty of {name!r}: no such constraint; there are {names}"
             )
         if not isinstance(entry, PenaltyRule):
-            first = entry(0) if callable(entry) else entry
-            check_penalty(Constraints({name: first}))
+            with inside(f"the schedule of the penalty of {name!r}"):
+                first = entry(0) if callable(entry) else entry
+                check_penalty(Constraints({name: first}))
     rules = {
         name: penalty_rule(entry, constraints) for name, entry in penalties.items()
     }

@@ -35,9 +35,13 @@ def start(kinds: Kinds, residuals: Constraints, inequality: float = 0.0) -> Cons
                     )
                 )
             case Indexed(size=size):
-                return Table(jnp.full((size,), value, residual.dtype))
+                shape = (size,)
             case _:
-                return jnp.full(residual.shape, value, residual.dtype)
+                shape = residual.shape
+        # Sums of small steps stand still in formats shorter than float32.
+        dtype = jnp.promote_types(residual.dtype, jnp.float32)
+        array = jnp.full(shape, value, dtype)
+        return Table(array) if name in kinds else array
 
     return _map(entry, residuals)
 
@@ -145,9 +149,10 @@ def ascent(
     def entry(kind: str, name: str, multiplier: Any) -> Any:
         how = kinds.get(name)
         residual = getattr(residuals, kind)[name]
-        if isinstance(how, Indexed):
-            return _summed(indices(name, how, batch), residual)
         if not isinstance(how, Network):
+            residual = residual.astype(multiplier.dtype)
+            if isinstance(how, Indexed):
+                return _summed(indices(name, how, batch), residual)
             return residual
         density, pullback = jax.vjp(
             lambda psi: _density(kind, name, how, psi, residual, batch), multiplier
@@ -262,7 +267,7 @@ def _density(
             "both must be (n,), one number per point"
         )
     output = how.positive(output) if kind == "inequality" else output
-    return (output / output.size).astype(residual.dtype)
+    return output / output.size
 
 
 def _part(what: str, on: Any, batch: Any) -> Any:

@@ -140,7 +140,7 @@ def guarded(
     """
     # In float16 the square of 256 overflows.
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(gradient)]
-    if in_place and all(jnp.finfo(dtype).max > 1e30 for dtype in dtypes):
+    if in_place and all(float(jnp.finfo(d).max) > 1e30 for d in dtypes):
         finite &= _squares_are_finite(gradient)
         # A branch on an accelerator waits for the host; there a select is fused. So it is
         # where arrays are few and small: in a branch XLA runs one operation at a time.

@@ -5,6 +5,7 @@ from typing import Literal
 
 import optax
 
+from jaxcon._checks import check_choice
 from jaxcon.lagrangians import Lagrangian
 from jaxcon.primal_dual._solver import Solver, make_solver
 from jaxcon.primal_dual._start import Proposal, Start
@@ -112,8 +113,7 @@ def alternating(
         >>> print(f"{state.params:.4f} {state.multipliers.inequality['x <= 1']:.4f}")
         1.0000 2.0000
     """
-    if first not in ("dual", "primal"):
-        raise ValueError(f"first must be 'dual' or 'primal', got {first!r}")
+    check_choice("first", first, ("dual", "primal"))
     if first == "dual":
         return make_solver(
             problem, primal, dual, per_term, _dual_first, "alternating", dual_first=True

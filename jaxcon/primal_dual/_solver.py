@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcon import multipliers as kinds_of
+from jaxcon._checks import described
 from jaxcon.constraints import Constraints
 from jaxcon.lagrangians import Lagrangian, SplitBatch, split
 from jaxcon.multipliers import Indexed
@@ -25,7 +26,7 @@ from jaxcon.primal_dual._steps import (
     dual_variables,
 )
 from jaxcon.transforms import GradientTerms
-from jaxcon.transforms._entries import as_transform
+from jaxcon.transforms._entries import DualTransform, as_transform
 
 Transform = optax.GradientTransformationExtraArgs
 
@@ -72,34 +73,18 @@ class Solver:
             A `PrimalDualState` that shares no buffer with its arguments.
 
         Raises:
-            TypeError: a parameter is not floating-point.
+            TypeError: a parameter is not floating-point, or there is none.
             ValueError: what the loss, a constraint or multipliers return does not fit.
         """
         here, _ = split(batch)
+        if not jax.tree.leaves(params):
+            raise TypeError(f"params must hold arrays, got {described(params)}")
         params = jax.tree.map_with_path(_float_leaf, params)
         self._check_batch(batch)
         found = jax.eval_shape(self.problem.evaluate, params, here, extra)
         self._check_extra(extra, found.extra)
         dual = self._dual(found.residuals)
-        multipliers, penalty, rule = self.problem.start(
-            found.residuals, found.loss.dtype
-        )
-        per_term = ()
-        if self.per_term is not None:
-            each: Any = gradient_terms_like(params, found.residuals)
-            per_term = self.per_term.init(each)
-        state = PrimalDualState(
-            params=params,
-            multipliers=multipliers,
-            penalty=penalty,
-            primal=self.primal.init(params),
-            dual=dual.init(multipliers),
-            rule=rule,
-            terms=per_term,
-            extra=extra,
-            step=jnp.zeros((), jnp.int32),
-            skipped=jnp.zeros((), jnp.int32),
-        )
+        state = self._first(params, extra, found.loss, found.residuals)
 
         def read(state: PrimalDualState) -> Constraints:
             touched = dual_variables(self.problem, dual, state, here).multipliers
@@ -120,6 +105,11 @@ class Solver:
 
         Returns:
             The next state, and what was evaluated before the step.
+
+        Raises:
+            TypeError: when traced, `state` is no solver's state.
+            ValueError: when traced, it is the state of another method or problem, or what
+                the loss, a constraint or multipliers return does not fit.
         """
         here, there = split(batch)
         start = self._start(state, batch, self.per_term is not None)
@@ -174,6 +164,28 @@ class Solver:
             skipped=state.skipped + jnp.where(finite, 0, 1),
         ), info
 
+    def _first(
+        self, params: Any, extra: Any, loss: Any, residuals: Constraints
+    ) -> PrimalDualState:
+        """Returns the first state; of loss and residuals only the shapes are read."""
+        multipliers, penalty, rule = self.problem.start(residuals, loss.dtype)
+        per_term = ()
+        if self.per_term is not None:
+            each: Any = gradient_terms_like(params, residuals)
+            per_term = self.per_term.init(each)
+        return PrimalDualState(
+            params=params,
+            multipliers=multipliers,
+            penalty=penalty,
+            primal=self.primal.init(params),
+            dual=self._dual(residuals).init(multipliers),
+            rule=rule,
+            terms=per_term,
+            extra=extra,
+            step=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+        )
+
     def gradients(self, state: PrimalDualState, batch: Any = None) -> GradientTerms:
         """Evaluates the gradient of each term of the objective.
 
@@ -192,10 +204,24 @@ class Solver:
         return start.gradient(start.at, variables).gradient
 
     def _start(self, state: PrimalDualState, batch: Any, per_term: bool) -> Start:
+        if not isinstance(state, PrimalDualState):
+            raise TypeError(
+                "state must be what solver.init or solver.step returned, got "
+                f"{described(state)}"
+            )
         self._check_batch(batch)
         here, there = split(batch)
         at = linearize(self.problem, state.params, here, state.extra, per_term)
+        ours = jax.eval_shape(
+            self._first, state.params, state.extra, at.loss, at.residuals
+        )
+        if jax.tree.structure(state.multipliers) != jax.tree.structure(ours.multipliers):
+            self._check_state(state, ours, "multipliers")
         dual = self._dual(at.residuals)
+        touched = kinds_of.gather(self.problem.multipliers, state.multipliers, there)
+        self.problem.read(touched, at.residuals, here)  # names those of other shapes
+        for field in ("penalty", "primal", "dual", "rule", "terms"):
+            self._check_state(state, ours, field)
         before = dual_variables(self.problem, dual, state, there)
         return Start(self, state, batch, dual, before, at)
 
@@ -209,6 +235,16 @@ class Solver:
                     f"the indexed multipliers of {name!r} move with their own samples' "
                     "batch: they go without a SplitBatch"
                 )
+
+    def _check_state(
+        self, state: PrimalDualState, ours: PrimalDualState, field: str
+    ) -> None:
+        """Refuses a part of a state that is of another method or problem."""
+        if words := _difference(getattr(ours, field), getattr(state, field)):
+            raise ValueError(
+                f"the state is of another method or problem than {self!r}: its {field} "
+                f"{words}; start from this solver's init"
+            )
 
     def _check_extra(self, extra: Any, after: Any) -> None:
         def shapes(tree: Any) -> Any:
@@ -243,7 +279,7 @@ def make_solver(
     """Checks the arguments of an order.
 
     Raises:
-        TypeError: `problem` is no `Lagrangian`, or an optimizer no transform.
+        TypeError: `problem` is no `Lagrangian`, or an optimizer no transform of its side.
         ValueError: a name in `dual` is no constraint's, or `dual` descends.
     """
     if not isinstance(problem, Lagrangian):
@@ -251,18 +287,46 @@ def make_solver(
             f"{name.split()[0]} needs a problem: pass jaxcon.Lagrangian(loss, "
             f"constraints), got {type(problem).__name__}"
         )
+    if isinstance(primal, DualTransform):
+        raise TypeError(
+            "primal must be an optax transform of parameters, which descends, such as "
+            "optax.adam(1e-3), got a transform of multipliers"
+        )
+    primal = as_transform("primal", primal)
     dual = check_dual(dual)
     if any(problem.constraints):
         make_dual(dual, problem.multipliers, problem.constraints)
     return Solver(
         problem,
-        optax.with_extra_args_support(primal),
+        primal,
         dual,
         None if per_term is None else as_transform("per_term", per_term),
         order,
         name,
         dual_first,
     )
+
+
+def _difference(wanted: Any, given: Any) -> str:
+    """Describes how a part of a state differs from a solver's own; "" if it does not."""
+    kinds = [jax.tree.structure(tree) for tree in (given, wanted)]
+    shapes = [list(map(jnp.shape, jax.tree.leaves(tree))) for tree in (given, wanted)]
+    if kinds[0] == kinds[1] and shapes[0] == shapes[1]:
+        return ""
+    theirs, ours = map(_leaves, (given, wanted))
+    for path in [*ours, *theirs]:
+        if ours.get(path) != theirs.get(path):
+            has, needs = (
+                "nothing" if shape is None else f"an array of shape {shape}"
+                for shape in (theirs.get(path), ours.get(path))
+            )
+            return f"has {has} at {path or 'its root'}, where this solver has {needs}"
+    return f"is {kinds[0]}, where this solver has {kinds[1]}"
+
+
+def _leaves(tree: Any) -> dict[str, tuple[int, ...]]:
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in found}
 
 
 def _own(leaf: Any) -> jax.Array:

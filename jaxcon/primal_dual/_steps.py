@@ -1,5 +1,6 @@
 """The primal and the dual step."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -152,18 +153,36 @@ def primal_step(
 
     objective = value if elsewhere else Objective(value, curvature, problem, batch)
 
+    def gradient_at(params: Any, _: Any) -> Any:
+        """Evaluates the objective's gradient, for `optax.contrib.sam`."""
+        return jax.grad(value)(params)
+
     def step(gradient: Any, params: Any, state: Any) -> tuple[Any, Any]:
-        updates, state = solver.primal.update(
-            gradient,
-            state,
-            params,
-            value=found.value,
-            grad=gradient,
-            value_fn=objective,
-        )
+        known = {"value": found.value, "grad": gradient, "value_fn": objective}
+        asked = inspect.signature(solver.primal.update).parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
+            known |= {"grad_fn": gradient_at}
+            known = {name: known[name] for name in known if name in asked}
+        here = _fast(gradient, params, state)
+        updates, state = solver.primal.update(here, state, params, **known)
         return optax.apply_updates(params, updates), state
 
     return step
+
+
+def _fast(gradient: Any, params: Any, state: Any) -> Any:
+    """Returns the gradient of the fast parameters, where `optax.lookahead` asks for it."""
+    kind = optax.LookaheadState
+    states = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, kind))
+    if not any(isinstance(part, kind) for part in states):
+        return gradient
+    if not isinstance(params, optax.LookaheadParams):
+        raise TypeError(
+            "optax.lookahead moves two copies of the parameters: start from "
+            "optax.LookaheadParams.init_synced(params), and read params.fast in loss and "
+            "constraints"
+        )
+    return gradient.fast
 
 
 def dual_step(

@@ -31,6 +31,7 @@ import optax
 from jaxcon._checks import check_number
 from jaxcon.projections import product
 from jaxcon.transforms._clipping import count_on, never
+from jaxcon.transforms._entries import as_transform
 from jaxcon.transforms._terms import GradientTerms, by_factors, gram, norm
 
 Factors = tuple[jax.Array, Any]
@@ -221,6 +222,7 @@ def balance_by_uncertainty(
         ``values``, `GradientTerms` of ().
 
     Raises:
+        TypeError: `optimizer` is no optax transform.
         ValueError: the limit is not above 1, or, when traced, there are no values.
 
     References:
@@ -238,7 +240,8 @@ def balance_by_uncertainty(
         >>> print(state.weights.round(3))
         [0.25 2.  ]
     """
-    check_number("limit", limit, above=1, finite=False)
+    optimizer = as_transform("optimizer", optimizer)
+    check_number("limit", limit, above=1)
 
     def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:
         del updates
@@ -277,6 +280,9 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
     Returns:
         A transform over `GradientTerms` of gradients, counted as "conflict".
 
+    Raises:
+        TypeError: `seed` is no whole number.
+
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), Algorithm 1.
 
@@ -289,6 +295,7 @@ def project_conflicts(seed: int = 0) -> optax.GradientTransformationExtraArgs:
         >>> print(moved.loss + moved.constraints.equality["h"])        # [.5 .5] + [0 1]
         [0.5 1.5]
     """
+    check_number("seed", seed, whole=True)
     name = "conflict"
 
     def factors(updates: GradientTerms, state: Any, values: Any) -> Factors:

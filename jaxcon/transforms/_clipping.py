@@ -7,8 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon._checks import check_number
-from jaxcon.constraints import Constraint, Grouped
+from jaxcon._checks import (
+    check_function,
+    check_number,
+    check_real,
+    described,
+    inside,
+)
+from jaxcon._dtypes import largest
+from jaxcon.constraints import Constraint, mapped
 from jaxcon.transforms._entries import as_transform
 from jaxcon.transforms._terms import (
     GradientTerms,
@@ -113,7 +120,7 @@ def counted(
         `clip`, with its count in its state.
 
     Raises:
-        TypeError: `clip` is no optax transform.
+        TypeError: `clip` is no optax transform, or `name` no text.
 
     Example:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
@@ -122,6 +129,8 @@ def counted(
         >>> print(state.fired)
         {'global norm': Array(1, dtype=int32)}
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be text, got {described(name)}")
     inner = as_transform("clip", clip)
 
     def update(
@@ -310,7 +319,8 @@ def clip_by_z_score(
         ready = seen >= warmup
         z = (size - mean) / jnp.where(ready, deviation, 1)
         outlier = ready & (z > limit)
-        most = jnp.where(outlier, mean + limit**2 / z * deviation, jnp.inf)
+        most = mean + limit**2 / z * deviation
+        most = jnp.where(outlier, most, largest(size.dtype))
         left = jnp.minimum(size, most)
         # The first norms have equal shares in mean and variance.
         share = jnp.where(ready, 1 - decay, 1 / (seen + 1.0))
@@ -396,6 +406,7 @@ def clip_residual(constraint: Constraint, limit: float) -> Constraint:
         `jaxcon.shapes`.
 
     Raises:
+        TypeError: `constraint` is no function; when traced, its residual is not real.
         ValueError: the limit is not positive.
 
     References:
@@ -407,6 +418,7 @@ def clip_residual(constraint: Constraint, limit: float) -> Constraint:
         >>> print(near(9.0, None), jax.grad(near)(9.0, None))
         2.0 1.0
     """
+    check_function("constraint", constraint, "(params, batch) -> residual")
     check_number("limit", limit, above=0, finite=False)
 
     def change(residual: jax.Array) -> jax.Array:
@@ -414,9 +426,7 @@ def clip_residual(constraint: Constraint, limit: float) -> Constraint:
         clipped = jax.lax.stop_gradient(jnp.clip(residual, -limit, limit))
         return clipped + (residual - jax.lax.stop_gradient(residual))
 
-    if isinstance(constraint, Grouped):
-        return constraint.map(change)
-    return lambda params, batch: change(constraint(params, batch))
+    return mapped("clip_residual", constraint, change)
 
 
 def clip_each_example(
@@ -441,6 +451,7 @@ def clip_each_example(
         of arrays with n examples each.
 
     Raises:
+        TypeError: `loss` is no function.
         ValueError: the norm is not positive.
 
     References:
@@ -453,10 +464,23 @@ def clip_each_example(
         >>> print(jax.grad(loss)(0.0, jnp.array([0.5, 90.0])))         # -(0.5 + 1) / 2
         -0.75
     """
+    check_function("loss", loss, "(params, one example) -> ()")
     check_number("max_norm", max_norm, above=0, finite=False)
 
+    def one(params: Any, example: Any) -> jax.Array:
+        label = "the loss of clip_each_example"
+        with inside(label):
+            value = loss(params, example)
+        value = check_real(f"{label} returned", value, "one real number ()")
+        if value.shape != ():
+            raise ValueError(
+                f"{label} returned shape {value.shape}; it must be one number () for one "
+                "example"
+            )
+        return value
+
     def mean(params: Any, batch: Any) -> jax.Array:
-        each = jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0))
+        each = jax.vmap(jax.value_and_grad(one), in_axes=(None, 0))
         values, gradients = each(jax.lax.stop_gradient(params), batch)
         leaves, structure = jax.tree.flatten(gradients)
         sums: Any = optax.per_example_global_norm_clip(leaves, max_norm)[0]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_choice, check_number, check_rate
 from jaxcon.constraints import Constraints, named
 from jaxcon.transforms._ascent import dual_ascent
 from jaxcon.transforms._entries import DualTransform, check_array
@@ -39,8 +39,8 @@ def scale_by_pi(
     increment also has :math:`k_p (1 - \nu) e_0`.
 
     Args:
-        kp: k_p, a number of either sign.
-        ki: k_i, a number.
+        kp: k_p, a finite number of either sign.
+        ki: k_i, a finite number.
         nu: the weight of the past average, in (-1, 1).
         init: "first" or "zero".
 
@@ -48,7 +48,9 @@ def scale_by_pi(
         A transform over any pytree of errors.
 
     Raises:
-        ValueError: `nu` is not in (-1, 1), or `init` is neither "first" nor "zero".
+        TypeError: a gain is no number.
+        ValueError: a gain is not finite, `nu` not in (-1, 1), or `init` neither "first"
+            nor "zero".
 
     References:
         Sohrabi et al., On PI Controllers for Updating Lagrange Multipliers in
@@ -62,9 +64,10 @@ def scale_by_pi(
         >>> print(pi.update(jnp.array(2.0), state)[0])                # -0.1 (2 + (2 - 1))
         -0.3
     """
+    check_number("kp", kp)
+    check_number("ki", ki)
     check_number("nu", nu, above=-1, below=1)
-    if init not in ("first", "zero"):
-        raise ValueError(f'init must be "first" or "zero", got {init!r}')
+    check_choice("init", init, ("first", "zero"))
 
     def init_fn(params: Any) -> Any:
         return ScaleByPIState(optax.tree.zeros_like(params), jnp.array(init == "first"))
@@ -114,7 +117,7 @@ def nupi(
       :math:`\eta k_p (1 - \nu) e_0` that stays in the multiplier.
 
     Args:
-        learning_rate: eta, a number or an optax schedule.
+        learning_rate: eta >= 0, a number or an optax schedule.
         kp: the proportional gain k_p, of either sign.
         ki: the integral gain k_i.
         nu: the weight of the past average xi, in (-1, 1).
@@ -124,7 +127,9 @@ def nupi(
         A transform over `Constraints` of residuals and multipliers.
 
     Raises:
-        ValueError: `nu` is not in (-1, 1), or `init` is neither "first" nor "zero".
+        TypeError: a gain or the rate is no number.
+        ValueError: a gain is not finite, the rate negative, `nu` not in (-1, 1), or
+            `init` neither "first" nor "zero".
 
     References:
         Sohrabi et al., On PI Controllers for Updating Lagrange Multipliers in
@@ -142,6 +147,7 @@ def nupi(
         >>> print(mu.equality["h"])
         3.0
     """
+    check_rate("learning_rate", learning_rate, least=0)
     return dual_ascent(
         optax.chain(
             scale_by_pi(kp, ki, nu, init), optax.scale_by_learning_rate(learning_rate)

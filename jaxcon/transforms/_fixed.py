@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_function, check_number
 from jaxcon.constraints import Constraints, named
 from jaxcon.transforms._entries import DualTransform, check_array
 
@@ -38,6 +38,7 @@ def fixed_penalty(
         A transform over `Constraints` of residuals and multipliers.
 
     Raises:
+        TypeError: the weight is no number, or a penalty no function.
         ValueError: the weight is not positive; when traced, if there is a constraint of a
             kind without a penalty, or its multipliers are computed by a network.
 
@@ -55,6 +56,9 @@ def fixed_penalty(
     """
     check_number("weight", weight, above=0)
     penalties = {"equality": equality, "inequality": inequality}
+    for kind, penalty in penalties.items():
+        if penalty is not None:
+            check_function(kind, penalty, "residual -> penalty, elementwise")
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
@@ -64,7 +68,7 @@ def fixed_penalty(
             check_array("fixed_penalty", kind, name, multiplier)
             if penalties[kind] is None:
                 raise ValueError(
-                    f"fixed_penalty has no price for {kind} constraint {name!r}: pass "
+                    f"fixed_penalty has no penalty for {kind} constraint {name!r}: pass "
                     f"{kind}=, e.g. one of jaxcon.penalties"
                 )
         moves = {

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_function, check_number, check_real, described, inside
 from jaxcon.constraints import Constraints, named
 from jaxcon.lagrangians import Lagrangian
 
@@ -33,7 +33,9 @@ class MeanSquares:
             a factor :math:`\sqrt{w}` in its function.
 
     Raises:
-        TypeError: `residuals` is no dict of functions.
+        TypeError: `residuals` is no dict of functions; when called, a residual is not
+            real.
+        ValueError: when called, a residual has two or more dimensions.
 
     Example:
         >>> import jax.numpy as jnp, jaxcon as jc
@@ -46,16 +48,26 @@ class MeanSquares:
 
     def __post_init__(self) -> None:
         """Refuses a function that has no name."""
-        given = self.residuals
-        if not isinstance(given, Mapping) or not all(map(callable, given.values())):
+        if not isinstance(self.residuals, Mapping):
             raise TypeError(
                 "MeanSquares needs a dict of functions (params, batch) -> residual by "
-                f"name, got {type(given).__name__}"
+                f"name, got {described(self.residuals)}"
             )
+        for name, residual in self.residuals.items():
+            label = f"residual {name!r} of MeanSquares"
+            check_function(label, residual, "(params, batch) -> residual")
 
     def __call__(self, params: Any, batch: Any = None) -> jax.Array:
         """Evaluates the loss, ()."""
-        parts = (jnp.mean(r(params, batch) ** 2) for r in self.residuals.values())
+        parts = []
+        for name, residual in self.residuals.items():
+            label = f"residual {name!r} of MeanSquares"
+            with inside(label):
+                found = residual(params, batch)
+            found = check_real(f"{label} returned", found, "real, () or (n,)")
+            if found.ndim > 1:
+                raise ValueError(f"{label} has shape {found.shape}, not () or (n,)")
+            parts.append(jnp.mean(found**2))
         return jnp.asarray(sum(parts, 0.0))
 
 
@@ -178,6 +190,11 @@ def gauss_newton(
             f"Lagrangian jaxcon.MeanSquares({{name: residual}}), got {type(loss).__name__}"
         )
     check_number("damping", damping, above=0)
+    if not isinstance(on, Mapping):
+        raise TypeError(
+            "on must be a dict of keys of the batch by residual, got "
+            f"{type(on).__name__}"
+        )
     names = [*loss.residuals, *_listed(constraints)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"gauss_newton: {twice[0]!r} names two residuals")

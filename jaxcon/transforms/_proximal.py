@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from jaxcon._checks import check_function, inside
 from jaxcon.transforms._entries import as_transform
 
 
@@ -34,8 +36,8 @@ def proximal(
         A transform whose update needs the parameters.
 
     Raises:
-        TypeError: `optimizer` is no optax transform.
-        ValueError: when updated without params.
+        TypeError: `optimizer` is no optax transform, or `operator` no function.
+        ValueError: when updated without params, or if the operator changes a shape.
 
     References:
         Parikh and Boyd, Proximal Algorithms (2014), section 4.2.
@@ -49,6 +51,7 @@ def proximal(
         [0.  0.7]
     """
     inner = as_transform("optimizer", optimizer)
+    check_function("operator", operator, "params -> params")
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
@@ -56,7 +59,14 @@ def proximal(
         if params is None:
             raise ValueError("proximal's update needs params, to know where it leads")
         moves, state = inner.update(updates, state, params, **extra)
-        there = operator(optax.apply_updates(params, moves))
+        with inside("the operator of proximal"):
+            there = operator(optax.apply_updates(params, moves))
+        if jax.tree.map(jnp.shape, there) != jax.tree.map(jnp.shape, params):
+            raise ValueError(
+                "the operator of proximal must return parameters of the shapes it is "
+                f"given, {jax.tree.map(jnp.shape, params)}, got "
+                f"{jax.tree.map(jnp.shape, there)}"
+            )
         return jax.tree.map(lambda new, old: new - old, there, params), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcon._checks import described
 from jaxcon.constraints import Constraints, named
 from jaxcon.transforms._entries import as_transform
 
@@ -140,6 +141,7 @@ def each_term(
     inner = as_transform("transform", transform)
 
     def init(params: Any) -> Any:
+        _check_terms("each_term", params)
         return like(params, [inner.init(entry) for entry in params.entries()])
 
     def update(
@@ -229,6 +231,18 @@ def by_factors(
         found, after = factors(updates, state, values)
         return scaled(updates, found), remembered(after, state)
 
-    return optax.GradientTransformationExtraArgs(
-        lambda params: init(len(params.entries()), precision(params)), update
-    )
+    def begin(params: Any) -> Any:
+        _check_terms("this transform", params)
+        return init(len(params.entries()), precision(params))
+
+    return optax.GradientTransformationExtraArgs(begin, update)
+
+
+def _check_terms(label: str, params: Any) -> None:
+    """Refuses gradients that are summed already."""
+    if not isinstance(params, GradientTerms):
+        raise TypeError(
+            f"{label} acts on the gradients of single terms, jaxcon.GradientTerms: pass it "
+            "as per_term= of jaxcon.alternating, simultaneous or extragradient, got "
+            f"{described(params)}"
+        )

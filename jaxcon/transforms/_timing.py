@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcon._checks import check_number
+from jaxcon._dtypes import largest
 from jaxcon.lagrangians import has_stalled
 from jaxcon.transforms._entries import as_dual, as_transform
 
@@ -54,7 +55,8 @@ class WhenStalledState(NamedTuple):
 
     Attributes:
         inner: state of the transform it wraps.
-        value: the objective at the call before, shape (); infinity before the first.
+        value: the objective at the call before, shape (); the dtype's largest number
+            before the first.
     """
 
     inner: Any
@@ -109,8 +111,9 @@ def when_stalled(
     check_number("decrease", decrease, above=0, most=1)
 
     def init(params: Any) -> Any:
-        # The default dtype holds every value that a smaller one could.
-        return WhenStalledState(dual.init(params), jnp.array(jnp.inf, float))
+        # The default dtype holds every value that a smaller one could. After the largest
+        # number any other is a fall.
+        return WhenStalledState(dual.init(params), largest(float))
 
     def update(
         updates: Any,
