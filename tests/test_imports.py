@@ -53,7 +53,15 @@ ONLY = {
     },
     "layers": {"_display", "derivatives", "points", "projections"},
     "certify": {"constraints", "derivatives"},
-    "diagnosis": {"_display", "constraints", "primal_dual"},
+    "diagnosis": {
+        "_checks",
+        "_display",
+        "constraints",
+        "lagrangians",
+        "multipliers",
+        "optimality",
+        "primal_dual",
+    },
 }
 
 # Imported inside functions, so that who does not use them need not have them.

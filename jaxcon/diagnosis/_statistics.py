@@ -65,6 +65,30 @@ def stays(violation: np.ndarray, tolerance: float) -> bool:
     return limit(violation) > max(tolerance, thirds(violation)[2] / 2)
 
 
+def blocks(series: np.ndarray) -> np.ndarray:
+    """Returns medians of nine parts of the last half, or fewer where rows are few."""
+    tail = last_half(series)
+    return np.array(
+        [np.median(part) for part in np.array_split(tail, min(9, len(tail)))]
+    )
+
+
+def swings(series: np.ndarray) -> bool:
+    """Returns whether a series rises and falls by much more than its scatter."""
+    steps = np.diff(blocks(series))
+    less = min(steps[steps > 0].sum(), -steps[steps < 0].sum())
+    net = abs(float(steps.sum()))
+    scatter = np.sqrt(3) * doubt(series)  # a ninth has a third of a third's rows
+    # A multiplier that noise drives wanders too, but by less than a quarter of itself.
+    return bool(less > max(np.max(np.abs(series)), net, 12 * scatter) / 4)
+
+
+def descends(series: np.ndarray) -> bool:
+    """Returns whether a series falls from part to part, and still does in the last."""
+    steps, scatter = np.diff(blocks(series)), np.sqrt(3) * doubt(series)
+    return bool((steps <= scatter).all() and steps[-3:].sum() < 0)
+
+
 def falls(violation: np.ndarray) -> bool:
     b0, b1, b2 = thirds(violation)
     return b0 > b1 > b2

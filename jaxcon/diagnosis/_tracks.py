@@ -36,6 +36,18 @@ class Track(NamedTuple):
             )
         return bool(np.ptp(stats.last_half(self.multiplier)) > stats.SETTLED * pull)
 
+    def largest_pull(self) -> float:
+        """Returns the largest multiplier and penalty term that there was."""
+        with np.errstate(over="ignore"):
+            pull = self.multiplier + self.penalty * self.violation
+        return float(np.max(pull, initial=0.0))
+
+    def largest_product(self) -> float:
+        """Returns the largest product of violation and all that pulled at it."""
+        with np.errstate(over="ignore"):
+            pull = self.multiplier + self.penalty * self.violation
+            return float(np.max(pull * self.violation, initial=0.0))
+
     def uncapped(self) -> "Track":
         """Returns the steps before a multiplier first sat on its cap."""
         end = int(np.argmax(self.capped)) if self.capped.any() else len(self.capped)

@@ -21,7 +21,8 @@ class Iterate(NamedTuple):
         penalty: rho at that step, or None.
         extra: state that is not trained, at that step.
         loss: f, shape ().
-        max_violation: on the batch of that step, shape ().
+        max_violation: the largest one, shape (); on the batch of that step, or on the data
+            that `judge` named, there two standard errors above the estimate.
         feasible: whether `max_violation` is within the tolerance, boolean of shape ().
         step: which step it was, int32 of shape (); -1 if no step was finite.
     """
@@ -48,6 +49,7 @@ class FitResult(NamedTuple):
         compile_seconds: time to trace and compile.
         tolerance: largest violation that counted as feasible.
         rollbacks: the steps at which the run went back to an earlier state.
+        judge: what the best iterate was judged by, and the end is; None of a sweep.
     """
 
     state: PrimalDualState
@@ -57,11 +59,17 @@ class FitResult(NamedTuple):
     compile_seconds: float
     tolerance: float = 1e-3
     rollbacks: tuple[int, ...] = ()
+    judge: Any = None
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """Verdicts on the history: `jaxcon.diagnose` of it."""
-        return diagnose(self.history, self.tolerance)  # pyright: ignore[reportArgumentType]
+        """Verdicts on history and end (`jaxcon.diagnose`).
+
+        The end is evaluated on the data of `judge`; else on the batch of every step, on
+        the 32 latest of a stream, or on the next 32 that a function draws.
+        """
+        end = None if self.judge is None else self.judge.end(self.state)
+        return diagnose(self.history, self.tolerance, end)
 
     def plot(self, path: Any = None) -> Any:
         """Draws loss, violations and multipliers over the steps.
@@ -93,7 +101,9 @@ class FitResult(NamedTuple):
         )
         if skipped:
             text += f", {skipped:,} of them skipped"
-        return text + f", tolerance {self.tolerance:g}"
+        text += f", tolerance {self.tolerance:g}"
+        words = "" if self.judge is None else self.judge.words(self.best)
+        return f"{text}; {words}" if words else text
 
     def _rows(self) -> list[dict[str, Any]]:
         rows = []
