@@ -174,7 +174,7 @@ def inside(label: str) -> Iterator[None]:
         raise
 
 
-def check_real(label: str, value: Any, form: str) -> jax.Array:
+def check_real(label: str, value: Any, form: str) -> Any:
     """Refuses a value that is not real and floating-point.
 
     Args:

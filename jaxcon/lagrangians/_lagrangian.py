@@ -161,8 +161,10 @@ class Lagrangian:
         with inside(f"the loss, called with {reads}"):
             found = self.loss(params, batch, *more)
         if not isinstance(found, Evaluation):
-            pair = type(found) is tuple and len(found) == 2
-            value, aux = found if pair else (found, None)
+            value: Any = found
+            aux = None
+            if type(found) is tuple and len(found) == 2:
+                value, aux = found
             found = Evaluation(value, aux=aux)
         loss = _check_loss(found.loss)
         residuals = evaluate(self.constraints, params, batch)
