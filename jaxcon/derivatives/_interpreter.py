@@ -18,17 +18,61 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import (
     ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]
+    Jaxpr,  # pyright: ignore[reportPrivateImportUsage]
     Literal,
     jaxpr_as_fun,
 )
 
-from jaxcon.derivatives import _rules
+from jaxcon.derivatives import _reach, _rules, _zeros
 
 Bind = Callable[..., list[Any]]  # the operands that vary -> the outputs
 
 
+# row, two parts or numbers, whether both depend on x -> their product
+Product = Callable[[_zeros.Row, Any, Any, bool], Any]
+
+
 class NoForwardMode(TypeError):
     """Error for a function in forward mode that jax differentiates only backwards."""
+
+
+def pushed(
+    f: Callable, values: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """Returns f and its derivative along the tangents, by jax's own rules.
+
+    Raises:
+        NoForwardMode: they refuse, e.g. because of a custom_vjp inside of them.
+    """
+    try:
+        return jax.jvp(f, values, tangents)
+    except NoForwardMode:
+        raise
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise NoForwardMode(first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """Returns what an error says in its first line, without a full stop."""
+    return str(error).partition("\n")[0].strip().rstrip(".")
+
+
+class Reach:
+    """Propagation of known zeros through one equation, from its series."""
+
+    def __init__(self, eqn: Any, values: list[Any], places: list[tuple[int, ...]]):
+        self.eqn, self.values, self.places = eqn, values, places
+        self.floats = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
+        self.outputs = sum(self.floats)
+
+    def __call__(self, supports: list[Any]) -> list[Any]:
+        """Returns the support of each output that is a float; None if unknown."""
+        operands = [None] * len(self.values)
+        for support, place in zip(supports, self.places):
+            for i in place:
+                operands[i] = support
+        found = _reach.reached(self.eqn, operands, self.values)
+        return [support for support, kept in zip(found, self.floats) if kept]
 
 
 class Algebra(Protocol):
@@ -45,20 +89,26 @@ class Algebra(Protocol):
         """Returns the number itself."""
         ...
 
+    def varies(self, x: Any) -> bool:
+        """Returns whether x is a series with a part that is not known to be zero."""
+        ...
+
     def constant(self, x: Any) -> Any:
         """Returns the series of a number that does not depend on x."""
         ...
 
-    def linear(self, bind: Bind, apply: Bind, xs: list[Any]) -> list[Any]:
+    def linear(
+        self, bind: Bind, apply: Bind, xs: list[Any], reach: "Reach"
+    ) -> list[Any]:
         """Applies a primitive jointly linear in xs; ``apply`` is its linear part."""
         ...
 
-    def bilinear(self, bind: Bind, x: Any, y: Any) -> Any:
+    def bilinear(self, product: Product, x: Any, y: Any) -> Any:
         """Multiplies two series."""
         ...
 
     def quotient(self, x: Any, y: Any) -> Any:
-        """Divides x by y, both series."""
+        """Divides x by y, two series of which one varies."""
         ...
 
     def unary(self, name: str, bind: Bind, x: Any, kink: str | None) -> Any:
@@ -69,12 +119,19 @@ class Algebra(Protocol):
         """
         ...
 
-    def kinked(self, name: str, bind: Bind, xs: list[Any]) -> list[Any]:
+    def kinked(
+        self, name: str, bind: Bind, xs: list[Any], reach: "Reach"
+    ) -> list[Any]:
         """Applies a primitive that is linear between its kinks."""
         ...
 
-    def general(self, bind: Bind, xs: list[Any]) -> list[Any]:
-        """Applies any primitive, by jax's own rules."""
+    def general(
+        self, bind: Bind, xs: list[Any], reach: "Reach", entrywise: bool
+    ) -> list[Any]:
+        """Applies any primitive, by jax's own rules.
+
+        It is ``entrywise`` if each entry depends on the like entries of xs alone.
+        """
         ...
 
     def fill(self, x: Any, like: Any) -> Any:
@@ -124,7 +181,7 @@ def interpret(
     for i, eqn in enumerate(jaxpr.eqns):
         inputs = [read(atom) for atom in eqn.invars]
         flags = tuple(is_variable(atom) and atom in found for atom in eqn.invars)
-        if any(flags) or any(isinstance(x, algebra.Series) for x in inputs):
+        if any(flags) or any(map(algebra.varies, inputs)):
             found.update(eqn.outvars)
         if needed.isdisjoint(eqn.outvars):
             inputs = _values(inputs, algebra)
@@ -160,7 +217,8 @@ class _Equation:
         self.name = eqn.primitive.name
         self.invars, self.outvars = eqn.invars, eqn.outvars
         self.inner = _inner(eqn)
-        if self.inner is not None:
+        self._alone = None
+        if _holds_a_program(eqn):
             # The binding of a call has changed between versions of jax; a jaxpr of this
             # one equation is evaluated alike by all of them.
             self._given = {v: i for i, v in enumerate(eqn.invars) if is_variable(v)}
@@ -174,7 +232,7 @@ class _Equation:
 
     def __call__(self, values: Sequence[Any]) -> list[Any]:
         """Evaluates the outputs for one value per operand, equal for equal variables."""
-        if self.inner is not None:
+        if self._alone is not None:
             return list(self._alone(*(values[i] for i in self._given.values())))
         outputs = self.primitive.bind(*values, **self.params)
         return list(outputs) if self.primitive.multiple_results else [outputs]
@@ -190,32 +248,35 @@ class _Equation:
 
 
 def _evaluate(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
-    active = [i for i, x in enumerate(inputs) if isinstance(x, algebra.Series)]
-    if not active:
-        return eqn(inputs)
+    active = [i for i, x in enumerate(inputs) if algebra.varies(x)]
     values = _values(inputs, algebra)
+    if not active:
+        known = _reach.folded(eqn, values)
+        if known is None and eqn.name in _rules.CALLS and _yields_integers(eqn, values):
+            return interpret(eqn.inner, values, algebra)
+        return eqn(values) if known is None else known
     floating = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
     if _is_constant(eqn) or not any(floating):
         return eqn(values)
+    inputs = [x if i in active else v for i, (x, v) in enumerate(zip(inputs, values))]
     if eqn.name in _STRUCTURED:
         return _STRUCTURED[eqn.name](eqn, inputs, algebra)
-    if len(active) == 2 and active == [0, 1]:
-        separate = eqn.at(values, [(0,), (1,)])
-        if eqn.name == "mul" and inputs[0] is inputs[1]:
-            return [algebra.unary("square", lambda x: [x * x], inputs[0], None)]
-        if eqn.name in _rules.BILINEAR:
-            return [algebra.bilinear(separate, *inputs[:2])]
+    if eqn.name == "mul" and inputs[0] is inputs[1]:
+        return [algebra.unary("square", lambda x: [x * x], inputs[0], None)]
+    if (eqn.name in _rules.BILINEAR or eqn.name == "div") and max(active) < 2:
+        x, y = (x if i in active else algebra.constant(x) for i, x in enumerate(inputs[:2]))
         if eqn.name == "div":
-            return [algebra.quotient(*inputs)]
-    if eqn.name == "div" and active == [1]:
-        return [algebra.quotient(algebra.constant(inputs[0]), inputs[1])]
+            return [algebra.quotient(x, y)]
+        return [algebra.bilinear(_product(eqn, values), x, y)]
     # A series that stands in two places is one variable of the equation.
     xs = list({id(inputs[i]): inputs[i] for i in active}.values())
     places = [tuple(i for i in active if inputs[i] is x) for x in xs]
     bind = eqn.at(values, places)
+    reach = Reach(eqn, values, places)
     if eqn.name == "select_n" and eqn.compared[0]:
         algebra.corners.append("where")
-    if len(xs) == 1 and _is_unary(eqn, bind, active):
+    entrywise = _is_entrywise(eqn, bind, places)
+    if entrywise and len(xs) == 1:
         if _selects(eqn):
             algebra.corners.append("where")
         kinked = eqn.inner is not None and may_have_kinks(eqn.inner.jaxpr)
@@ -226,11 +287,33 @@ def _evaluate(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
     if eqn.name.startswith("custom_vjp_call"):
         raise NoForwardMode("it holds a jax.custom_vjp, which has a backward rule only")
     if eqn.name in _rules.KINKED and not _is_complex(eqn):
-        return algebra.kinked(eqn.name, bind, xs)
+        return algebra.kinked(eqn.name, bind, xs, reach)
     held = held_operands(eqn.name, len(inputs), active)
     if held is not None:
-        return algebra.linear(bind, _linear_part(eqn, values, places, held), xs)
-    return algebra.general(bind, xs)
+        apply = _linear_part(eqn, values, places, held)
+        return algebra.linear(bind, apply, xs, reach)
+    return algebra.general(bind, xs, reach, entrywise)
+
+
+def _yields_integers(eqn: _Equation, values: list[Any]) -> bool:
+    """Returns whether a call computes with known numbers what may be places."""
+    return all(map(_reach.is_known, values)) and not any(
+        jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars
+    )
+
+
+def _product(eqn: _Equation, values: list[Any]) -> Product:
+    """Returns a bilinear equation as a function of two parts."""
+    of_two = eqn.at(values, [(0,), (1,)])
+
+    def bind(a: Any, b: Any) -> Any:
+        return of_two(a, b)[0]
+
+    if eqn.name == "dot_general":
+        return _zeros.Dot(bind, eqn.params)
+    if eqn.name == "mul":
+        return lambda row, a, b, both: _zeros.times(row, a, b, bind)
+    return lambda row, a, b, both: bind(_zeros.dense(a), _zeros.dense(b))
 
 
 def held_operands(name: str, operands: int, active: list[int]) -> set[int] | None:
@@ -293,6 +376,15 @@ def _inner(eqn: Any) -> Any:
     return None
 
 
+def _holds_a_program(eqn: Any) -> bool:
+    """Returns whether the equation is a call, a loop, a shard_map or the like."""
+    primitive = eqn.primitive
+    if getattr(primitive, "call_primitive", False) or primitive.name == "xla_pmap":
+        return True
+    params = [p if isinstance(p, tuple) else (p,) for p in eqn.params.values()]
+    return any(isinstance(p, ClosedJaxpr | Jaxpr) for each in params for p in each)
+
+
 def _called(eqn: Any) -> str:
     """Returns the name of the called function, as a user wrote it."""
     if "name" in eqn.params or _inner(eqn) is None:
@@ -300,25 +392,31 @@ def _called(eqn: Any) -> str:
     return _called(_inner(eqn).jaxpr.eqns[0])
 
 
-def _is_unary(eqn: _Equation, bind: Bind, active: list[int]) -> bool:
-    """Returns whether the one output is a function of each entry of one series alone.
+def _is_entrywise(eqn: _Equation, bind: Bind, places: list[tuple[int, ...]]) -> bool:
+    """Returns whether the one output is a function of like entries of the series alone.
 
     A call counts if everything inside is elementwise: jax.nn.gelu is then one function with
     one slope, not ten equations for every tangent, and a jax.custom_jvp such as
     jax.nn.softplus is differentiated by its own rule.
     """
-    kinds = {(v.aval.shape, v.aval.dtype) for v in (eqn.invars[i] for i in active)}
+    avals = [eqn.invars[place[0]].aval for place in places]
+    kinds = {(v.shape, v.dtype) for v in avals}
     if [(v.aval.shape, v.aval.dtype) for v in eqn.outvars] != list(kinds):
         return False
     if eqn.inner is not None:
-        called = eqn.name in _rules.CALLS or eqn.name == "custom_jvp_call"
+        if eqn.name in _rules.CALLS:
+            called = len(places) == 1  # else it is entered
+        else:
+            called = eqn.name == "custom_jvp_call"
         if not (called and _is_elementwise(eqn.inner.jaxpr)):
             return False
         # Its own derivative rule may mix entries that the function itself does not mix.
-        x = eqn.invars[active[0]].aval
-        like = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        rule = jax.make_jaxpr(lambda x, t: jax.jvp(bind, (x,), (t,)))(like, like)
-        return _is_elementwise(rule.jaxpr)
+        like = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in avals]
+
+        def rule(xs: list[Any], ts: list[Any]) -> Any:
+            return pushed(bind, tuple(xs), tuple(ts))
+
+        return _is_elementwise(jax.make_jaxpr(rule)(like, like).jaxpr)
     cheaper = {*_rules.LINEAR, *_rules.BILINEAR, *_rules.KINKED, "select_n"}
     return eqn.name in _rules.ELEMENTWISE and eqn.name not in cheaper
 

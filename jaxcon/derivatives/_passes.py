@@ -23,6 +23,7 @@ from jaxcon.derivatives._interpreter import (
     may_have_kinks,
 )
 from jaxcon.derivatives._streams import Form, Series, Stacked, Streams, Unrolled
+from jaxcon.derivatives._zeros import as_part, from_known, written
 
 Function = Callable[[jax.Array], jax.Array]
 
@@ -72,8 +73,7 @@ def forward(
     start = Series(x, _laid_out(directions, unroll), (None,) * len(forms))
     [out] = interpret(closed, [start], algebra)
     if forms:
-        flat = not isinstance(out, Series) or all(s is None for s in out.second)
-        _warn_of_kinks(algebra, flat)
+        _warn_of_kinks(algebra, _is_flat(out))
     return _written(out, algebra)
 
 
@@ -95,25 +95,23 @@ def collapsed(
     algebra = Streams(width, (Form(pairs, pairs),), Stacked())
 
     def start(z: Any) -> Any:
-        if not isinstance(z, Series):  # under a stop_gradient
-            return z
         # As many cotangents as z is wide, not as many tangents as there are directions.
         w = reverse(lambda x: layer(x).reshape(-1), x)[1]
-        if all(isinstance(v, np.ndarray) for v in directions):
-            tangents = w.T[np.argmax(directions, axis=1)]  # constants: unit vectors
+        if all(map(_is_unit, directions)):
+            tangents = w.T[np.argmax(directions, axis=1)]
         else:
-            given = _laid_out(directions, unroll=False)
+            given = jnp.stack(directions)
             tangents = jnp.matmul(given, w.T, precision=jax.lax.Precision.HIGHEST)
         if weights is not None:
             tangents = jnp.sqrt(weights)[:, None] * tangents
         # Half precision has no QR decomposition, and a factor in it would be too inexact.
         exact = tangents.astype(jnp.promote_types(tangents.dtype, jnp.float32))
         r = _triangle(exact).astype(tangents.dtype)
-        return z._replace(first=r.reshape(width, *z.value.shape))
+        return Series(z, r.reshape(width, *z.shape), (None,))
 
     cut = Cut(layer.after, layer.variable, start)
-    [out] = interpret(closed, [Series(x, None, (None,))], algebra, cut)
-    _warn_of_kinks(algebra, not isinstance(out, Series) or out.second[0] is None)
+    [out] = interpret(closed, [x], algebra, cut)
+    _warn_of_kinks(algebra, _is_flat(out))
     along = _written(out, algebra)
     return along.value, along.second[0]
 
@@ -155,14 +153,22 @@ def width(f: Function, x: jax.Array, k: int) -> int:
     return 0 if layer is None else layer.variable.aval.size
 
 
-def each_pair(f: Function, x: jax.Array, left: jax.Array, right: jax.Array):
+def each_pair(f: Function, x: jax.Array, left: np.ndarray, right: np.ndarray) -> Any:
     """Returns f(x) and D²f[u, v] for each row of left and right, in a first axis."""
 
-    def one(u: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = forward(f, x, [u, v], [Form((0,), (1,))], unroll=True)
-        return found.value, found.second[0]
+    closed = jax.make_jaxpr(f)(x)
+    supports = [side != 0 for side in (left, right)]
 
-    return jax.vmap(one, out_axes=(None, 0))(left, right)
+    def one(row: Any, *pair: Any) -> tuple[jax.Array, jax.Array]:
+        algebra = Streams(2, (Form((0,), (1,)),), Unrolled(row))
+        start = Series(x, tuple(map(as_part, pair, supports)), (None,))
+        [out] = interpret(closed, [start], algebra)
+        _warn_of_kinks(algebra, _is_flat(out))
+        along = _written(out, algebra)
+        return along.value, along.second[0]
+
+    rows = np.arange(len(left))
+    return jax.vmap(one, out_axes=(None, 0))(rows, left, right)
 
 
 def forward_over_reverse(
@@ -197,7 +203,8 @@ def taylor(f: Function, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
     """Returns the derivative of one order along v, as n! times a coefficient."""
     closed = jax.make_jaxpr(f)(x)
     algebra = _taylor.Taylor(order)
-    start = _taylor.Series((x, v, *[None] * (order - 1)))
+    tangent = from_known(v) if isinstance(v, np.ndarray) else v
+    start = _taylor.Series((x, tangent, *[None] * (order - 1)))
     [out] = interpret(closed, [start], algebra)
     if order > 1:
         _warn_of_kinks(algebra, _taylor.has_no_curvature(out))
@@ -220,20 +227,29 @@ def _warn_of_kinks(algebra: Streams | _taylor.Taylor, flat: bool) -> None:
         )
 
 
-def _laid_out(directions: Sequence[jax.Array], unroll: bool) -> Any:
+def _is_flat(out: Any) -> bool:
+    """Returns whether all second derivatives are known to be zero."""
+    return not isinstance(out, Series) or all(s is None for s in out.second)
+
+
+def _laid_out(directions: Sequence[Any], unroll: bool) -> Any:
+    """Returns the directions as tangents; of numpy arrays the zeros are known."""
+    known = [isinstance(v, np.ndarray) for v in directions]
     if unroll:
-        return tuple(map(jnp.asarray, directions))
-    # Unit vectors are constants, stacked once and not by the program.
-    constant = all(isinstance(v, np.ndarray) for v in directions)
-    return jnp.asarray(np.stack(directions)) if constant else jnp.stack(directions)
+        return tuple(from_known(v) if k else v for v, k in zip(directions, known))
+    # Known ones are stacked once and not by the program.
+    if all(known):
+        return from_known(np.stack(directions), stacked=True)
+    return jnp.stack(directions)
+
+
+def _is_unit(v: Any) -> bool:
+    return isinstance(v, np.ndarray) and np.count_nonzero(v) == 1 and v.sum() == 1
 
 
 def _written(out: Any, algebra: Streams) -> Along:
-    """Replaces symbolic zeros by arrays; an array is an output independent of x."""
+    """Writes all zeros out; an array is an output independent of x."""
     if not isinstance(out, Series):
-        out = Series(jnp.asarray(out), None, (None,) * len(algebra.forms))
-    zero = jnp.zeros_like(out.value)
-    first = (None,) * algebra.k if out.first is None else out.first
-    if isinstance(first, tuple):
-        first = tuple(zero if t is None else t for t in first)
-    return Along(out.value, first, [zero if s is None else s for s in out.second])
+        out = algebra.constant(jnp.asarray(out))
+    first = algebra.layout.written(out.first, out.value, algebra.k)
+    return Along(out.value, first, [written(s, out.value) for s in out.second])

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcon.derivatives import _passes, _plan
 from jaxcon.derivatives import _quantities as q
@@ -96,6 +97,6 @@ def _times(a: Any, v: jax.Array) -> jax.Array:
 def _mixed(f: Callable, x: jax.Array, inputs: tuple[int, ...]) -> jax.Array:
     """Returns a partial derivative of any order, by a Taylor series for each input."""
     for i in dict.fromkeys(inputs):
-        unit = jnp.zeros_like(x).at[i].set(1)
+        unit = np.eye(1, x.size, i, dtype=x.dtype)[0]
         f = functools.partial(_passes.taylor, f, v=unit, order=inputs.count(i))
     return f(x)

@@ -148,11 +148,9 @@ def execute(
         known = known._replace(value=value, whole=whole)
     laplacians = q.laplacians(terms)
     if plan.separate:
+        units = np.eye(x.size, dtype=x.dtype)
         left, right = (
-            jnp.asarray(
-                np.eye(x.size, dtype=x.dtype)[[pair[side] for pair in plan.pairs]]
-            )
-            for side in (0, 1)
+            units[[pair[side] for pair in plan.pairs]] for side in (0, 1)
         )
         value, each = _passes.each_pair(f, x, left, right)
         known = known._replace(value=value, pairs=dict(zip(plan.pairs, each)))

@@ -19,7 +19,7 @@ References:
   differentiation" (2025).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +28,28 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxcon.derivatives import _rules
-from jaxcon.derivatives._interpreter import Bind
+from jaxcon.derivatives._interpreter import Bind, Product, Reach, pushed
+from jaxcon.derivatives._zeros import (
+    Part,
+    Row,
+    Sparse,
+    Support,
+    as_part,
+    cleared,
+    dense,
+    joined,
+    over,
+    plus,
+    restricted,
+    scaled,
+    slice_of_scan,
+    stack_of_scan,
+    support_of,
+    times,
+    union,
+    varying,
+    written,
+)
 
 
 class Form(NamedTuple):
@@ -39,11 +60,11 @@ class Form(NamedTuple):
     weights: Any = None  # (pairs,), or None for ones
 
 
-def weighed(form: Form, pair: int, term: jax.Array) -> jax.Array:
+def weighed(form: Form, pair: int, term: Any) -> Any:
     """Returns one pair's term times its weight, in the term's own precision."""
-    if form.weights is None:
+    if form.weights is None or term is None:
         return term
-    return jnp.asarray(form.weights[pair], term.dtype) * term
+    return scaled(term, jnp.asarray(form.weights[pair], dense(term).dtype))
 
 
 class Series(NamedTuple):
@@ -51,53 +72,79 @@ class Series(NamedTuple):
 
     value: jax.Array
     first: Any  # the k tangents in one of the layouts below, or None
-    second: tuple[jax.Array | None, ...]  # one per form
+    second: tuple[Part, ...]  # one per form
 
 
 class Unrolled:
     """Layout of tangents as a tuple of small arrays, each of which stays in the cache."""
 
+    def __init__(self, row: Row = None):
+        self.row = row  # of the program, if several are mapped over
+
     def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Returns each output's tangents; f maps one tangent, or None, of each operand."""
+        """Returns each output's tangents; f maps a row and a part of each operand."""
         k = next(len(first) for first in firsts if first is not None)
         rows = zip(*((None,) * k if first is None else first for first in firsts))
-        return list(zip(*(f(*row) for row in rows)))
+        outputs = zip(*(f(self.row, *parts) for parts in rows))
+        return [None if all(t is None for t in out) else out for out in outputs]
 
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
-        """Sums c f(a_i, b_j) over a form's pairs."""
+        """Sums c f(row, a_i, b_j) over a form's pairs."""
         total = None
         for p, (i, j) in enumerate(zip(form.left, form.right)):
-            total = plus(total, weighed(form, p, f(a[i], b[j])))
+            total = plus(total, weighed(form, p, f(self.row, a[i], b[j])))
         return total
 
-    def zeros(self, value: jax.Array, k: int) -> Any:
-        """Returns k tangents of zeros."""
-        return (jnp.zeros_like(value),) * k
+    def fill(self, first: Any, like: Any, value: jax.Array, k: int) -> Any:
+        """Writes zeros out where ``like`` has fewer that are known."""
+        if first is None and like is None:
+            return None
+        pairs = zip(first or (None,) * k, like or (None,) * k)
+        return tuple(filled(t, u, value) for t, u in pairs)
 
-    def move(self, first: Any, source: int, target: int) -> Any:
-        """Returns the tangents as they are: they have no axis to move."""
-        return first
+    def written(self, first: Any, value: jax.Array, k: int) -> Any:
+        """Returns the tangents, all zeros written out."""
+        return tuple(written(t, value) for t in first or (None,) * k)
+
+    def union(self, first: Any) -> Support | None:
+        """Returns where some tangent may not be zero; None is everywhere."""
+        return union(first)
 
 
 class Stacked:
     """Layout of tangents as one array, their axis in front: one program size for all k."""
 
+    row = None
+
     def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Returns each output's tangents; f maps one tangent, or None, of each operand."""
+        """Returns each output's tangents; f maps a row and a part of each operand."""
+        k = next(len(dense(first)) for first in firsts if first is not None)
         axes = [None if first is None else 0 for first in firsts]
-        return jax.vmap(f, in_axes=axes)(*firsts)
+        return jax.vmap(f, in_axes=(0, *axes))(np.arange(k), *firsts)
 
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
-        """Sums c f(a_i, b_j) over a form's pairs."""
-        return _total(form, jax.vmap(f)(_pick(a, form.left), _pick(b, form.right)))
+        """Sums c f(row, a_i, b_j) over a form's pairs."""
+        rows = np.arange(len(form.left))
+        terms = jax.vmap(f)(rows, _pick(a, form.left), _pick(b, form.right))
+        return _total(form, terms)
 
-    def zeros(self, value: jax.Array, k: int) -> Any:
-        """Returns k tangents of zeros."""
-        return jnp.zeros((k, *value.shape), value.dtype)
+    def fill(self, first: Any, like: Any, value: jax.Array, k: int) -> Any:
+        """Writes zeros out where ``like`` has fewer that are known."""
+        if first is None and like is None:
+            return None
+        return filled(first, like, value, (k,))
 
-    def move(self, first: Any, source: int, target: int) -> Any:
-        """Moves the axis of the tangents."""
-        return jnp.moveaxis(first, source, target)
+    def written(self, first: Any, value: jax.Array, k: int) -> Any:
+        """Returns the tangents, all zeros written out."""
+        if first is None:
+            return jnp.zeros((k, *value.shape), value.dtype)
+        return dense(first)
+
+    def union(self, first: Any) -> Support | None:
+        """Returns where some tangent may not be zero; None is everywhere."""
+        if not isinstance(first, Sparse):
+            return None
+        return first.support.any(axis=0, keepdims=True)
 
 
 class Streams:
@@ -114,117 +161,149 @@ class Streams:
         """Returns the number itself."""
         return x.value
 
+    def varies(self, x: Any) -> bool:
+        """Returns whether some part of x is not known to be zero."""
+        if not isinstance(x, Series):
+            return False
+        return x.first is not None or any(s is not None for s in x.second)
+
     def constant(self, x: Any) -> Series:
         """Returns the series of a number that does not depend on x."""
         return Series(x, None, (None,) * len(self.forms))
 
-    def linear(self, bind: Bind, apply: Bind, xs: list[Series]) -> list[Any]:
+    def linear(
+        self, bind: Bind, apply: Bind, xs: list[Series], reach: Reach
+    ) -> list[Any]:
         """Applies the linear map to every part separately."""
 
-        def part(*parts: Any) -> list:
-            return apply(*(written(t, x.value) for t, x in zip(parts, xs)))
+        values = [x.value for x in xs]
 
-        outputs = bind(*(x.value for x in xs))
+        def part(row: Row, *parts: Any) -> list:
+            return mapped(parts, values, apply, reach)
+
+        outputs = bind(*values)
         firsts = self._first(part, xs, len(outputs))
         seconds = [
-            None if all(t is None for t in parts) else part(*parts)
+            mapped(parts, values, apply, reach)
             for parts in zip(*(x.second for x in xs))
         ]
         return self._series(outputs, firsts, seconds)
 
-    def bilinear(self, bind: Bind, x: Series, y: Series) -> Series:
+    def bilinear(self, product: Product, x: Series, y: Series) -> Series:
         """Returns B(x, y), with B(S x, y) + B(x, S y) + Σ c (B(t_i, u_j) + B(t_j, u_i))."""
+        both = self.varies(x) and self.varies(y)
 
-        def times(a: Any, b: Any) -> Any:
-            return None if a is None or b is None else bind(a, b)[0]
+        def times(row: Row, a: Any, b: Any) -> Any:
+            return None if a is None or b is None else product(row, a, b, both)
 
-        def part(a: Any, b: Any) -> Any:
-            return plus(times(a, y.value), times(x.value, b))
+        def part(row: Row, a: Any, b: Any) -> Any:
+            return plus(times(row, a, y.value), times(row, x.value, b))
 
-        first = None
-        if x.first is not None or y.first is not None:
-            first = self.layout.each(lambda t, u: [part(t, u)], x.first, y.first)[0]
+        first = self._pair(part, x.first, y.first)
         seconds = []
         for form, a, b in zip(self.forms, x.second, y.second):
-            total = part(a, b)
+            total = part(self.layout.row, a, b)
             if x.first is not None and y.first is not None:
                 total = plus(total, self._crossed(form, times, x.first, y.first))
             seconds.append(total)
-        return Series(bind(x.value, y.value)[0], first, tuple(seconds))
+        value = product(None, x.value, y.value, False)
+        return Series(value, first, tuple(seconds))
 
     def quotient(self, x: Series, y: Series) -> Series:
         """Returns the quotient q from x = q y, solved for the parts of q."""
-        q = x.value / y.value
-        over = 1 / y.value
+        value = x.value / y.value
+        if not self.varies(y):
 
-        def part(a: Any, b: Any, crossed: Any = None) -> Any:
-            rest = plus(None if b is None else q * b, crossed)
+            def divided(row: Row, a: Any, b: Any) -> Any:
+                return over(row, a, y.value)
+
+            seconds = [divided(self.layout.row, a, None) for a in x.second]
+            return Series(value, self._pair(divided, x.first, None), tuple(seconds))
+        top, bottom = self._inside([x, y])
+        inverse = 1 / bottom
+        q = value if bottom is y.value else top / bottom
+
+        def part(row: Row, a: Any, b: Any, crossed: Any = None) -> Any:
+            rest = plus(times(row, b, q), crossed)
             if rest is None:
-                return None if a is None else a * over
-            return -rest * over if a is None else (a - rest) * over
+                return times(row, a, inverse)
+            return times(row, plus(a, scaled(rest, -1)), inverse)
 
-        first = None
-        if x.first is not None or y.first is not None:
-            first = self.layout.each(lambda t, u: [part(t, u)], x.first, y.first)[0]
+        first = self._pair(part, x.first, y.first)
         seconds = []
         for form, a, b in zip(self.forms, x.second, y.second):
             crossed = None
             if first is not None and y.first is not None:
-                crossed = self._crossed(form, jnp.multiply, first, y.first)
-            seconds.append(part(a, b, crossed))
-        return Series(q, first, tuple(seconds))
+                crossed = self._crossed(form, times, first, y.first)
+            seconds.append(part(self.layout.row, a, b, crossed))
+        return Series(value, first, tuple(seconds))
 
     def unary(self, name: str, bind: Bind, x: Series, kink: str | None) -> Series:
         """Returns f(x), with f' D x and f' S x + f'' Σ c t_i t_j."""
-        value, slope, curve = _slopes(name, bind, x.value, bool(self.forms))
+        [inside] = self._inside([x])
+        value, slope, curve = _slopes(name, bind, inside, bool(self.forms))
+        if inside is not x.value:
+            value = bind(x.value)[0]
         if kink is not None and curve is None and self.forms:
             self.kinks.append(kink)
-        [first] = self._first(lambda t: [slope * t], [x], 1)
+        [first] = self._first(lambda row, t: [times(row, t, slope)], [x], 1)
         seconds = []
         for form, s in zip(self.forms, x.second):
-            total = None if s is None else slope * s
+            total = times(self.layout.row, s, slope)
             if curve is not None and x.first is not None:
-                square = self.layout.sum(form, jnp.multiply, x.first, x.first)
-                total = plus(total, None if square is None else curve * square)
+                square = self.layout.sum(form, times, x.first, x.first)
+                total = plus(total, times(self.layout.row, square, curve))
             seconds.append(total)
         return Series(value, first, tuple(seconds))
 
-    def kinked(self, name: str, bind: Bind, xs: list[Series]) -> list[Any]:
+    def kinked(
+        self, name: str, bind: Bind, xs: list[Series], reach: Reach
+    ) -> list[Any]:
         """Applies a map that is linear near almost every point as a linear one."""
         self.corners.append(name)
         values = [x.value for x in xs]
         floats = floating(bind, values)
 
         def along(*tangents: Any) -> list:
-            return jax.jvp(floats, tuple(values), tangents)[1]
+            return pushed(floats, tuple(values), tangents)[1]
 
-        return restore(bind, values, self.linear(floats, along, xs))
+        return restore(bind, values, self.linear(floats, along, xs, reach))
 
-    def general(self, bind: Bind, xs: list[Series]) -> list[Any]:
+    def general(
+        self, bind: Bind, xs: list[Series], reach: Reach, entrywise: bool
+    ) -> list[Any]:
         """Applies any primitive: by jvp for the tangents, by jvp of jvp for each pair."""
         values = tuple(x.value for x in xs)
         floats = floating(bind, values)
-
-        def along(*parts: Any) -> list:
-            tangents = tuple(written(t, v) for t, v in zip(parts, values))
-            return jax.jvp(floats, values, tangents)[1]
-
-        def twice(t: tuple, u: tuple) -> list:
-            return jax.jvp(lambda *v: jax.jvp(floats, v, t)[1], values, u)[1]
-
         outputs = floats(*values)
+
+        def along(row: Row, *parts: Any) -> list:
+            if all(part is None for part in parts):
+                return [None] * len(outputs)
+            support = union(parts) if entrywise else None
+            found = _jvp(floats, _restricted(values, support, row), parts)
+            if entrywise:
+                return [cleared(row, y, support) for y in found]
+            supports = reach(list(map(support_of, values, parts)))
+            return list(map(as_part, found, supports))
+
+        def twice(row: Row, t: Any, u: Any) -> list:
+            if all(a is None for a in t) or all(a is None for a in u):
+                return [None] * len(outputs)
+            support = _common(union(t), union(u)) if entrywise else None
+
+            def once(*values: Any) -> list:
+                return _jvp(floats, values, t)
+
+            found = _jvp(once, _restricted(values, support, row), u)
+            return [cleared(row, y, support) for y in found]
+
         firsts = self._first(along, xs, len(outputs))
-        tangents = [
-            x.first if x.first is not None else self.layout.zeros(x.value, self.k)
-            for x in xs
-        ]
         seconds = []
         for f, form in enumerate(self.forms):
-            parts = [x.second[f] for x in xs]
-            total = self._pairs(form, twice, tangents, values)
-            if any(part is not None for part in parts):
-                total = [plus(a, b) for a, b in zip(along(*parts), total)]
-            seconds.append(total)
+            total = self._pairs(form, twice, [x.first for x in xs], len(outputs))
+            more = along(self.layout.row, *(x.second[f] for x in xs))
+            seconds.append(list(map(plus, more, total)))
         return restore(bind, values, self._series(outputs, firsts, seconds))
 
     def fill(self, x: Any, like: Any) -> Any:
@@ -233,60 +312,75 @@ class Streams:
             return x
         if not isinstance(x, Series):
             x = self.constant(x)
-        first = x.first
-        if first is None and like.first is not None:
-            first = self.layout.zeros(x.value, self.k)
-        second = tuple(
-            jnp.zeros(x.value.shape, x.value.dtype)
-            if a is None and b is not None
-            else a
-            for a, b in zip(x.second, like.second)
-        )
+        first = self.layout.fill(x.first, like.first, x.value, self.k)
+        second = tuple(filled(a, b, x.value) for a, b in zip(x.second, like.second))
         return Series(x.value, first, second)
 
     def scanned(self, x: Any) -> Any:
         """Moves the axis that is scanned in front of the tangents'."""
-        return self._moved(x, 0, 1)
+        return self._moved(x, slice_of_scan, 0, 1)
 
     def unscanned(self, x: Any) -> Any:
         """Moves the tangents' axis back to the front."""
-        return self._moved(x, 1, 0)
+        length = len(x.value) if isinstance(x, Series) else 0
+        return self._moved(x, lambda part: stack_of_scan(part, length), 1, 0)
 
-    def _moved(self, x: Any, source: int, target: int) -> Any:
-        if not isinstance(x, Series) or x.first is None:
+    def _moved(self, x: Any, known: Callable, source: int, target: int) -> Any:
+        if not isinstance(x, Series):
             return x
-        return x._replace(first=self.layout.move(x.first, source, target))
+        first = x.first
+        if isinstance(first, tuple):
+            first = tuple(map(known, first))
+        elif first is not None:
+            first = known(moved(first, source, target))
+        return Series(x.value, first, tuple(map(known, x.second)))
 
     def _first(self, part: Callable[..., list], xs: list[Series], outputs: int) -> list:
         if all(x.first is None for x in xs):
             return [None] * outputs
         return self.layout.each(part, *(x.first for x in xs))
 
+    def _pair(self, part: Callable, a: Any, b: Any) -> Any:
+        if a is None and b is None:
+            return None
+        return self.layout.each(lambda row, t, u: [part(row, t, u)], a, b)[0]
+
+    def _inside(self, xs: list[Series]) -> list[Any]:
+        """Returns the values, moved inside where nothing varies: see `restricted`."""
+        supports = [self.layout.union(x.first) for x in xs if x.first is not None]
+        supports += [union([s]) for x in xs for s in x.second if s is not None]
+        total = joined(supports)
+        return [restricted(x.value, total, self.layout.row) for x in xs]
+
     def _crossed(self, form: Form, times: Callable, a: Any, b: Any) -> Any:
         """Sums c (B(a_i, b_j) + B(a_j, b_i)) over the form's pairs."""
         if form.left == form.right:
             total = self.layout.sum(form, times, a, b)
-            return None if total is None else 2 * total
+            return None if total is None else scaled(total, 2)
         swapped = form._replace(left=form.right, right=form.left)
         return plus(
             self.layout.sum(form, times, a, b), self.layout.sum(swapped, times, a, b)
         )
 
-    def _pairs(self, form: Form, twice: Callable, firsts: list, values: tuple) -> list:
+    def _pairs(self, form: Form, twice: Callable, firsts: list, outputs: int) -> list:
         """Sums c D²f[t_i, t_j] for tangents of several operands at once."""
+        if all(first is None for first in firsts):
+            return [None] * outputs
         if isinstance(self.layout, Stacked):
-            left = [_pick(first, form.left) for first in firsts]
-            right = [_pick(first, form.right) for first in firsts]
-            terms = jax.vmap(lambda t, u: twice(tuple(t), tuple(u)))(left, right)
+            left, right = (
+                [None if a is None else _pick(a, side) for a in firsts]
+                for side in (form.left, form.right)
+            )
+            terms = jax.vmap(twice)(np.arange(len(form.left)), left, right)
             return [_total(form, t) for t in terms]
-        total: list[Any] = []
+        total: list[Any] = [None] * outputs
         for p, (i, j) in enumerate(zip(form.left, form.right)):
             t, u = (
-                tuple(written(first[n], v) for first, v in zip(firsts, values))
+                [None if first is None else first[n] for first in firsts]
                 for n in (i, j)
             )
-            terms = [weighed(form, p, term) for term in twice(t, u)]
-            total = [plus(a, b) for a, b in zip(total, terms)] if total else terms
+            terms = [weighed(form, p, y) for y in twice(self.layout.row, t, u)]
+            total = [plus(a, b) for a, b in zip(total, terms)]
         return total
 
     def _series(self, values: list, firsts: list, seconds: list) -> list[Any]:
@@ -296,30 +390,87 @@ class Streams:
         ]
 
 
-def plus(a: Any, b: Any) -> Any:
-    """Returns the sum of two parts, where None is zero."""
+def moved(part: Any, source: int, target: int) -> Any:
+    """Moves an axis of a part's array, but of what is known of its zeros none."""
+    array = jnp.moveaxis(dense(part), source, target)
+    return Sparse(array, part.support) if isinstance(part, Sparse) else array
+
+
+def mapped(
+    parts: Sequence[Any], values: Sequence[Any], apply: Bind, reach: Reach
+) -> list[Any]:
+    """Applies a linear map to one part of each series of these values."""
+    if all(part is None for part in parts):
+        return [None] * reach.outputs
+    outputs = apply(*map(written, parts, values))
+    if all(part is not None and not isinstance(part, Sparse) for part in parts):
+        return outputs
+    return list(map(as_part, outputs, reach(list(map(support_of, values, parts)))))
+
+
+def filled(part: Any, like: Any, value: jax.Array, lead: tuple[int, ...] = ()) -> Any:
+    """Returns a part with only the zeros known that are known in ``like`` as well."""
+    if part is None and like is None:
+        return None
+    if part is None:
+        array = jnp.zeros((*lead, *value.shape), value.dtype)
+        support = like.support if isinstance(like, Sparse) else None
+    else:
+        array, support = dense(part), union([part, like])
+    array = varying(array, value)
+    return array if support is None else as_part(array, support)
+
+
+def _restricted(values: Sequence[Any], support: Support | None, row: Row) -> list[Any]:
+    return [restricted(value, support, row) for value in values]
+
+
+def _common(a: Support | None, b: Support | None) -> Support | None:
     if a is None or b is None:
         return b if a is None else a
-    return a + b
+    return a & b
 
 
-def written(part: Any, value: jax.Array) -> jax.Array:
-    """Returns the part of a series of that value, a symbolic zero written out."""
-    return jnp.zeros_like(value) if part is None else part
+def _jvp(f: Bind, values: Sequence[Any], parts: Sequence[Any]) -> list[Any]:
+    """Returns the derivative of f along the parts that are not None, as arrays."""
+    places = [n for n, part in enumerate(parts) if part is not None]
+
+    def of_those(*xs: Any) -> list:
+        put = dict(zip(places, xs))
+        return f(*(put.get(n, value) for n, value in enumerate(values)))
+
+    if not places:
+        return [jnp.zeros_like(y) for y in f(*values)]
+    those = tuple(values[n] for n in places)
+    tangents = tuple(dense(parts[n]) for n in places)
+    return pushed(of_those, those, tangents)[1]
 
 
-def _pick(stacked: jax.Array, indices: tuple[int, ...]) -> jax.Array:
-    whole = indices == tuple(range(len(stacked)))
-    return stacked if whole else stacked[np.array(indices)]
+def _pick(stacked: Any, indices: tuple[int, ...]) -> Any:
+    if indices == tuple(range(len(dense(stacked)))):
+        return stacked
+    index = np.array(indices)
+    if isinstance(stacked, Sparse):
+        support = stacked.support
+        return Sparse(
+            stacked.array[index], support if len(support) == 1 else support[index]
+        )
+    return stacked[index]
 
 
-def _total(form: Form, terms: jax.Array) -> jax.Array:
+def _total(form: Form, terms: Any) -> Any:
     """Returns the weighted sum over the first axis, that of the pairs."""
+    if terms is None:
+        return None
+    array = dense(terms)
     # This is no matrix product, because accelerators round its operands by default.
     if form.weights is not None:
-        weights = jnp.asarray(form.weights, terms.dtype)
-        terms = terms * weights.reshape(-1, *[1] * (terms.ndim - 1))
-    return jnp.sum(terms, axis=0)
+        weights = jnp.asarray(form.weights, array.dtype)
+        array = array * weights.reshape(-1, *[1] * (array.ndim - 1))
+    total = jnp.sum(array, axis=0)
+    if isinstance(terms, Sparse):
+        return as_part(total, terms.support.any(axis=0, keepdims=True))
+    return total
 
 
 def _is_float(y: jax.Array) -> bool:
@@ -347,7 +498,7 @@ def _slopes(name: str, bind: Bind, x: jax.Array, twice: bool) -> tuple:
     one = jnp.ones_like(x)
 
     def once(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.jvp(lambda x: bind(x)[0], (x,), (one,))
+        return pushed(lambda x: bind(x)[0], (x,), (one,))
 
     if not twice:
         return *once(x), None
@@ -358,12 +509,12 @@ def _slopes(name: str, bind: Bind, x: jax.Array, twice: bool) -> tuple:
     if _is_constant(slope, x):
         return *once(x), None
     value, slope_ = once(x)
-    return value, slope_, jax.jvp(slope, (x,), (one,))[1]
+    return value, slope_, pushed(slope, (x,), (one,))[1]
 
 
 def _is_constant(f: Callable, x: jax.Array) -> bool:
     """Returns whether the derivative of f is known to be zero, as that of relu's slope."""
-    jaxpr = jax.make_jaxpr(lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1])(x).jaxpr
+    jaxpr = jax.make_jaxpr(lambda x: pushed(f, (x,), (jnp.ones_like(x),))[1])(x).jaxpr
     [out] = jaxpr.outvars
     for eqn in jaxpr.eqns:
         # A known zero is written out as a literal, broadcast to its shape.

@@ -24,8 +24,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcon.derivatives._interpreter import Bind, interpret
-from jaxcon.derivatives._streams import floating, plus, restore, written
+from jaxcon.derivatives._interpreter import Bind, Product, Reach, interpret, pushed
+from jaxcon.derivatives._streams import filled, floating, mapped, restore
+from jaxcon.derivatives._zeros import (
+    as_part,
+    cleared,
+    dense,
+    over,
+    plus,
+    restricted,
+    scaled,
+    slice_of_scan,
+    stack_of_scan,
+    support_of,
+    times,
+    union,
+)
 
 
 class Series(NamedTuple):
@@ -48,26 +62,30 @@ class Taylor:
         """Returns the number itself."""
         return x.coefficients[0]
 
+    def varies(self, x: Any) -> bool:
+        """Returns whether some coefficient of x beyond its value is not known as zero."""
+        return isinstance(x, Series) and any(c is not None for c in x.coefficients[1:])
+
     def constant(self, x: Any) -> Series:
         """Returns the series of a number that does not depend on x."""
         return Series((x, *[None] * self.order))
 
-    def linear(self, bind: Bind, apply: Bind, xs: list[Series]) -> list[Any]:
+    def linear(
+        self, bind: Bind, apply: Bind, xs: list[Series], reach: Reach
+    ) -> list[Any]:
         """Applies the linear map to every coefficient separately."""
         values = [self.value(x) for x in xs]
         columns = [bind(*values)]
         for parts in zip(*(x.coefficients[1:] for x in xs)):
-            if all(part is None for part in parts):
-                columns.append([None] * len(columns[0]))
-            else:
-                columns.append(apply(*map(written, parts, values)))
+            columns.append(mapped(parts, values, apply, reach))
         return [Series(row) for row in zip(*columns)]
 
-    def bilinear(self, bind: Bind, x: Series, y: Series) -> Series:
+    def bilinear(self, product: Product, x: Series, y: Series) -> Series:
         """Returns the Cauchy product."""
+        both = self.varies(x) and self.varies(y)
 
         def times(a: Any, b: Any) -> Any:
-            return None if a is None or b is None else bind(a, b)[0]
+            return None if a is None or b is None else product(None, a, b, both)
 
         return Series(
             tuple(
@@ -78,59 +96,78 @@ class Taylor:
 
     def quotient(self, x: Series, y: Series) -> Series:
         """Returns the quotient q from x = q y, solved for each coefficient in turn."""
-        q: list[Any] = []
-        for k in range(self.order + 1):
+        top, bottom = _inside([x, y])
+        q: list[Any] = [top / bottom]
+        for k in range(1, self.order + 1):
             known = _sum(
                 _times(a, y.coefficients[k - j]) for j, a in enumerate(q) if j < k
             )
-            rest = plus(x.coefficients[k], None if known is None else -known)
-            q.append(None if rest is None else rest / self.value(y))
-        return Series(tuple(q))
+            rest = plus(x.coefficients[k], scaled(known, -1))
+            q.append(over(None, rest, bottom))
+        return Series((self.value(x) / self.value(y), *q[1:]))
 
     def unary(self, name: str, bind: Bind, x: Series, kink: str | None) -> Series:
         """Returns f(x), from the series of its slope."""
-        value = bind(self.value(x))[0]
-        if self.order == 0:
-            return Series((value,))
+        before = self.value(x)
+        value = bind(before)[0]
+        [inside] = _inside([x])
+        x = Series((inside, *x.coefficients[1:]))
         if name in _SLOPES:
             slope = _SLOPES[name]
         else:
             found = self._slope(bind, x)
-            if kink is not None and not isinstance(found, Series):
+            moved = any(c is not None for c in x.coefficients[1:-1])
+            if kink is not None and moved and not isinstance(found, Series):
                 self.kinks.append(kink)
             slope = _known(found)
-        y, s = [value], []
+        y, s = [value if inside is before else bind(inside)[0]], []
         for _ in range(self.order):
             s.append(slope(x, y, s))
             y.append(_integrated(x, s))
-        return Series(tuple(y))
+        return Series((value, *y[1:]))
 
-    def kinked(self, name: str, bind: Bind, xs: list[Series]) -> list[Any]:
+    def kinked(
+        self, name: str, bind: Bind, xs: list[Series], reach: Reach
+    ) -> list[Any]:
         """Applies a map that is linear near almost every point as a linear one."""
         self.corners.append(name)
         values = tuple(map(self.value, xs))
         floats = floating(bind, values)
 
         def along(*parts: Any) -> list:
-            return jax.jvp(floats, values, parts)[1]
+            return pushed(floats, values, parts)[1]
 
-        return restore(bind, values, self.linear(floats, along, xs))
+        return restore(bind, values, self.linear(floats, along, xs, reach))
 
-    def general(self, bind: Bind, xs: list[Series]) -> list[Any]:
+    def general(
+        self, bind: Bind, xs: list[Series], reach: Reach, entrywise: bool
+    ) -> list[Any]:
         """Applies any primitive, by nested jvp along the curve of the coefficients."""
-        like = self.value(xs[0])
-        curves = [x.coefficients for x in xs]
+        values = tuple(map(self.value, xs))
+        support = None
+        if entrywise:
+            support = union([c for x in xs for c in x.coefficients[1:]])
+        curves = [
+            (restricted(self.value(x), support, None), *map(dense, x.coefficients[1:]))
+            for x in xs
+        ]
 
         def along(t: jax.Array) -> list:
             return bind(*(_horner(curve, t) for curve in curves))
 
-        values = tuple(map(self.value, xs))
-        kept = floating(along, (jnp.zeros((), like.dtype),))
-        columns = []
-        for k in range(self.order + 1):
-            scale = 1 / math.factorial(k)
-            columns.append([scale * y for y in kept(jnp.zeros((), like.dtype))])
+        zero = jnp.zeros((), values[0].dtype)
+        kept = floating(along, (zero,))
+        columns = [floating(bind, values)(*values)]
+        supports = [support] * len(columns[0])
+        if not entrywise:
+            known = [support_of(self.value(x), *x.coefficients[1:]) for x in xs]
+            supports = reach(known)
+        for k in range(1, self.order + 1):
             kept = _differentiated(kept)
+            scale = 1 / math.factorial(k)
+            ys = [scale * y for y in kept(zero)]
+            clear = cleared if entrywise else lambda row, y, s: as_part(y, s)
+            columns.append([clear(None, y, s) for y, s in zip(ys, supports)])
         return restore(bind, values, [Series(row) for row in zip(*columns)])
 
     def fill(self, x: Any, like: Any) -> Any:
@@ -139,33 +176,38 @@ class Taylor:
             return x
         if not isinstance(x, Series):
             x = self.constant(x)
-        value = self.value(x)
-        return Series(
-            tuple(
-                jnp.zeros(value.shape, value.dtype)
-                if a is None and b is not None
-                else a
-                for a, b in zip(x.coefficients, like.coefficients)
-            )
-        )
+        value, *parts = x.coefficients
+        more = (filled(a, b, value) for a, b in zip(parts, like.coefficients[1:]))
+        return Series((value, *more))
 
     def scanned(self, x: Any) -> Any:
-        """Returns x as it is: each coefficient is an array by itself."""
-        return x
+        """Drops the axis that is scanned from what is known of the coefficients."""
+        if not isinstance(x, Series):
+            return x
+        return Series(tuple(map(slice_of_scan, x.coefficients)))
 
     def unscanned(self, x: Any) -> Any:
-        """Returns x as it is: each coefficient is an array by itself."""
-        return x
+        """Adds that axis again."""
+        if not isinstance(x, Series):
+            return x
+        length = len(self.value(x))
+        return Series(tuple(stack_of_scan(c, length) for c in x.coefficients))
 
     def _slope(self, bind: Bind, x: Series) -> Any:
         """Returns f'(x), a series of one order less, by interpretation of f' itself."""
 
         def derivative(x: jax.Array) -> jax.Array:
-            return jax.jvp(lambda x: bind(x)[0], (x,), (jnp.ones_like(x),))[1]
+            return pushed(lambda x: bind(x)[0], (x,), (jnp.ones_like(x),))[1]
 
         closed = jax.make_jaxpr(derivative)(self.value(x))
         lower = Taylor(self.order - 1)
         return interpret(closed, [Series(x.coefficients[:-1])], lower)[0]
+
+
+def _inside(xs: list[Series]) -> list[Any]:
+    """Returns the values, moved inside where nothing varies: see `restricted`."""
+    total = union([c for x in xs for c in x.coefficients[1:]])
+    return [restricted(x.coefficients[0], total, None) for x in xs]
 
 
 def _known(slope: Any) -> Callable:
@@ -176,12 +218,12 @@ def _known(slope: Any) -> Callable:
 
 def _tanh(x: Series, y: list, s: list) -> Any:
     square = _sum(_times(a, b) for a, b in zip(y, reversed(y)))
-    return -square if s else 1 - square
+    return scaled(square, -1) if s else 1 - square
 
 
 def _logistic(x: Series, y: list, s: list) -> Any:
     square = _sum(_times(a, b) for a, b in zip(y, reversed(y)))
-    return plus(y[-1], None if square is None else -square)
+    return plus(y[-1], scaled(square, -1))
 
 
 def _exp(x: Series, y: list, s: list) -> Any:
@@ -192,16 +234,14 @@ def _sin(x: Series, y: list, s: list) -> Any:
     """Returns the cosine, whose derivative is -sin: s_k = -1/k Σ j x_j y_{k-j}."""
     if not s:
         return jnp.cos(x.coefficients[0])
-    moved = _integrated(x, y[: len(s)])
-    return None if moved is None else -moved
+    return scaled(_integrated(x, y[: len(s)]), -1)
 
 
 def _cos(x: Series, y: list, s: list) -> Any:
     """Returns minus the sine, whose derivative is minus the cosine."""
     if not s:
         return -jnp.sin(x.coefficients[0])
-    moved = _integrated(x, y[: len(s)])
-    return None if moved is None else -moved
+    return scaled(_integrated(x, y[: len(s)]), -1)
 
 
 # s_k from the coefficients of x, y_0, …, y_k and s_0, …, s_{k-1}: this is cheaper than
@@ -226,9 +266,8 @@ def _against(x: Series, y: Series, k: int) -> Any:
 
 
 def _times(a: Any, b: Any, scale: float = 1) -> Any:
-    if a is None or b is None:
-        return None
-    return a * b if scale == 1 else scale * (a * b)
+    product = times(None, a, b)
+    return product if scale == 1 else scaled(product, scale)
 
 
 def _sum(terms: Any) -> Any:
@@ -246,7 +285,7 @@ def _horner(coefficients: tuple, t: jax.Array) -> Any:
 
 
 def _differentiated(f: Callable) -> Callable:
-    return lambda t: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
+    return lambda t: pushed(f, (t,), (jnp.ones_like(t),))[1]
 
 
 def derivative(y: Any, order: int) -> jax.Array:
@@ -254,11 +293,9 @@ def derivative(y: Any, order: int) -> jax.Array:
     if not isinstance(y, Series):
         return jnp.zeros_like(y)
     last = y.coefficients[order]
-    return (
-        jnp.zeros_like(y.coefficients[0])
-        if last is None
-        else float(math.factorial(order)) * last
-    )
+    if last is None:
+        return jnp.zeros_like(y.coefficients[0])
+    return float(math.factorial(order)) * dense(last)
 
 
 def has_no_curvature(y: Any) -> bool:
