@@ -4,8 +4,10 @@ import contextlib
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import threading
+import warnings
 from functools import cache
 
 import jax
@@ -343,6 +345,128 @@ def test_spike_in_each_of_three_chunks_ends_the_run():
     result = caught.value.result
     assert result.rollbacks == (25, 35)
     assert float(result.state.params["x"]) < 2.0
+
+
+class Sealed(Exception):
+    """An exception that lets nothing be set."""
+
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+
+FAILURES = [RuntimeError("down"), KeyError("x"), StopIteration(), SystemExit(3)]
+
+
+@pytest.mark.parametrize("error", [*FAILURES, Sealed("shut")], ids=repr)
+def test_fit_hands_back_what_was_reached_whatever_ends_it(error, tmp_path):
+    def callback(state, _):
+        if int(state.step) == 20:
+            raise error
+
+    kind = RuntimeError if isinstance(error, Sealed) else type(error)
+    with pytest.raises(kind) as caught:
+        fit(stream(60), callbacks=[callback], checkpoint=tmp_path)
+    ended = caught.value
+    assert (
+        ended if kind is not RuntimeError or ended is error else ended.__cause__
+    ) is (error)
+    assert int(ended.result.state.step) == len(ended.result.history.loss) == 20
+    assert ended.__notes__ == [
+        f"step 20 of 60 was reached; saved in {tmp_path}; .result holds it"
+    ]
+    assert len(fit(stream(60), checkpoint=tmp_path).history.loss) == 40
+
+
+def broken_off(last):
+    """Seventeen good batches, then `last`, which is raised if it is an exception."""
+    yield from stream(17)
+    if isinstance(last, Exception):
+        raise last
+    yield last
+
+
+def test_fit_takes_all_steps_before_a_batch_that_is_wrong():
+    good = next(stream(1))
+    rows = [
+        (OSError("unreadable"), OSError, "unreadable"),
+        (good | {"to": np.ones(2, np.float32)}, ValueError, r"\['to'\] changes shape"),
+        ({"to": np.float32(1.0)}, ValueError, "a batch changes structure"),
+        (good | {"to": "text"}, TypeError, r"a batch\['to'\] is 'text'"),
+        (None, ValueError, "a batch changes structure"),
+    ]
+    for last, kind, words in rows:
+        with pytest.raises(kind, match=words) as caught:
+            fit(broken_off(last))
+        result = caught.value.result
+        assert int(result.state.step) == len(result.history.loss) == 17
+        assert caught.value.__notes__ == ["step 17 of 60 was reached; .result holds it"]
+
+
+def full(monkeypatch):
+    """Lets every save fail as on a full disk."""
+    import orbax.checkpoint as ocp
+
+    def save(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", save)
+
+
+def test_fit_that_is_done_is_returned_though_its_last_save_fails(tmp_path, monkeypatch):
+    def callback(state, _):
+        if int(state.step) == 60:
+            full(monkeypatch)
+
+    with pytest.warns(RuntimeWarning) as caught:
+        result = fit(stream(60), callbacks=[callback], checkpoint=tmp_path)
+    assert [str(one.message) for one in caught] == [
+        f"the run is done, but the checkpoint of step 60 in {tmp_path} could not be saved "
+        "(No space left on device); the result is returned"
+    ]
+    assert int(result.state.step) == 60
+
+
+def test_fit_whose_save_fails_on_its_way_hands_back_what_was_reached(
+    tmp_path, monkeypatch
+):
+    full(monkeypatch)
+    with pytest.raises(OSError, match="of step 10 in .* could not be saved") as caught:
+        fit(stream(60), checkpoint=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert int(caught.value.result.state.step) == 10
+
+
+def test_fit_saves_though_its_folder_vanished_meanwhile(tmp_path):
+    def callback(state, _):
+        if int(state.step) == 30:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+    result = fit(stream(60), callbacks=[callback], checkpoint=tmp_path / "run")
+    assert int(result.state.step) == 60
+    assert (tmp_path / "run" / "60").is_dir()
+
+
+def test_fit_interrupted_while_it_compiles_leaves_no_checkpoint(tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxcon.training._program.Program._compiled", interrupt)
+    with pytest.raises(Interrupted) as caught:
+        fit(stream(60), checkpoint=tmp_path, chunk=13)
+    assert str(caught.value) == "stopped by Ctrl-C after step 0 of 60; .result holds it"
+    assert len(caught.value.result.history.loss) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_fit_that_warns_of_its_last_save_as_an_error_has_its_result(
+    tmp_path, monkeypatch
+):
+    full(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning, match="the run is done") as caught:
+            fit(stream(60), checkpoint=tmp_path, chunk=60, callbacks=[lambda *_: None])
+    assert int(caught.value.result.state.step) == 60
 
 
 def test_fit_refuses_bounds_out_of_range():

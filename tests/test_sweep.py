@@ -93,17 +93,37 @@ def test_sweep_keeps_whole_numbers_whole_and_hands_over_data():
 
 
 def test_sweep_refuses_bad_use():
+    whole, nan = "must be a whole number >= 1, got ", float("nan")
     rows = [
-        ({}, {}, "at least one name"),
-        ({"start": []}, {}, "'start', got \\(0,\\)"),
-        ({"start": 1.0}, {}, "'start', got \\(\\)"),
-        (GRID, {"steps": 0}, "got 0, 100 and"),
-        (GRID, {"keep": 0}, "got 3, 0 and"),
-        (GRID, {"together": 0}, "and 0"),
+        ({}, {}, ValueError, "at least one name"),
+        ({"start": []}, {}, ValueError, "'start', got \\(0,\\)"),
+        ({"start": 1.0}, {}, ValueError, "'start', got \\(\\)"),
+        ({"start": ["a"]}, {}, TypeError, "numbers of shape \\(k,\\) for 'start'"),
+        ({3: [1.0]}, {}, TypeError, "a name in grid must be text, got 3"),
+        ([1.0], {}, TypeError, "grid must be a dict"),
+        ({name: range(1000) for name in "abc"}, {}, ValueError, "1e\\+09 combinations"),
+        (GRID, {"steps": 0}, ValueError, f"steps {whole}0"),
+        (GRID, {"steps": 1.5}, ValueError, f"steps {whole}1.5"),
+        (GRID, {"steps": nan}, ValueError, f"steps {whole}nan"),
+        (GRID, {"steps": 2**31}, ValueError, "steps must be at most"),
+        (GRID, {"steps": None}, TypeError, "steps must be"),
+        (GRID, {"keep": 0}, ValueError, f"keep {whole}0"),
+        (GRID, {"together": 0}, ValueError, f"together {whole}0"),
+        (GRID, {"tolerance": -1.0}, ValueError, "tolerance must be"),
+        (GRID, {"make_run": None}, TypeError, "make_run must be a function"),
+        (GRID, {"make_run": lambda **_: 1}, TypeError, "make_run must return"),
+        (GRID, {"make_run": lambda **_: (1, 2, 3)}, TypeError, "got 1 as the solver"),
+        (GRID, {"make_run": lambda **_: (1, 2)}, TypeError, "got 2 values"),
     ]
     assert_refused(
         [
-            (partial(jc.sweep, run, grid, **{"steps": 3, **options}), ValueError, words)
-            for grid, options, words in rows
+            (
+                partial(
+                    jc.sweep, **{"make_run": run, "grid": grid, "steps": 3, **options}
+                ),
+                error,
+                words,
+            )
+            for grid, options, error, words in rows
         ]
     )

@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 from functools import cache
@@ -291,20 +292,135 @@ def test_fit_reads_an_iterator_no_further_than_needed():
 
 
 def test_fit_refuses_what_cannot_be_run():
-    def called(batches, **more):
-        options = {"steps": 5, "progress": False} | more
-        return lambda: jc.fit(*problem(), batches, **options)
+    solver, start = problem()
 
-    text = {"x": "text"}
+    def called(batches=None, begin=start, **more):
+        options = {"steps": 5, "progress": False} | more
+        one = batch_at(7) if batches is None else batches
+        return lambda: jc.fit(solver, begin, one, **options)
+
+    whole, forms = "must be a whole number >= ", ["iterator", "function (key)"]
+    late = start._replace(step=jnp.array(2**31 - 3, jnp.int32))
+    several = start._replace(step=jnp.zeros(3, jnp.int32))
+    nan, inf = float("nan"), float("inf")
+
+    def generate():
+        yield batch_at(7)
+
     assert_refused(
         [
             (called(draw), TypeError, ["key=jax.random.key"]),
+            (called(draw, key=0), TypeError, ["key must be one key", "0"]),
+            (called(draw, key="0"), TypeError, ["key must be one key", "'0'"]),
+            (
+                called(draw, key=jax.random.split(jax.random.key(0))),
+                TypeError,
+                ["key must be one key", "(2,)"],
+            ),
+            (called(generate, key=jax.random.key(0)), TypeError, ["pass generate()"]),
+            (called(lambda: 1, key=jax.random.key(0)), TypeError, ["(key, state)"]),
+            (called(lambda a, b, c: 1, key=jax.random.key(0)), TypeError, ["(key)"]),
+            (
+                called(lambda key: "text", key=jax.random.key(0)),
+                TypeError,
+                ["what <lambda> returned is 'text'"],
+            ),
             (called([object()]), TypeError, ["object", "iterator", "iter(loader)"]),
-            (called(text), TypeError, ["str", "function (key)"]),
-            (called(batch_at(7), steps=0), ValueError, ["at least 1", "0"]),
-            (called(batch_at(7), chunk=0), ValueError, ["at least 1", "0"]),
+            (called({"x": "text"}), TypeError, ["batches['x'] is 'text'", *forms]),
+            (called({"x": np.array(["a"])}), TypeError, ["batches['x']", "numbers"]),
+            (called({"x": np.array([None])}), TypeError, ["batches['x']", "object"]),
+            (called(iter(["text"])), TypeError, ["batch is 'text'", *forms]),
+            (called(range(9)), TypeError, ["batches is range", *forms]),
+            (called(steps=0), ValueError, [f"steps {whole}1, got 0"]),
+            (called(steps=1.5), ValueError, [f"steps {whole}1, got 1.5"]),
+            (called(steps=nan), ValueError, ["steps must be", "got nan"]),
+            (called(steps=inf), ValueError, ["steps must be", "got inf"]),
+            (called(steps=True), TypeError, ["steps must be", "got True"]),
+            (called(steps="9"), TypeError, ["steps must be", "got '9'"]),
+            (called(steps=None), TypeError, ["steps must be", "got None"]),
+            (called(steps=2**31), ValueError, ["steps", "at most 2,147,483,647"]),
+            (called(begin=late), ValueError, ["steps must be at most 2,"]),
+            (called(chunk=0), ValueError, [f"chunk {whole}1, got 0"]),
+            (called(chunk=2.5), ValueError, [f"chunk {whole}1, got 2.5"]),
+            (called(chunk=2**40), ValueError, ["chunk must be at most"]),
+            (called(tolerance=-1.0), ValueError, ["tolerance must be", "-1.0"]),
+            (called(tolerance=nan), ValueError, ["tolerance must be", "nan"]),
+            (called(tolerance=None), TypeError, ["tolerance must be", "None"]),
+            (called(spike=1.0), ValueError, ["spike must be", "1.0"]),
+            (called(spike=nan), ValueError, ["spike must be", "nan"]),
+            (called(max_skipped=-1), ValueError, [f"max_skipped {whole}0, got -1"]),
+            (called(max_skipped=0.5), ValueError, ["max_skipped must be", "0.5"]),
+            (called(progress="yes"), ValueError, ["progress must be", "'yes'"]),
+            (called(callbacks=print), TypeError, ["callbacks must be a list of"]),
+            (called(callbacks=3), TypeError, ["callbacks must be a list of"]),
+            (called(callbacks=[3]), TypeError, ["callbacks[0] must be a function"]),
+            (
+                called(callbacks=[lambda state, _: None, lambda state: None]),
+                TypeError,
+                ["callbacks[1] must be a function (state, info)"],
+            ),
+            (called(checkpoint=""), ValueError, ["checkpoint must be a folder"]),
+            (called(checkpoint="a\0b"), ValueError, ["checkpoint must be a folder"]),
+            (called(checkpoint=__file__), ValueError, ["is a file"]),
+            (called(checkpoint="gs://a/b"), ValueError, ["'gs://a/b'", "another"]),
+            (called(checkpoint=True), TypeError, ["checkpoint must be", "True"]),
+            (called(begin=None), TypeError, ["start must be parameters or a state"]),
+            (called(begin=several), ValueError, ["start.step has shape (3,)"]),
+            (
+                lambda: jc.fit(solver.problem, start, steps=1),
+                TypeError,
+                ["solver must"],
+            ),
+            (
+                lambda: jax.jit(lambda p: jc.fit(solver, p, batch_at(7), steps=1))(
+                    start.params
+                ),
+                TypeError,
+                ["outside of jax.jit"],
+            ),
         ]
     )
+    result = fit(steps=2)
+    for begin, part in ((result, ".state"), (result.best, ".params")):
+        with pytest.raises(TypeError, match=f"pass its {part}"):
+            called(begin=begin)()
+
+
+def test_fit_refuses_a_list_of_batches_and_takes_one_batch_of_parts():
+    x, y = np.ones((4, 3), np.float32), np.ones(4, np.float32)
+
+    def loss(p, batch):
+        return sum(jnp.sum(p * jnp.sum(leaf)) for leaf in jax.tree.leaves(batch))
+
+    solver = jc.alternating(
+        jc.Lagrangian(loss), optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1))
+    )
+
+    def called(batches):
+        return lambda: jc.fit(solver, 0.0, batches, steps=1, progress=False)
+
+    many = [
+        [{"x": x}, {"x": x}],
+        [{"x": x}, {"x": x[:2]}],  # with a smaller last batch
+        [(x, y), (x, y)],
+        [{"x": x}],
+        [x, x, x],
+        [x, x[:2]],
+        ({"x": x}, {"x": x}),
+        ((x, y), (x, y)),
+    ]
+    rows = [(called(one), ValueError, ["parts alike", "iter(batches)"]) for one in many]
+    assert_refused([*rows, (called([]), ValueError, ["an empty list"])])
+    for one in [
+        (x, x),
+        [x, y],
+        (x, y),
+        ({"x": x}, {"x": x[:2]}),
+        {"inside": {"x": x}, "edge": {"x": x}},
+        jc.SplitBatch({"x": x}, {"x": x}),
+    ]:
+        assert int(called(one)().state.step) == 1
+    assert int(called(iter([{"x": x}, {"x": x}]))().state.step) == 1
 
 
 def test_fit_refuses_batches_of_two_shapes():
@@ -518,7 +634,10 @@ def test_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path):
                 [cap, "float32[]", "[9]"],
                 multipliers=jc.Constraints({"sum": one}, {"cap": nine}),
             ),
-            refused([cap, "nothing"], multipliers=jc.Constraints({"sum": one})),
+            refused(
+                ["'sum', inequality 'cap' there, equality 'sum' here"],
+                multipliers=jc.Constraints({"sum": one}),
+            ),
             refused([".penalty.", "float32[]", "nothing"], penalty=None),
             refused([".primal", "nothing"], primal=optax.sgd(0.1).init(None)),
         ],
@@ -534,6 +653,171 @@ def test_checkpoint_of_something_else_is_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="the checkpoint of step 3 in ") as caught:
         fit(checkpoint=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def other(penalty=1.0, rate=0.01, dual=None, goal=1.0, name="h", order=jc.alternating):
+    """A solver, to be compared with that of other arguments."""
+    dual = jc.nupi(0.1, kp=1.0) if dual is None else dual
+    rule = jc.Constraints({name: lambda p, _: p["w"][0] - goal})
+    problem = jc.Lagrangian(
+        lambda p, batch: jnp.sum((p["w"] - batch) ** 2), rule, penalty=penalty
+    )
+    return order(problem, optax.adam(rate), dual)
+
+
+def growing(factor):
+    return jc.growing_penalty(1.0, every=5, factor=factor)
+
+
+def test_checkpoint_of_another_run_is_refused_and_the_difference_named(tmp_path):
+    data, key = np.arange(3, dtype=np.float32), jax.random.key(0)
+
+    def run(folder, solver=None, start=0.0, batch=data, steps=4, **more):
+        return jc.fit(
+            other() if solver is None else solver,
+            {"w": jnp.full(3, start)},
+            batch,
+            steps=steps,
+            checkpoint=tmp_path / folder,
+            progress=False,
+            **more,
+        )
+
+    def stream(first):
+        return (data + np.float32(first + i) for i in range(20))
+
+    run("one")
+    run("growing", other(growing(2.0)))
+    run("stream", batch=stream(0))
+    run("drawn", batch=draw_three, key=key)
+    rows = [
+        ("one", {"solver": other(7.0)}, "penalty: 1.0 there, 7.0 here"),
+        ("one", {"solver": other(growing(2.0))}, "penalty.*growing_penalty"),
+        (
+            "growing",
+            {"solver": other(growing(3.0))},
+            r"penalty\.factor: 2.0 there, 3.0",
+        ),
+        ("one", {"solver": other(rate=0.1)}, r"primal\.step_size: -0.01 there, -0.1"),
+        (
+            "one",
+            {"solver": other(dual=jc.nupi(0.1, kp=2.0))},
+            r"dual\.kp: 1.0 there, 2",
+        ),
+        ("one", {"solver": other(goal=2.0)}, r"'h'\]\.goal: 1.0 there, 2.0 here"),
+        ("one", {"solver": other(name="k")}, "constraints: equality 'h' there"),
+        ("one", {"solver": other(order=jc.extragradient)}, "order of steps: altern"),
+        ("one", {"start": 1.0}, r"the start's params\['w'\]: other values"),
+        ("one", {"batch": data + np.float32([0, 1e-4, 0])}, "the batch: other values"),
+        ("one", {"batch": data[::-1].copy()}, "the batch: other values"),
+        (
+            "one",
+            {"batch": data * np.float32([1, 1, np.inf])},
+            "the batch: other values",
+        ),
+        (
+            "one",
+            {"batch": data.astype(np.float16)},
+            r"\[3\] there, float16\[3\] here",
+        ),
+        ("one", {"tolerance": 0.1}, "tolerance: 0.001 there, 0.1 here"),
+        ("stream", {"batch": stream(1)}, "the first batch: other values"),
+        ("stream", {}, "the batch: nothing there"),
+        ("drawn", {"batch": draw_three, "key": jax.random.key(1)}, "the key: other"),
+    ]
+    assert_refused(
+        [
+            (
+                lambda folder=folder, more=more: run(folder, steps=9, **more),
+                ValueError,
+                f"the checkpoint of step 4 in {tmp_path}.* is of another run .*{words}",
+            )
+            for folder, more, words in rows
+        ]
+    )
+    # More steps, other reports, and roundings of another machine are no other run.
+    on = run("one", steps=6, chunk=1, spike=1e6, max_skipped=9, callbacks=[print])
+    assert len(on.history.loss) == 2
+    near = data * np.float32(1 + 2e-7)
+    assert int(run("one", batch=near, steps=8).state.step) == 8
+    assert int(run("stream", batch=stream(0), steps=8).state.step) == 8
+    # A run goes on from its own last state as well.
+    last = run("growing", other(growing(2.0)), steps=6).state
+    more = jc.fit(
+        other(growing(2.0)),
+        last,
+        data,
+        steps=2,
+        checkpoint=tmp_path / "growing",
+        progress=False,
+    )
+    assert int(more.state.step) == 8
+
+
+def draw_three(key):
+    return jax.random.uniform(key, (3,))
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    """Changes one bit in every thirteenth byte."""
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 2, len(content), 13):
+        content[place] ^= 4
+    path.write_bytes(content)
+
+
+def resumed(folder):
+    """What resuming says, or where it ends."""
+    try:
+        result = fit(steps=6, checkpoint=folder)
+    except ValueError as error:
+        return str(error)
+    return result.state, result.best
+
+
+def test_checkpoint_that_is_damaged_is_named_and_an_older_one_offered(tmp_path, capfd):
+    saved = tmp_path / "saved"
+    fit(steps=2, checkpoint=saved)
+    fit(steps=4, checkpoint=saved)
+    whole = fit(steps=6)
+    damages = [halve, flip, lambda path: path.write_bytes(b""), type(tmp_path).unlink]
+    seen = set()
+    files = sorted(one for one in (saved / "4").rglob("*") if one.is_file())
+    for number, path in enumerate(files):
+        folder = tmp_path / str(number)
+        shutil.copytree(saved, folder)
+        damages[number % 4](folder / path.relative_to(saved))
+        found = resumed(folder)
+        if isinstance(found, str):
+            start = f"the checkpoint of step 4 in {folder} is damaged ("
+            end = f"that of step 2 is good: delete {folder / '4'} to go on from it"
+            assert found.startswith(start)
+            assert found.endswith(end)
+            seen.add(found.removeprefix(start).split(")")[0])
+        else:  # a file that nothing is read from
+            assert_same_bits(found, (whole.state, whole.best))
+    assert any("arrays" in words for words in seen)
+    assert any("description" in words for words in seen)
+    assert "Traceback" not in capfd.readouterr().err
+    shutil.rmtree(folder / "4")
+    assert_same_bits(resumed(folder), (whole.state, whole.best))
+    for about in folder.glob("*/about/metadata"):
+        about.write_text("{}")
+    assert resumed(folder).endswith("no other that is good; save elsewhere")
+
+
+def test_checkpoint_whose_arrays_were_exchanged_is_damaged(tmp_path):
+    # Orbax reads them without a word: their hashes are other ones.
+    fit(steps=2, checkpoint=tmp_path / "a")
+    fit("function", steps=2, checkpoint=tmp_path / "b")
+    shutil.rmtree(tmp_path / "a" / "2" / "reached")
+    shutil.copytree(tmp_path / "b" / "2" / "reached", tmp_path / "a" / "2" / "reached")
+    with pytest.raises(ValueError, match=r"is damaged \(.*is not what was saved\)"):
+        fit(steps=4, checkpoint=tmp_path / "a")
 
 
 def test_checkpoint_is_saved_at_a_crash_in_a_callback(tmp_path):
@@ -688,3 +972,62 @@ def test_fit_names_the_first_step_of_those_skipped_in_a_row():
     state = stop.value.result.state
     assert f"so were all of the {int(state.step) - 700} steps" in str(stop.value)
     assert int(state.skipped) == int(state.step) - 700 + 1
+
+
+def low():
+    """At most 1, of which the loss is least at 2: the answer is 1."""
+    return jc.Constraints(inequality={"w <= 1": lambda w, _: w - 1.0})
+
+
+@pytest.mark.parametrize("switch", ["jax_debug_nans", "jax_debug_infs"])
+def test_fit_runs_under_jax_s_switches_for_debugging(switch, tmp_path):
+    problem = jc.Lagrangian(lambda w, _: (w - 2.0) ** 2, low(), penalty=1.0)
+    solver = jc.alternating(problem, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
+    jax.config.update(switch, True)
+    try:
+        options = {"steps": 400, "progress": False, "checkpoint": tmp_path}
+        for spike in (None, 1e3):
+            run = jc.fit(solver, 0.0, spike=spike, **options)
+            assert float(run.state.params) == pytest.approx(1.0, abs=1e-3)
+    finally:
+        jax.config.update(switch, False)
+
+
+def test_fit_reads_a_stream_of_keys():
+    def loss(p, batch):
+        return jnp.sum((p - batch["x"] - jax.random.normal(batch["key"], (2,))) ** 2)
+
+    solver = jc.alternating(
+        jc.Lagrangian(loss), optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1))
+    )
+    batches = [{"x": np.float32(i), "key": jax.random.key(i)} for i in range(9)]
+    run = jc.fit(solver, jnp.zeros(2), iter(batches), steps=9, chunk=4, progress=False)
+    state, step = solver.init(jnp.zeros(2), batches[0]), jax.jit(solver.step)
+    for batch in batches:
+        state, _ = step(state, batch)
+    close(run.state, state)
+
+
+def test_fit_with_sam_and_lookahead_or_a_sentence():
+    def solved(loss, rule, primal, start):
+        problem = jc.Lagrangian(loss, rule, penalty=1.0)
+        solver = jc.alternating(problem, primal, jc.dual_ascent(optax.sgd(0.1)))
+        return jc.fit(solver, start, steps=400, progress=False).state.params
+
+    def square(w, _):
+        return (w - 2.0) ** 2
+
+    for opaque in (False, True):
+        ahead = optax.chain(optax.contrib.normalize(), optax.sgd(1e-3))
+        sam = optax.contrib.sam(optax.sgd(0.1), ahead, opaque_mode=opaque)
+        assert float(solved(square, low(), sam, 0.0)) == pytest.approx(1.0, abs=2e-3)
+    two = optax.lookahead(optax.sgd(0.1), sync_period=5, slow_step_size=0.5)
+    found = solved(
+        lambda w, _: (w.fast - 2.0) ** 2,
+        jc.Constraints(inequality={"w <= 1": lambda w, _: w.fast - 1.0}),
+        two,
+        optax.LookaheadParams.init_synced(jnp.array(0.0)),
+    )
+    np.testing.assert_allclose(found, [1.0, 1.0], atol=1e-3)
+    with pytest.raises(TypeError, match=r"LookaheadParams.init_synced\(params\)"):
+        solved(square, low(), two, 0.0)

@@ -6,7 +6,16 @@ from typing import Any
 import jax
 
 from jaxcon.primal_dual import PrimalDualState, Solver
+from jaxcon.training._arguments import (
+    check_callbacks,
+    check_options,
+    check_place,
+    check_solver,
+    check_start,
+)
 from jaxcon.training._checkpoint import Checkpoint
+from jaxcon.training._fingerprint import fingerprint
+from jaxcon.training._judging import Judge
 from jaxcon.training._loop import first_best
 from jaxcon.training._result import FitResult
 from jaxcon.training._run import Callback, Run
@@ -34,6 +43,7 @@ def fit(
     checkpoint: Any = None,
     max_skipped: int | None = None,
     spike: float | None = None,
+    judge: Any = None,
 ) -> FitResult:
     r"""Runs a solver on the device and keeps the best iterate.
 
@@ -57,7 +67,12 @@ def fit(
         checkpoint: a folder, saved into about once a minute and at the end, or an
             `orbax.checkpoint.CheckpointManager` with your own policy. If it holds a
             checkpoint, the run resumes there; an iterator is first advanced past the
-            batches already used, so the end is the same to the bit.
+            batches already used, so the end is the same to the bit. Only `steps`,
+            `chunk`, `spike`, `max_skipped` and `callbacks` may differ then, and the
+            machine. Compared are the order of steps, the constraints' names, the start,
+            the batch (of an iterator the first one), the key, and of penalty, optimizers,
+            loss and constraints the numbers and arrays in their closures; not what else
+            functions compute, or what an iterator yields later.
         max_skipped: number of the run's steps that may be skipped because loss,
             residuals, gradient or moves were not finite; at the next one it stops.
             Without it, it stops when as many as a chunk (100 unless given), or all, were
@@ -66,19 +81,32 @@ def fit(
             violation of a constraint there (`tolerance` at least), a step may reach: above
             it, the run goes back to where the chunk began and on with the next batches.
             The first chunk sets the scale. None to take every step.
+        judge: data that the best iterate is selected on. None: each iterate by its own
+            step's batch, so that where batches differ ``best.feasible`` rests on that one
+            batch alone. A batch: loss and violations on it. "recent batches": the loss's
+            mean over the 32 latest batches of a stream, or the next 32 of a function, and
+            violations two standard errors above their estimates; a residual of shape ()
+            is averaged with its sign, of one of shape (n,) the largest violation is.
+            Iterates of every 100th step and the last are judged, the others are not.
 
     Returns:
         A `FitResult`.
 
     Raises:
-        TypeError: `batches` is of no usable kind, or a function without a `key`.
-        ValueError: `steps` or `chunk` is below 1, `max_skipped` below 0, `spike` not above
-            1, or the checkpoint is of another shape.
+        TypeError: an argument is of another kind, e.g. `batches` a function without a
+            `key`.
+        ValueError: a number is outside its range, `batches` is a list of batches, the
+            state is not one of this solver, or the checkpoint is damaged or of another
+            run.
         Interrupted: on Ctrl-C or SIGTERM, after saving, with what was reached in
             `.result`.
         NonFiniteError: too many steps were not finite, with `.result`.
         DivergedError: there was a spike and every step has the same batch, or there were
             three in as many chunks, with the last good state in `.result`.
+        OSError: a checkpoint could not be saved before the end, with `.result`. At the
+            end of a run it is a warning.
+        Exception: whatever else ends a run, e.g. of a callback or a loader, goes on as it
+            is, with `.result`, after saving.
 
     Example:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
@@ -89,33 +117,40 @@ def fit(
         >>> print(f"{result.state.params[0]:.4f} {result.best.feasible}")
         0.5000 True
     """
-    if steps < 1 or (chunk is not None and chunk < 1):
-        raise ValueError(f"steps and chunk must be at least 1, got {steps} and {chunk}")
-    if max_skipped is not None and max_skipped < 0:
-        raise ValueError(f"max_skipped must be at least 0, got {max_skipped}")
-    if spike is not None and not spike > 1:
-        raise ValueError(f"spike must be above 1, got {spike}")
+    check_solver(solver)
+    check_start(start)
+    begun = int(start.step) if isinstance(start, PrimalDualState) else 0
+    check_options(begun, steps, tolerance, chunk, progress, max_skipped, spike)
+    callbacks = check_callbacks(callbacks)
+    check_place(checkpoint)
     source = Source(batches, key)
     state = start
     if not isinstance(start, PrimalDualState):
         state = solver.init(start, source.example(start))
+    judging = Judge(solver, source, judge, state, tolerance)
     if spike is not None and chunk is None:
         chunk = _CHUNK
-    end = int(state.step) + steps
+    if chunk is not None:
+        # Of a chunk the reports are kept, and a stream's batches: no more than it needs.
+        chunk = int(min(chunk, max(steps, _CHUNK)))
+    end = begun + int(steps)
     with Signals() as signals, Checkpoint(checkpoint) as saved:
         fresh = state, first_best(state), no_level(state.multipliers)
-        reached, best, level = saved.restore(fresh)
-        ahead = int(reached.step) - int(state.step)
+        run = fingerprint(solver, state, source, tolerance) if saved.place else None
+        if run is not None:
+            run["data"] |= judging.fingerprint()
+        reached, best, level = saved.restore(fresh, run)
+        ahead = int(reached.step) - begun
         if ahead < 0:
             raise ValueError(
                 f"the checkpoint is of step {int(reached.step)}, the state given of "
-                f"step {int(state.step)}; start from solver.init to resume, or save "
+                f"step {begun}; start from solver.init to resume, or save "
                 "elsewhere"
             )
-        source.skip(ahead)
+        judging.recall(ahead)
         # Counted from where the run began, not from where it is resumed.
         allowed = None if max_skipped is None else int(state.skipped) + max_skipped
-        run = Run(solver, source, tolerance, chunk, allowed, saved)
+        run = Run(solver, source, tolerance, chunk, allowed, saved, judging)
         terms = Terms(solver, source)
         with ProgressBar(progress, end - int(reached.step)) as bar:
             return run.to(

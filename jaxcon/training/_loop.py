@@ -146,14 +146,15 @@ def first_best(state: PrimalDualState) -> Iterate:
         An `Iterate`.
     """
     # jnp.array(jnp.inf) would be weakly typed, and a restored one, which is not, would
-    # make the loop compile again.
+    # make the loop compile again; and jax_debug_infs would stop at it.
+    worst = jax.device_put(np.array(np.inf, jnp.result_type(float)))
     return Iterate(
         params=state.params,
         multipliers=_without_tables(state.multipliers),
         penalty=state.penalty,
         extra=state.extra,
-        loss=jnp.array(jnp.inf, float),
-        max_violation=jnp.array(jnp.inf, float),
+        loss=worst,
+        max_violation=worst,
         feasible=jnp.array(False),
         step=jnp.array(-1, jnp.int32),
     )

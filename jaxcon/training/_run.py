@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxcon.primal_dual import Info, PrimalDualState, Solver
 from jaxcon.primal_dual._info import clips
 from jaxcon.training._checkpoint import Checkpoint
 from jaxcon.training._history import Recorder
+from jaxcon.training._judging import Judge
 from jaxcon.training._loop import compiled
 from jaxcon.training._result import FitResult, Interrupted
 from jaxcon.training._signals import Signals, Terminated
@@ -47,8 +49,10 @@ class Run:
         chunk: int | None,
         allowed: int | None,
         saved: Checkpoint,
+        judge: Judge,
     ):
         self.solver, self.source, self.saved = solver, source, saved
+        self.judge = judge
         self.tolerance, self.chunk, self.allowed = tolerance, chunk, allowed
         self.recorder = Recorder()
         self.program: Any = None
@@ -65,45 +69,84 @@ class Run:
         callbacks: Sequence[Callback],
         signals: Signals,
     ) -> FitResult:
-        """Runs until step `end`, saving what was reached however it ends."""
-        moving = MovingPoints(self.solver, self.source)
+        """Runs until step `end`; however it ends, what was reached is saved."""
+        self.reached, begun = reached, int(reached[0].step)
         try:
-            while (left := end - int(reached[0].step)) > 0:
-                data, count = self._read(left)
-                if count == 0:
-                    warn(f"batches ran out after step {end - left} of {end}")
-                    break
-                moving.before(reached[0], data)
-                chunk = self._advance(reached, data, count)
-                reached = spikes.after(chunk)
-                chunk.after = reached
-                bar.after(chunk)
-                self.saved.save((*reached, spikes.level))
-                for watcher in (moving, skips):
-                    watcher.after(chunk)
-                if any([_stops(call(reached[0], chunk.info)) for call in callbacks]):
-                    break
-                signals.check()
-            skips.finish()
-        except Stop as stop:
-            reached = stop.reached or reached
-            raise stop.error(str(stop), self._result(reached, spikes)) from None
-        except KeyboardInterrupt as stop:
-            term = isinstance(stop, Terminated)
-            kept = f"saved in {place}; " if (place := self.saved.place) else ""
-            raise Interrupted(
-                f"stopped by {'SIGTERM' if term else 'Ctrl-C'} after step "
-                f"{int(reached[0].step)} of {end}; {kept}.result holds it",
-                self._result(reached, spikes),
-                signal.SIGTERM if term else signal.SIGINT,
-            ) from None
-        finally:
+            self._loop(end, spikes, skips, bar, callbacks, signals)
             signals.deferred = True
-            self.saved.save((*reached, spikes.level), force=True)
-        return self._result(reached, spikes)
+            if failed := self._save(spikes):
+                warn(f"the run is done, but {failed}; the result is returned")
+        except BaseException as error:
+            signals.deferred = True
+            if isinstance(error, Stop):
+                self.reached = error.reached or self.reached
+            step, where = int(self.reached[0].step), ""
+            # A run that never began, e.g. of a loss that raises, leaves nothing behind.
+            if self.saved.place and step > begun:
+                where = f"; {self._save(spikes) or f'saved in {self.saved.place}'}"
+            ended = _ended(error, self._result(spikes))
+            if isinstance(ended, Interrupted):
+                ended.args = (
+                    f"{ended} after step {step} of {end}{where}; .result holds it",
+                )
+            elif step > begun:
+                ended.add_note(
+                    f"step {step} of {end} was reached{where}; .result holds it"
+                )
+            if ended is error:
+                raise
+            raise ended from ended.__cause__
+        return self._result(spikes)
+
+    def _loop(
+        self,
+        end: int,
+        spikes: Spikes,
+        skips: Skips,
+        bar: ProgressBar,
+        callbacks: Sequence[Callback],
+        signals: Signals,
+    ) -> None:
+        """Takes chunks of steps until step `end`, or until something ends the run."""
+        moving = MovingPoints(self.solver, self.source)
+        while (left := end - int(self.reached[0].step)) > 0:
+            self.reached = self.judge.at(self.reached)
+            data, count = self._read(left)
+            if count == 0:
+                warn(f"batches ran out after step {end - left} of {end}")
+                break
+            moving.before(self.reached[0], data)
+            chunk = self._advance(self.reached, data, count)
+            self.reached = spikes.after(chunk)
+            chunk.after = self.reached
+            bar.after(chunk)
+            # The last state is saved when the run is done, and no error then.
+            if int(self.reached[0].step) < end:
+                self.saved.save((*self.reached, spikes.level))
+            for watcher in (moving, skips):
+                watcher.after(chunk)
+            state = self.reached[0]
+            if any([_stops(call(state, chunk.info)) for call in callbacks]):
+                break
+            signals.check()
+        skips.finish()
+
+    def _save(self, spikes: Spikes) -> str:
+        """Saves what was reached; returns why it could not, or nothing."""
+        failed = ""
+        for _ in range(2):  # the first error may be that of an earlier save
+            try:
+                self.saved.save((*self.reached, spikes.level), force=True)
+            except OSError as error:
+                failed = str(error)
+            else:
+                return ""
+        return failed
 
     def _read(self, left: int) -> tuple[Any, int]:
-        """Reads the data of the next chunk."""
+        """Reads the data of the next chunk, which ends where the judge has its turn."""
+        if self.judge.given:
+            left = min(left, self.judge.until_next(self.reached[0]))
         if self.chunk is not None:
             count = length = self.chunk
         else:
@@ -135,6 +178,10 @@ class Run:
         self.rate = self.taken / seconds
         self.recorder.add(int(reached[0].step), rows)
 
+        self.judge.add(data, self.taken)
+        if self.judge.given:
+            after = after[0], reached[1]
+
         def replay(rows: int) -> Reached:
             return self.program(*self._arguments(reached, data, rows))[0]
 
@@ -151,19 +198,39 @@ class Run:
             np.float32(self.tolerance),
         )
 
-    def _result(self, reached: Reached, spikes: Spikes) -> FitResult:
-        state, best = reached
+    def _result(self, spikes: Spikes) -> FitResult:
+        state = self.reached[0]
+        layout = self.program.layout if self.program else []
         return FitResult(
             state,
-            best,
-            self.recorder.history(
-                self.program and self.program.layout[0], _no_rows(state)
-            ),
+            self.judge.last(self.reached),
+            self.recorder.history(layout[0] if layout else None, _no_rows(state)),
             self.seconds,
             self.compile_seconds,
             self.tolerance,
             tuple(spikes.rollbacks),
+            self.judge,
         )
+
+
+def _ended(error: BaseException, result: FitResult) -> BaseException:
+    """Returns the error that ends a run, with its result."""
+    if isinstance(error, Stop):
+        return error.error(str(error), result)
+    if isinstance(error, KeyboardInterrupt):
+        term = isinstance(error, Terminated)
+        return Interrupted(
+            f"stopped by {'SIGTERM' if term else 'Ctrl-C'}",
+            result,
+            signal.SIGTERM if term else signal.SIGINT,
+        )
+    with suppress(Exception):
+        error.result = result  # pyright: ignore[reportAttributeAccessIssue]
+    if getattr(error, "result", None) is not result:  # it lets nothing be set
+        cause, error = error, RuntimeError(f"{type(error).__name__}: {error}")
+        error.__cause__ = cause
+        error.result = result  # pyright: ignore[reportAttributeAccessIssue]
+    return error
 
 
 def _stops(answer: Any) -> bool:

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_function, check_number
 from jaxcon.primal_dual import Info, PrimalDualState, Solver
+from jaxcon.training._arguments import LAST_STEP, check_count, check_grid, check_run
 from jaxcon.training._history import History
 from jaxcon.training._loop import better, first_best
 from jaxcon.training._result import FitResult, Iterate
@@ -91,8 +93,9 @@ def sweep(
         A `SweepResult`.
 
     Raises:
-        ValueError: the grid is empty, its values are not (k,), or `steps`, `keep` or
-            `together` is below 1.
+        TypeError: an argument is of another kind, or `make_run` returns something else.
+        ValueError: the grid is empty, its values are not (k,), or a number is outside its
+            range.
 
     Example:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
@@ -106,21 +109,14 @@ def sweep(
         >>> print(result.state.params.sum(axis=1).round(2))
         [1.05 1.  ]
     """
-    columns = {name: np.asarray(jnp.asarray(values)) for name, values in grid.items()}
-    for name, column in columns.items():
-        if column.ndim != 1 or column.size == 0:
-            raise ValueError(
-                f"sweep needs values of shape (k,) for {name!r}, got {column.shape}"
-            )
-    if not columns:
-        raise ValueError("sweep needs a grid of at least one name")
+    check_function("make_run", make_run, "(**values) -> (solver, params, batch)")
+    columns = check_grid(grid)
+    for name, count in (("steps", steps), ("keep", keep), ("together", together)):
+        if count is not None or name != "together":
+            check_count(name, count)
+    check_number("tolerance", tolerance, least=0)
     if together is None:
-        together = 1 if jax.default_backend() == "cpu" else 2**31
-    if min(steps, keep, together) < 1:
-        raise ValueError(
-            "sweep needs steps, keep and together of at least 1, "
-            f"got {steps}, {keep} and {together}"
-        )
+        together = 1 if jax.default_backend() == "cpu" else LAST_STEP
     rows = list(itertools.product(*columns.values()))
     values = {
         name: np.array(column, columns[name].dtype)
@@ -132,7 +128,7 @@ def sweep(
     rows_of_steps[kept] = np.arange(len(kept))
 
     def run(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Iterate, Info]:
-        solver, params, batch = make_run(**values)
+        solver, params, batch = check_run(make_run(**values))
 
         def body(i: Any, carry: Any) -> Any:
             state, best, infos = carry

@@ -6,7 +6,7 @@ on, or raises `Stop`.
 
 import importlib.util
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,9 @@ class ProgressBar:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
+        # A terminal that is gone shall not end a run that is done.
+        with suppress(OSError, ValueError):
+            self._context.__exit__(*error)
 
     def after(self, chunk: Chunk) -> None:
         """Moves the bar."""
