@@ -1,6 +1,8 @@
 """The command: what it writes and prints, and that bad input is one line."""
 
 import csv
+import errno
+import hashlib
 import io
 import json
 import math
@@ -11,9 +13,11 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from pathlib import Path
 
+import malformed_command
 import numpy as np
 import pytest
 from tables import assert_each
@@ -622,6 +626,248 @@ def test_predict_into_a_closed_pipe_is_no_error(fitted, tmp_path):
     assert done.stdout.startswith(names[0])
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """The run that `malformed_command` alters."""
+    return malformed_command.fitted(tmp_path_factory.mktemp("malformed"))
+
+
+def outcomes(cases, good):
+    return [malformed_command.outcome(case, good) for case in cases]
+
+
+def test_malformed_commands_and_altered_runs_are_refused_by_name(good):
+    """One of each kind of command line, and every eleventh of the altered runs."""
+    kinds = {case.kind: case for case in malformed_command.commands()}
+    cases = [*list(kinds.values())[::3], *malformed_command.alterations()[::11]]
+    found = outcomes(cases, good)
+    assert all(one.word == "refused" and one.named for one in found), (
+        malformed_command.report(found)
+    )
+
+
+@pytest.mark.slow
+def test_all_malformed_commands_and_altered_runs_are_refused_by_name(good):
+    commands, alterations = (
+        outcomes(cases, good)
+        for cases in (malformed_command.commands(), malformed_command.alterations())
+    )
+    assert len(commands) >= 250
+    assert len(alterations) >= 150
+    for found in (commands, alterations):
+        words = malformed_command.report(found)
+        assert {one.word for one in found} == {"refused"}, words
+        assert np.mean([one.named for one in found]) >= 0.98, words
+
+
+# The command with a checkpoint every fifth of a second.
+PROGRAM = """
+import sys
+from jaxcon import cli
+from jaxcon.cli import _folder
+
+_folder.INTERVAL = 0.2
+cli.main(sys.argv[1:])
+"""
+
+
+def start(words):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_same_parameters(one, other):
+    first, second = parameters(one), parameters(other)
+    assert list(first) == list(second)
+    for name in first:
+        assert first[name].tobytes() == second[name].tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def long_run(table, tmp_path_factory):
+    """Words of a fit that takes a while, and its folder."""
+    folder = tmp_path_factory.mktemp("long") / "run"
+    words = ["fit", table, "--target", "y", "--inputs", "b", "--convex", "b"]
+    words += ["--steps", 4000, "--width", 8, "--depth", 1]
+    assert command(*words, "--out", folder) == 0
+    return words, folder
+
+
+def test_fit_killed_resumes_to_the_same_parameters(long_run, tmp_path, capsys):
+    words, whole = long_run
+    folder = tmp_path / "run"
+    process = start([*words, "--out", folder])
+    try:
+        end = time.monotonic() + 120
+        saved = folder / "checkpoints" / "augmented"
+        while not any(path.name.isdigit() for path in saved.glob("*")):
+            assert time.monotonic() < end
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    at = max(int(path.name) for path in saved.glob("*") if path.name.isdigit())
+    assert at < 4000
+    assert command(*words, "--out", folder, "--resume") == 0
+    assert_same_parameters(folder, whole)
+    assert not (folder / "checkpoints").exists()
+    with np.load(folder / "history.npz") as file:
+        assert file["augmented/step"][0] == at  # it did not begin anew
+    capsys.readouterr()
+    # A run that is finished is read back.
+    assert command(*words, "--out", folder, "--resume") == 0
+    said = capsys.readouterr().err
+    assert "augmented finished before" in said
+    assert_same_parameters(folder, whole)
+
+
+def words_of(folder):
+    """The command that a run kept, as words after "jaxcon"."""
+    run = json.loads((folder / "run.json").read_text())
+    return shlex.split(run["command"])[1:]
+
+
+def test_fit_killed_at_its_beginning_begins_anew(fitted, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("parameters.npz", "history.npz", "run.json.part"):
+        (folder / name).write_bytes(b"torn")
+    assert command(*words_of(fitted), "--out", folder, "--resume") == 0
+    assert_same_parameters(folder, fitted)
+
+
+def test_fit_resumes_after_the_methods_that_have_finished(
+    compared, tmp_path, capsys, monkeypatch
+):
+    words = words_of(compared)
+    train, folder = _app.train, tmp_path / "run"
+    calls = []
+
+    def stopped(*given, **more):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(given)
+        return train(*given, **more)
+
+    monkeypatch.setattr(_app, "train", stopped)
+    assert command(*words, "--out", folder) == 130
+    assert json.loads((folder / "run.json").read_text())["trained"] == METHODS[:2]
+    capsys.readouterr()
+    monkeypatch.setattr(_app, "train", train)
+    assert command(*words, "--out", folder, "--resume") == 0
+    printed = capsys.readouterr()
+    assert "unconstrained, light penalty finished before" in printed.err
+    assert_same_parameters(folder, compared)
+    with open(folder / "table.csv", newline="") as file:
+        assert [row["method"] for row in csv.DictReader(file)] == METHODS
+    assert printed.out.startswith((folder / "table.md").read_text())
+    assert "stopped" not in json.loads((folder / "run.json").read_text())
+
+
+@pytest.mark.slow
+def test_compare_killed_at_twenty_moments_resumes_to_the_same_parameters(
+    compared, tmp_path
+):
+    words = words_of(compared)
+    words[words.index("--steps") + 1] = "3000"
+    began = time.monotonic()
+    process = start([*words, "--out", tmp_path / "whole"])
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    seconds = time.monotonic() - began
+    draw = np.random.default_rng(0)
+    for number in range(20):
+        folder = tmp_path / str(number)
+        process = start([*words, "--out", folder])
+        time.sleep(draw.uniform(0, seconds))
+        process.kill()
+        process.communicate()
+        assert command(*words, "--out", folder, "--resume") == 0
+        assert_same_parameters(folder, tmp_path / "whole")
+
+
+def test_fit_reads_a_pipe_once(fitted, table, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = table.read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+    writer.start()
+    words = words_of(fitted)
+    words[words.index(str(table))] = str(pipe)
+    assert command(*words, "--out", tmp_path / "run") == 0
+    writer.join()
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["data"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert_same_parameters(tmp_path / "run", fitted)
+
+
+def test_fit_on_a_full_disk_prints_its_table_and_one_line(
+    table, tmp_path, capsys, monkeypatch
+):
+    """The disk is full from the figures on."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "history.png")
+
+    monkeypatch.setattr(_folder.report, "plot_history", full)
+    folder = tmp_path / "run"
+    flags = ["--target", "y", "--inputs", "b", *SMALL, "--out", folder]
+    assert command("fit", table, *flags) == 1
+    printed = capsys.readouterr()
+    assert "| augmented |" in printed.out
+    last = printed.err.splitlines()[-1]
+    assert last == "jaxcon: history.png cannot be written: No space left on device"
+    assert "augmented/0/w" in parameters(folder)
+
+
+def test_predict_to_a_full_device_says_so_in_one_line(fitted, inputs):
+    inputs.write_text("the dose,b\n3,-20\n")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxcon", "predict", fitted, inputs],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "jaxcon: the output cannot be written: No space left on device\n"
+    )
+
+
+def test_predict_writes_no_formula(tmp_path, capsys):
+    rows = "\n".join(f"{i},{i % 3}" for i in range(20))
+    (tmp_path / "odd.csv").write_text(f"=1+1,@y\n{rows}")
+    words = ["fit", tmp_path / "odd.csv", "--target", "@y", "--out", tmp_path / "run"]
+    assert command(*words, *SMALL) == 0
+    capsys.readouterr()
+    assert command("predict", tmp_path / "run", tmp_path / "odd.csv") == 0
+    assert capsys.readouterr().out.startswith("'=1+1,'@y")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["$x_{$", "x" * 300, "收入", "a|b"])
+def test_fit_takes_any_name(name, tmp_path, capsys):
+    rows = "\n".join(f"{i},{i % 3}" for i in range(20))
+    (tmp_path / "odd.csv").write_text(f"{name},y\n{rows}")
+    words = ["fit", tmp_path / "odd.csv", "--target", "y", "--upper", "3", *SMALL]
+    assert command(*words, "--out", tmp_path / "run") == 0
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_help_names_every_flag(capsys):
+    assert command("fit", "--help") == 0
+    text = capsys.readouterr().out
+    assert all(flag in text for flag in malformed_command.FLAGS)
+    assert "inputs along which it must not fall" in text
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Methods side by side: planted violations are found, and every method starts alike."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tables import assert_each
+from tables import assert_each, assert_refused
 
 import jaxcon as jc
 from jaxcon import comparison
@@ -405,3 +406,22 @@ def test_compare_has_no_numbers_of_a_hyperparameter_that_blows_up():
         np.isnan(evaluation.sensitivity.violation), [False, True]
     )
     assert np.isnan(evaluation.sensitivity.scores["distance"][1])
+
+
+def test_functions_refuse_arguments_and_name_them():
+    one, method = problem("sum"), {"any": ANY}
+    compare = partial(comparison.compare, steps=1)
+    assert_refused(
+        [
+            (lambda: compare(None, method), TypeError, "problem must"),
+            (lambda: compare(one, {}), TypeError, "methods must"),
+            (lambda: compare(one, {"x": 3}), TypeError, "method 'x' must"),
+            (lambda: compare(one, method, steps=0), ValueError, "steps must"),
+            (lambda: compare(one, method, factors=(0,)), ValueError, "factors must"),
+            (lambda: compare(one, method, seed=2**32), ValueError, "seed must"),
+            (lambda: compare(one, method, num_random=0), ValueError, "num_random"),
+            (lambda: comparison.train(one, 3, steps=1), TypeError, "method must"),
+            (lambda: comparison.train(3, ANY, steps=1), TypeError, "problem must"),
+            (lambda: comparison.Evaluator(one, 1.5), ValueError, "num_random"),
+        ]
+    )

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from jaxcon import comparison, tabular
-from jaxcon.examples import TABLES, call_surface, engel
+from jaxcon.examples import STUDIES, TABLES, call_surface, engel
 from jaxcon.examples.tables import MATURITIES, NOISE, STRIKES, price
 from jaxcon.tabular import Rules
 
@@ -60,6 +60,11 @@ def test_engel_is_the_published_data():
     # The means that R's summary(quantreg::engel) prints.
     assert table.column("income").mean() == pytest.approx(982.473, abs=1e-3)
     assert table.column("foodexp").mean() == pytest.approx(624.150, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_findings_leave_out_the_first_parts(name):
+    assert list(STUDIES[name](0, 99)) == []
 
 
 def test_tables_can_be_fitted():

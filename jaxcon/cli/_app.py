@@ -23,7 +23,7 @@ from jaxcon.examples import STUDIES, TABLES, TableExample
 from jaxcon.tabular import Rules, Settings, TableError
 from jaxcon.tabular._checks import RANGES, check_flag
 from jaxcon.tabular._csv import digest, parse_csv, read_bytes
-from jaxcon.tabular._table import check_path, listed
+from jaxcon.tabular._table import check_path, listed, no_column
 from jaxcon.training import NonFiniteError
 
 
@@ -156,18 +156,16 @@ def _saved(folder: Path) -> str:
 def _engel(target: str | None, inputs: tuple[str, ...], rules: Rules) -> TableExample:
     """Returns the packaged data, under its own rules unless others are given."""
     engel = TABLES["engel"]()
-    if (target or engel.target) in inputs:
-        raise TableError(f"--inputs: {target or engel.target!r} is the target")
-    for column in (*inputs, *filter(None, [target])):
+    own = target in (None, engel.target) and rules == Rules()
+    target = engel.target if target is None else target
+    if target in inputs:
+        raise TableError(f"--inputs: {target!r} is the target")
+    for column in (*inputs, target):
         if column not in engel.table.names:
             raise TableError(
-                f"Engel's data (no file was given) has no column {column!r}; it has "
-                f"{', '.join(map(repr, engel.table.names))}"
+                no_column(column, engel.table.names, "Engel's data (no file was given)")
             )
-    own = target in (None, engel.target) and rules == Rules()
-    return engel._replace(
-        target=target or engel.target, rules=engel.rules if own else rules
-    )
+    return engel._replace(target=target, rules=engel.rules if own else rules)
 
 
 def _run(
@@ -197,7 +195,7 @@ def _run(
     say(f"{name}: {target!r} from {listed(scaling.inputs)}, {len(table.values)} rows")
     if run.finished:
         say(f"{name}: {', '.join(run.finished)} finished before")
-    evaluator = Evaluator(problem)
+    evaluator, method_name = Evaluator(problem), ""
     try:
         for method_name, method in methods.items():
             if method_name in run.finished:

@@ -29,7 +29,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     words = _joined(list(arguments))
     found, unknown = parser.parse_known_args(words)
     if found.name_of_command is None:
-        raise TableError(f"a command is needed: {', '.join(commands)}")
+        stray = f"{_short(unknown[0])} is no command; " if unknown else ""
+        raise TableError(f"{stray}a command is needed: {', '.join(commands)}")
     flags = [one for one in commands[found.name_of_command]._option_string_actions]
     for word in unknown:
         if word.startswith("-") and word != "-":
@@ -80,8 +81,6 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
             help=text,
             description=text,
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-            argument_default=argparse.SUPPRESS,
         )
         return commands[name]
 
@@ -168,7 +167,9 @@ def _add_options(parser: Any, kind: type, title: str) -> None:
             whole = types[field.name] is int
             options |= {"type": _whole if whole else _real, "metavar": "NUMBER"}
         flag = f"--{field.name.replace('_', '-')}"
-        text = helps.get(field.name, "").replace("%", "%%")
+        text = helps.get(field.name, "").removesuffix(".").replace("%", "%%")
+        if field.default not in ((), None):
+            text += " (default: %(default)s)"
         _flag(group, flag, help=text, **options)
 
 
@@ -194,16 +195,23 @@ def _joined(words: list[str]) -> list[str]:
 
 def _whole(text: str) -> int:
     try:
-        return int(text)
+        return int(_plain(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{_short(text)} is no whole number") from None
 
 
 def _real(text: str) -> float:
     try:
-        return float(text)
+        return float(_plain(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{_short(text)} is no number") from None
+
+
+def _plain(text: str) -> str:
+    """Returns the text of a number, as tables may have it: no 1_000, nor other digits."""
+    if not text.isascii() or "_" in text:
+        raise ValueError
+    return text
 
 
 def _short(text: str) -> str:

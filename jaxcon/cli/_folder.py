@@ -79,6 +79,9 @@ def open_folder(
             return out, None
         before = read_run(out)
         _check_same(out, before, _strict(entries))
+        for name, value in _machine().items():
+            if before[name] != value:
+                say(f"{out} was begun with other {name}; the last bits may differ")
         return out, before
     number = 1
     while out is None:
@@ -95,22 +98,21 @@ def open_folder(
 
 def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuses to go on with a run by another command or with other data."""
-    entries = {
-        words: (before.get(entry), now.get(entry)) for entry, words in _DECISIVE.items()
-    }
-    flags = {
+    pairs: dict[str, tuple[Any, Any]] = {
         f"--{name.replace('_', '-')}": (before.get(part, {}).get(name), value)
         for part in ("rules", "settings")
         for name, value in now.get(part, {}).items()
     }
-    if all(entries["the scaling of the data"]):
-        names = tuple(one["inputs"] for one in entries["the scaling of the data"])
-        flags["--inputs"] = names
-    if all(entries["the data"]):
-        entries["the data"] = tuple(
-            f"SHA-256 {d['sha256']}" for d in entries["the data"]
-        )
-    for words, (then, value) in (flags | entries).items():
+    then, value = before.get("scaling"), now.get("scaling")
+    if then and value:
+        pairs["--inputs"] = then["inputs"], value["inputs"]
+    for entry, words in _DECISIVE.items():
+        if entry in before or entry in now:
+            pairs[words] = before.get(entry), now.get(entry)
+    then, value = pairs.get("the data", (None, None))
+    if then and value:
+        pairs["the data"] = f"SHA-256 {then['sha256']}", f"SHA-256 {value['sha256']}"
+    for words, (then, value) in pairs.items():
         if then != value:
             raise TableError(
                 f"--resume: {words}: {_shown(then)} in {folder}, {_shown(value)} now"
@@ -242,7 +244,7 @@ class RunFolder:
             self.parameters[name] = _read_arrays(
                 self.folder, "parameters.npz", name, like, before["parameters"]
             )
-            like = report.Trace(None, None, None)._asdict()
+            like = dict.fromkeys(report.Trace._fields)
             trace = _read_arrays(
                 self.folder, "history.npz", name, like, before["histories"]
             )
@@ -257,17 +259,21 @@ def write_json(folder: Path, entries: dict[str, Any]) -> None:
         folder: of the run.
         entries: further entries.
     """
+    whole = _strict(entries | _machine())
+    whole["hashes"] = _hashes(whole)
+    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    _write(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _machine() -> dict[str, Any]:
+    """Returns what the last bits of results depend on beside the settings."""
     packages = ("jaxcon", "jax", "jaxlib", "optax", "numpy", "scipy")
     versions = {name: importlib.metadata.version(name) for name in packages}
-    versions["python"] = platform.python_version()
-    whole = _strict(entries) | {
-        "versions": versions,
+    return {
+        "versions": versions | {"python": platform.python_version()},
         "device": jax.devices()[0].device_kind,
         "x64": jax.config.jax_enable_x64,  # pyright: ignore[reportAttributeAccessIssue]
     }
-    whole["hashes"] = {name: _hash(value) for name, value in whole.items()}
-    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
-    _write(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def write_findings(folder: Path, findings: Findings, entries: dict[str, Any]) -> None:
@@ -309,7 +315,7 @@ def read_model(folder: Path, method: str | None) -> tuple[Scaling, Any]:
     scaling, trained = Scaling.from_json(run["scaling"]), run["trained"]
     if not trained:
         raise TableError(f"{folder} holds a run that was stopped before it trained")
-    method = trained[-1] if method is None else method
+    method = str(trained[-1] if method is None else method)
     if method not in trained:
         known = ", ".join(map(repr, trained))
         raise TableError(f"{folder} has no method {method!r}; it has {known}")
@@ -331,11 +337,11 @@ def read_run(folder: Path) -> dict[str, Any]:
         TableError: there is none, or it was altered; the message names the entry.
     """
     path = folder / "run.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise _no_run(folder, "it has no run.json")
     try:
         text = path.read_text(encoding="utf-8")
-        run = json.loads(text, parse_constant=_refuse_constant)
+        run = json.loads(text)
         if not isinstance(run, dict):
             raise TypeError(f"its entries must have names, got {described(run)}")
         _check_entries(run)
@@ -363,7 +369,7 @@ def short(name: str) -> str:
 # Types of the entries of a fit, and of those of an example in parts.
 _FIT = {
     "command": str,
-    "data": (dict, type(None)),
+    "data": dict | None,
     "rows": int,
     "target": str,
     "rules": dict,
@@ -393,6 +399,17 @@ _STUDY = {
 }
 
 
+# How messages call these types.
+_KINDS: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "entries by name",
+    dict | None: "entries by name, or null",
+}
+
+
 def _check_entries(run: dict[str, Any]) -> None:
     """Refuses entries of another type, out of range or with another hash."""
     types = _STUDY if "example" in run else _FIT
@@ -400,7 +417,9 @@ def _check_entries(run: dict[str, Any]) -> None:
         if name not in run:
             raise ValueError(f"{name!r} is missing")
         if not isinstance(run[name], kind) or (kind is int and run[name] is True):
-            raise TypeError(f"{name!r} is {described(run[name])}")
+            raise TypeError(
+                f"{name!r} must be {_KINDS[kind]}, got {described(run[name])}"
+            )
     for name in run:
         if name not in types and name != "stopped":
             raise ValueError(f"{name!r} is no entry of a run")
@@ -418,16 +437,13 @@ def _check_entries(run: dict[str, Any]) -> None:
         for row in run["results"]:
             if not isinstance(row, dict) or row.get("method") not in run["trained"]:
                 raise ValueError("results: a row is of no method in trained")
-    for name, value in run.items():
-        if name != "hashes" and run["hashes"].get(name) != _hash(value):
+    hashes = _hashes(run)
+    for name, value in hashes.items():
+        if run["hashes"].get(name) != value:
             raise ValueError(f"{name!r} was altered since the run was written")
     for name in run["hashes"]:
-        if name not in run:
+        if name not in hashes:
             raise ValueError(f"{name!r} is missing")
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _no_run(folder: Path, why: str) -> TableError:
@@ -514,8 +530,20 @@ def _hash_of_arrays(arrays: dict[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _hash(entry: Any) -> str:
-    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+def _hashes(run: dict[str, Any]) -> dict[str, str]:
+    """Hashes every entry of run.json but the hashes; of entries by name, each of them."""
+    parts: dict[str, Any] = {}
+    for name, entry in run.items():
+        if name == "hashes":
+            continue
+        if isinstance(entry, dict) and entry:
+            parts |= {f"{name}.{key}": value for key, value in entry.items()}
+        else:
+            parts[name] = entry
+    return {
+        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        for name, value in parts.items()
+    }
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

@@ -38,7 +38,8 @@ class Scaling(NamedTuple):
 
     def predict(self, params: Any, x: Any, apply: Apply | None = None) -> np.ndarray:
         """Evaluates the fitted function, `network` unless given, at inputs (n, d)."""
-        z = jnp.asarray(self.unit(x), jnp.float32)
+        with np.errstate(over="ignore"):  # far outside the box
+            z = jnp.asarray(self.unit(x).astype(np.float32))
         y = jax.vmap(partial(apply or network, params))(z)
         return self.center + self.scale * np.asarray(y, float)
 
