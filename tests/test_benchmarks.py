@@ -16,6 +16,7 @@ from benchmarks import (
     stochastic_constraints,
     support_vectors,
     sweep,
+    verdicts,
 )
 
 
@@ -159,6 +160,23 @@ def test_proxies_short_run_is_shown(capsys):
 def test_proxies_short_runs_in_other_orders_are_shown(capsys):
     others = proxies.ORDERS.keys() - {"dual first"}
     assert_each(sorted(others), partial(assert_proxy_shown, capsys))
+
+
+def test_verdicts_are_right_of_one_problem():
+    found = list(verdicts.cases("active from outside", "augmented", steps=400))
+    assert [case.rate for case in found] == list(verdicts.RATES)
+    assert found[0].verdict == "converged"
+    assert found[0].truth == "solved"
+    assert not any(case.wrong for case in found)
+    assert verdicts.table(found).endswith("wrong: 0 of 3 (0.0%)")
+    # Each of these would be wrong.
+    for truth, kind in [
+        ("solved", "stalled"),
+        ("elsewhere", "converged"),
+        ("violated", "infeasible"),
+    ]:
+        said = jc.Diagnosis((jc.diagnosis.Verdict(kind, (), ""),))
+        assert found[0]._replace(truth=truth, said=said).wrong
 
 
 @pytest.mark.slow

@@ -788,6 +788,20 @@ def test_diagnose_counts_steps_and_not_rows_of_a_thinned_history():
     assert steps[1] == pytest.approx(8 * steps[0], rel=0.05)
 
 
+def test_diagnose_calls_nothing_infeasible_that_is_only_flat():
+    # A policy that takes one action for sure, at a cost of 1: its gradient is 1e-9.
+    cost = {"a": lambda p, _: jax.nn.softmax(p)[0] - 0.5}
+    policy = jc.Lagrangian(nothing, jc.Constraints(inequality=cost))
+    level = history(a=(0.5, T))
+    (verdict,) = diagnose(level, end=at_rest(policy, [10.0, -10.0], a=40.0)).verdicts
+    assert verdict.kind == "not met"
+    # Without the way out, it is.
+    never = jc.Constraints(inequality={"a": lambda p, _: jax.nn.softmax(p)[0] + 0.5})
+    policy = jc.Lagrangian(nothing, never)
+    (verdict,) = diagnose(level, end=at_rest(policy, [1.0, -1.0], a=40.0)).verdicts
+    assert verdict.kind == "infeasible"
+
+
 def test_diagnose_refuses_the_end_of_another_problem():
     with pytest.raises(ValueError, match="history has a constraint 'b'.*end.problem"):
         diagnose(history(b=(0.0, 0.0)), end=at_rest(AT_MOST, 1.0, a=2.0))

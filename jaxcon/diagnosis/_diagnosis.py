@@ -48,8 +48,9 @@ def diagnose(
       thirds), while its multiplier climbs from third to third and multiplier times
       violation outweighs the loss and its change since the first row, or while it rests
       under a penalty; several that do so at once are named together.
-    - *infeasible*: violations do so, and the shortest step that would mend them to first
-      order (`jaxcon.conflict`) is more than ten times as long as d.
+    - *infeasible*: violations do so, descent on them from the end does not mend them, and
+      where it ends the shortest step that would to first order (`jaxcon.conflict`) is more
+      than ten times as long as d.
     - *penalty too small*: a violation rests under a penalty, its multiplier moves by less
       than a hundredth of all that pulls, :math:`\lambda + \rho \max(g, 0)`, and the
       penalized loss is stationary.
