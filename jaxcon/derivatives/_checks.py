@@ -4,11 +4,13 @@ The checks read shapes and dtypes only. They run once, at trace time, and leave 
 the compiled program.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+
+from jaxcon.derivatives._interpreter import NoForwardMode
 
 
 def vector(x: ArrayLike, operator: str) -> jax.Array:
@@ -123,11 +125,24 @@ def require_samples(samples: int | None, key: object, operator: str, name: str) 
         raise ValueError(f"{operator} got {name}={samples}; pass 1 or more")
 
 
-def no_forward_mode(error: Exception) -> TypeError:
-    """Returns the error for a function that can only be differentiated backwards."""
-    return TypeError(
-        f"f cannot be differentiated forwards: {error}; write it with jax.custom_jvp"
+def no_mode(refusals: Sequence[Exception]) -> TypeError:
+    """Returns the error for a function that jax's rules refuse to differentiate.
+
+    Args:
+        refusals: of the modes that were tried, with jax's own words.
+    """
+    said = dict.fromkeys(
+        ("forwards" if isinstance(e, NoForwardMode) else "backwards", str(e))
+        for e in refusals
     )
+    ways = dict(said)  # the last refusal of each way
+    causes = "; nor ".join(f"{way}: {cause}" for way, cause in ways.items())
+    hint = "write it with jax.custom_jvp"
+    if "forwards" in ways and "backwards" in ways:
+        hint += ", or with a loop or a solver that jax differentiates forwards"
+    elif "backwards" in ways:
+        hint = 'leave mode= out or pass mode="forward"'
+    return TypeError(f"f cannot be differentiated {causes}; {hint}")
 
 
 def terms(

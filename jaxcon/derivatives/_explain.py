@@ -9,8 +9,13 @@ from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _plan
 from jaxcon.derivatives import _quantities as q
-from jaxcon.derivatives._interpreter import NoForwardMode
-from jaxcon.derivatives._several import derivatives, execute, planned
+from jaxcon.derivatives._plan import Plan
+from jaxcon.derivatives._several import (
+    derivatives,
+    execute,
+    first_possible,
+    planned,
+)
 
 
 def explain(
@@ -56,11 +61,14 @@ def explain(
     x = _checks.vector(x, "explain")
     shape = jax.eval_shape(f, x).shape
     terms = q.terms(wanted, x, shape)
-    plan = planned(f, x, terms, shape, mode, unroll)
-    try:
+    high = any(len(term.inputs) > 2 for term in terms)
+
+    def run(attempt: str | None) -> Plan:
+        plan = planned(f, x, terms, shape, attempt, unroll)
         jax.eval_shape(functools.partial(execute, f, terms=terms, plan=plan), x)
-    except NoForwardMode:
-        plan = planned(f, x, terms, shape, _plan.OVER_REVERSE, unroll)
+        return plan
+
+    plan = first_possible(run, mode, high)
     need = q.need(terms, x.size, shape)
     size = max(map(len, (*fields, "together"))) + 2
     cost = functools.partial(_cost, f, x, mode, unroll)

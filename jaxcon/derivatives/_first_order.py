@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxcon.derivatives import _checks, _shared
+from jaxcon.derivatives import _checks, _passes, _shared
+from jaxcon.derivatives._interpreter import NoReverseMode
 from jaxcon.derivatives._quantities import Directional, Divergence, Gradient, Jacobian
 from jaxcon.derivatives._shared import Function, ValueAnd
+from jaxcon.derivatives._zeros import varying
 
 
 def gradient(f: Function) -> Function:
@@ -375,11 +377,16 @@ def _jacobian_norm_squared(
 
     def estimated(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
         x = _checks.vector(x, name)
-        value, pull = jax.vjp(checked, x)
-        _checks.require_vector(value.shape, name)
-        v = jax.random.normal(key, (projections, value.size), value.dtype)
+        shaped = jax.eval_shape(checked, x)
+        _checks.require_vector(shaped.shape, name)
+        v = jax.random.normal(key, (projections, *shaped.shape), shaped.dtype)
         v = v / jnp.linalg.norm(v, axis=1, keepdims=True)
-        rows = jax.vmap(pull)(v)[0]
+        try:
+            value, pull = _passes.pulled(checked, x)
+            rows = jax.vmap(pull)(varying(v, value))
+        except NoReverseMode:
+            value, j = _jacobian(f, name, "forward")(x)
+            rows = jnp.matmul(v, j, precision=jax.lax.Precision.HIGHEST)
         return value, value.size * jnp.sum(rows * rows) / projections
 
     return estimated

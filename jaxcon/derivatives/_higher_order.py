@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _passes, _quantities, _several, _shared
-from jaxcon.derivatives._interpreter import NoForwardMode
+from jaxcon.derivatives._interpreter import NoForwardMode, NoReverseMode
 from jaxcon.derivatives._quantities import Hessian, HessianDiagonal, Partial
 from jaxcon.derivatives._shared import Function, ValueAnd
 
@@ -144,7 +144,7 @@ def _derivative(f: Function, order: int, name: str) -> ValueAnd:
             return f(x), _passes.taylor(f, x, jnp.ones_like(x), order)
         except NoForwardMode as error:
             if order > 2:
-                raise _checks.no_forward_mode(error) from None
+                raise _checks.no_mode([error]) from error
             spec = Partial((0,) * order)
             wanted = (_quantities.Value(), spec)
             value, result = _several.compute(lambda x: f(x[0]), x[None], wanted)
@@ -305,9 +305,11 @@ def _hessian_vector(f: Function, vector: ArrayLike, name: str) -> ValueAnd:
         v = _checks.like(vector, x, name, "vector")
         try:
             value, _, [product] = _passes.forward_over_reverse(f, x, [v], unroll=True)
-        except NoForwardMode:
-            value = f(x)
-            product = jax.grad(lambda x: jnp.sum(jax.grad(f)(x) * v))(x)
+        except (NoForwardMode, NoReverseMode):
+            # A whole Hessian is dearer, but goes any way there is.
+            wanted = (_quantities.Value(), Hessian())
+            value, h = _several.compute(f, x, wanted)
+            product = jnp.matmul(h, v, precision=jax.lax.Precision.HIGHEST)
         return value, product
 
     return at

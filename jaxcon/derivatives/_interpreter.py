@@ -36,6 +36,10 @@ class NoForwardMode(TypeError):
     """Error for a function in forward mode that jax differentiates only backwards."""
 
 
+class NoReverseMode(TypeError):
+    """Error for a function in reverse mode that jax differentiates only forwards."""
+
+
 def pushed(
     f: Callable, values: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Any, Any]:

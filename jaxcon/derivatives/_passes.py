@@ -7,7 +7,7 @@ have been checked to return one real array.
 
 import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +19,13 @@ from jaxcon.derivatives._first_layer import narrowest
 from jaxcon.derivatives._interpreter import (
     Cut,
     NoForwardMode,
+    NoReverseMode,
+    first_line,
     interpret,
     may_have_kinks,
 )
 from jaxcon.derivatives._streams import Form, Series, Stacked, Streams, Unrolled
-from jaxcon.derivatives._zeros import as_part, from_known, written
+from jaxcon.derivatives._zeros import as_part, from_known, varying, written
 
 Function = Callable[[jax.Array], jax.Array]
 
@@ -47,15 +49,39 @@ def reverse(
     f: Function, x: jax.Array, *, unroll: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """Returns f(x) and its gradient (d,) or Jacobian (m, d), one cotangent per row."""
-    value, pull = jax.vjp(f, x)
+    value, pull = pulled(f, x)
     if value.ndim == 0:
-        return value, pull(jnp.ones_like(value))[0]
+        return value, pull(jnp.ones_like(value))
     units = jnp.eye(value.size, dtype=value.dtype).reshape(-1, *value.shape)
-    if unroll:
-        rows = jnp.stack([pull(unit)[0] for unit in units])
-    else:
-        rows = jax.vmap(pull)(units)[0]
+    units = varying(units, value)
+    rows = jnp.stack([pull(unit) for unit in units]) if unroll else jax.vmap(pull)(units)
     return value, rows.reshape(*value.shape, *x.shape)
+
+
+def pulled(f: Function, x: jax.Array) -> tuple[jax.Array, Function]:
+    """Returns f(x) and the function of a cotangent that pulls it back to x.
+
+    Raises:
+        NoReverseMode: jax's own rules refuse, in the function returned as well.
+    """
+    with _backwards():
+        value, pull = jax.vjp(f, x)
+
+    def pull_back(cotangent: jax.Array) -> jax.Array:
+        with _backwards():
+            return pull(cotangent)[0]
+
+    return value, pull_back
+
+
+@contextlib.contextmanager
+def _backwards() -> Iterator[None]:
+    try:
+        yield
+    except (NoForwardMode, NoReverseMode):
+        raise
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise NoReverseMode(first_line(error)) from error
 
 
 def forward(
@@ -70,7 +96,7 @@ def forward(
     closed = jax.make_jaxpr(f)(x)
     k = len(directions)
     algebra = Streams(k, tuple(forms), Unrolled() if unroll else Stacked())
-    start = Series(x, _laid_out(directions, unroll), (None,) * len(forms))
+    start = _start(x, directions, len(forms), unroll)
     [out] = interpret(closed, [start], algebra)
     if forms:
         _warn_of_kinks(algebra, _is_flat(out))
@@ -161,11 +187,12 @@ def each_pair(f: Function, x: jax.Array, left: np.ndarray, right: np.ndarray) ->
 
     def one(row: Any, *pair: Any) -> tuple[jax.Array, jax.Array]:
         algebra = Streams(2, (Form((0,), (1,)),), Unrolled(row))
-        start = Series(x, tuple(map(as_part, pair, supports)), (None,))
+        along = [varying(v, x) for v in pair]
+        start = Series(x, tuple(map(as_part, along, supports)), (None,))
         [out] = interpret(closed, [start], algebra)
         _warn_of_kinks(algebra, _is_flat(out))
-        along = _written(out, algebra)
-        return along.value, along.second[0]
+        found = _written(out, algebra)
+        return found.value, found.second[0]
 
     rows = np.arange(len(left))
     return jax.vmap(one, out_axes=(None, 0))(rows, left, right)
@@ -182,7 +209,7 @@ def forward_over_reverse(
             jax.eval_shape(lambda x: forward(f, x, [x], along, unroll=True), x)
     closed = jax.make_jaxpr(lambda x: reverse(f, x, unroll=unroll))(x)
     algebra = Streams(len(directions), (), Unrolled() if unroll else Stacked())
-    start = Series(x, _laid_out(directions, unroll), ())
+    start = _start(x, directions, 0, unroll)
     value, slope = interpret(closed, [start], algebra)
     found = _written(slope, algebra)
     return _written(value, algebra).value, found.value, found.first
@@ -203,7 +230,7 @@ def taylor(f: Function, x: jax.Array, v: jax.Array, order: int) -> jax.Array:
     """Returns the derivative of one order along v, as n! times a coefficient."""
     closed = jax.make_jaxpr(f)(x)
     algebra = _taylor.Taylor(order)
-    tangent = from_known(v) if isinstance(v, np.ndarray) else v
+    [tangent] = _start(x, [v], 0, unroll=True).first
     start = _taylor.Series((x, tangent, *[None] * (order - 1)))
     [out] = interpret(closed, [start], algebra)
     if order > 1:
@@ -232,15 +259,21 @@ def _is_flat(out: Any) -> bool:
     return not isinstance(out, Series) or all(s is None for s in out.second)
 
 
-def _laid_out(directions: Sequence[Any], unroll: bool) -> Any:
-    """Returns the directions as tangents; of numpy arrays the zeros are known."""
+def _start(x: jax.Array, directions: Sequence[Any], forms: int, unroll: bool) -> Series:
+    """Returns x moving along the directions; of numpy arrays the zeros are known."""
+    for v in directions:
+        x = varying(x, v)
     known = [isinstance(v, np.ndarray) for v in directions]
+    first: Any
     if unroll:
-        return tuple(from_known(v) if k else v for v, k in zip(directions, known))
-    # Known ones are stacked once and not by the program.
-    if all(known):
-        return from_known(np.stack(directions), stacked=True)
-    return jnp.stack(directions)
+        first = tuple(
+            from_known(v, x) if k else varying(v, x) for v, k in zip(directions, known)
+        )
+    elif all(known):  # they are stacked once and not by the program
+        first = from_known(np.stack(directions), x)
+    else:
+        first = varying(jnp.stack(directions), x)
+    return Series(x, first, (None,) * forms)
 
 
 def _is_unit(v: Any) -> bool:

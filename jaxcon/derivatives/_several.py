@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _passes, _plan
 from jaxcon.derivatives import _quantities as q
-from jaxcon.derivatives._interpreter import NoForwardMode
+from jaxcon.derivatives._interpreter import NoForwardMode, NoReverseMode
 from jaxcon.derivatives._read import Passed, read
 
 
@@ -92,17 +92,42 @@ def compute(
             "derivatives: reverse mode takes derivatives up to the second; leave mode= "
             "out for a Partial of higher order"
         )
-    # A function with a jax.custom_vjp is differentiated backwards; its backward rule may
-    # need the same.
-    for attempt in (mode, _plan.OVER_REVERSE, "reverse"):
+
+    def run(attempt: str | None) -> list[jax.Array]:
+        plan = planned(f, x, terms, shape, attempt, unroll)
+        known = execute(f, x, terms, plan)
+        return [read(f, x, t, terms, known) for t in range(len(terms))]
+
+    return first_possible(run, mode, high)
+
+
+def first_possible(run: Callable[[str | None], Any], mode: str | None, high: bool):
+    """Returns the result of the first mode that jax's own rules do not refuse.
+
+    Args:
+        run: the mode -> its result.
+        mode: the caller's, which is then the only one; None for the cheapest.
+        high: whether derivatives above the second are wanted, which go forwards only.
+    """
+    attempt, refusals = mode, []
+    while True:
         try:
-            plan = planned(f, x, terms, shape, attempt, unroll)
-            known = execute(f, x, terms, plan)
-            return [read(f, x, t, terms, known) for t in range(len(terms))]
-        except NoForwardMode as error:
-            if mode == "forward" or high or attempt == "reverse":
-                raise _checks.no_forward_mode(error) from None
-    raise AssertionError("the last attempt returns or raises")
+            return run(attempt)
+        except (NoForwardMode, NoReverseMode) as error:
+            refusals.append(error)
+            other = _other_way(error, attempt, high) if mode is None else None
+            if other is None:
+                raise _checks.no_mode(refusals) from error
+            attempt = other
+
+
+def _other_way(error: Exception, attempt: str | None, high: bool) -> str | None:
+    if isinstance(error, NoReverseMode):
+        return "forward" if attempt is None else None
+    if high:
+        return None
+    # The backward rule of a jax.custom_vjp may have no forward mode itself.
+    return {None: _plan.OVER_REVERSE, _plan.OVER_REVERSE: "reverse"}.get(attempt)
 
 
 @functools.cache

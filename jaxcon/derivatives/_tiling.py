@@ -112,7 +112,7 @@ def value_and_grad(
         tiles, rest = _split(batch, n, size)
         # Many small terms added up in half precision would soon be rounded away.
         zeros = jax.tree.map(
-            lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)),
+            lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)),
             params,
         )
         gradients, values = jax.lax.scan(add, zeros, tiles)

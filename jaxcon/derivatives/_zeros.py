@@ -53,10 +53,9 @@ def as_part(array: Any, support: Support | None) -> Any:
     return Sparse(array, support) if support.any() else None
 
 
-def from_known(v: np.ndarray, stacked: bool = False) -> Any:
-    """Returns a tangent whose numbers are known, or several of them, stacked."""
-    support = v != 0
-    return as_part(jnp.asarray(v), support if stacked else support[None])
+def from_known(v: np.ndarray, x: jax.Array) -> Any:
+    """Returns a direction of x whose numbers are known as a tangent, or several stacked."""
+    return as_part(varying(jnp.asarray(v), x), (v != 0).reshape(-1, *x.shape))
 
 
 def dense(part: Any) -> Any:
@@ -69,7 +68,7 @@ def written(part: Any, value: jax.Array) -> jax.Array:
     return jnp.zeros_like(value) if part is None else dense(part)
 
 
-def varying(part: jax.Array, value: jax.Array) -> jax.Array:
+def varying(part: Any, value: Any) -> Any:
     """Returns the array, varying over the devices of a shard_map as the value does.
 
     A loop refuses a carry that starts alike on all devices and then differs.
@@ -79,12 +78,12 @@ def varying(part: jax.Array, value: jax.Array) -> jax.Array:
     return part + jnp.zeros_like(value)
 
 
-def _axes(x: jax.Array) -> frozenset[str]:
+def _axes(x: Any) -> frozenset[str]:
     kind: Any = jax.typeof(x)
-    # The name of this attribute has changed between versions of jax.
-    return getattr(getattr(kind, "manual_axis_type", kind), "varying", None) or getattr(
-        kind, "vma", frozenset()
-    )
+    # The attribute was another one in older versions of jax.
+    if hasattr(kind, "manual_axis_type"):
+        return kind.manual_axis_type.varying
+    return getattr(kind, "vma", frozenset())
 
 
 def support_of(value: Any, *parts: Any) -> Support | None:
@@ -124,13 +123,13 @@ def joined(supports: Sequence[Support | None]) -> Support | None:
 
 
 def spread(support: Support, shape: tuple[int, ...]) -> Support:
-    """Returns the support of an operand that may be one number for all entries."""
+    """Returns the support of an operand as that of a result it is broadcast to."""
     support = support.reshape(len(support), *(support.shape[1:] or [1] * len(shape)))
     return np.broadcast_to(support, (len(support), *shape))
 
 
 def _aligned(a: Support, b: Support) -> tuple[Support, Support]:
-    shape = max(a.shape[1:], b.shape[1:], key=len)
+    shape = np.broadcast_shapes(a.shape[1:], b.shape[1:])
     return spread(a, shape), spread(b, shape)
 
 
