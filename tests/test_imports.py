@@ -65,7 +65,7 @@ ONLY = {
 }
 
 # Imported inside functions, so that who does not use them need not have them.
-OPTIONAL = {"matplotlib", "tyro", "orbax", "tqdm", "pandas", "sklearn", "scipy"}
+OPTIONAL = {"matplotlib", "orbax", "tqdm", "pandas", "sklearn", "scipy"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -153,8 +153,7 @@ def too_early(path):
         for name in imported(statement, path)
     }
     ever = {name.split(".")[0] for name in imported(tree, path)}
-    # The command is nothing without tyro, and says so in one line where it is absent.
-    for name in sorted(now & OPTIONAL - ({"tyro"} if room == "cli" else set())):
+    for name in sorted(now & OPTIONAL):
         yield f"{named(path)} imports {name} before it is needed"
     never = {"chex"}
     never |= {"flax"} if room != "layers" else set()
