@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import sys
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -423,6 +423,26 @@ def test_fit_refuses_a_list_of_batches_and_takes_one_batch_of_parts():
     assert int(called(iter([{"x": x}, {"x": x}]))().state.step) == 1
 
 
+def test_fit_refuses_a_state_of_another_solver_and_names_the_part():
+    data = np.zeros(3, np.float32)
+
+    def run(solver):
+        state = solver.init({"w": jnp.zeros(3)}, data)
+        return jc.fit(other(), state, data, steps=1, progress=False)
+
+    rows = [
+        (other(penalty=None), "its penalty has nothing at .equality['h']"),
+        (other(growing(2.0)), "its rule has an array"),
+        (other(dual=jc.dual_ascent(optax.sgd(0.1))), "its dual has nothing"),
+        (other(name="k"), "its multipliers has nothing at .equality['h']"),
+        (other(primal=optax.sgd(0.1)), "its primal has nothing at [0].count"),
+    ]
+    words = "the state is of another method or problem"
+    assert_refused(
+        [(partial(run, solver), ValueError, [words, part]) for solver, part in rows]
+    )
+
+
 def test_fit_refuses_batches_of_two_shapes():
     odd = {"x": np.ones((2, 3), np.float32)}
     with pytest.raises(ValueError, match=r"\['x'\].*\(4, 3\).*\(2, 3\).*drop"):
@@ -655,14 +675,23 @@ def test_checkpoint_of_something_else_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def other(penalty=1.0, rate=0.01, dual=None, goal=1.0, name="h", order=jc.alternating):
+def other(
+    penalty=1.0,
+    rate=0.01,
+    dual=None,
+    goal=1.0,
+    name="h",
+    order=jc.alternating,
+    primal=None,
+):
     """A solver, to be compared with that of other arguments."""
+    primal = optax.adam(rate) if primal is None else primal
     dual = jc.nupi(0.1, kp=1.0) if dual is None else dual
     rule = jc.Constraints({name: lambda p, _: p["w"][0] - goal})
     problem = jc.Lagrangian(
         lambda p, batch: jnp.sum((p["w"] - batch) ** 2), rule, penalty=penalty
     )
-    return order(problem, optax.adam(rate), dual)
+    return order(problem, primal, dual)
 
 
 def growing(factor):

@@ -215,16 +215,19 @@ def check_grid(grid: Any) -> dict[str, np.ndarray]:
         if not isinstance(name, str):
             raise TypeError(f"a name in grid must be text, got {described(name)}")
         try:
-            column = np.asarray(jnp.asarray(values))
-        except (TypeError, ValueError, OverflowError):
+            column = np.asarray(values)
+        except (TypeError, ValueError):  # rows of unequal length, or keys
+            column = np.asarray(None)
+        kinds = (np.number, np.bool_)
+        if not any(jnp.issubdtype(column.dtype, kind) for kind in kinds):
             raise TypeError(
                 f"sweep needs numbers of shape (k,) for {name!r}, got {described(values)}"
-            ) from None
+            )
         if column.ndim != 1 or column.size == 0:
             raise ValueError(
                 f"sweep needs values of shape (k,) for {name!r}, got {column.shape}"
             )
-        columns[name] = column
+        columns[name] = np.asarray(jnp.asarray(column))
     runs = np.prod([float(column.size) for column in columns.values()])
     if runs > _RUNS:
         raise ValueError(f"grid has {runs:.3g} combinations; {_RUNS:,} are the most")
