@@ -172,12 +172,12 @@ def main() -> None:
     found: list[Case] = []
     for name in names:
         for method in methods:
-            found += cases(name, method)
+            for case in cases(name, method):
+                found.append(case)
+                if case.wrong:
+                    where = f"{case.problem}, {case.method}, {case.rate} rate"
+                    print(f"{where}: {case.truth}\n{case.said}\n", flush=True)
     print(table(found))
-    for case in found:
-        if case.wrong:
-            print(f"\n{case.problem}, {case.method}, {case.rate} rate: {case.truth}")
-            print(case.said)
 
 
 if __name__ == "__main__":

@@ -674,7 +674,7 @@ def test_diagnose_is_the_same_in_other_units():
             mu = jc.Constraints({"s": jnp.asarray(5.0 * of_loss)})
             point = jc.Point(jnp.asarray(of_params * x), mu)
             made = history(s=(0.0, 5.0 * of_loss), loss=of_loss * ellipse(x, None))
-            found = diagnose(made, end=End(problem, point, [None]))
+            found = diagnose(made, end=End(problem, point, [None], jnp.zeros(2)))
             assert [v.kind for v in found.verdicts] == [kind], (units, found)
 
     assert_each([(1.0, 1.0), (1e6, 1.0), (1e-6, 1.0), (1.0, 1e4), (1.0, 1e-4)], check)

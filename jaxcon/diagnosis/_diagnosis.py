@@ -83,8 +83,9 @@ def diagnose(
         ...     "x <= -1": lambda x, _: x + 1.0, "x >= 1": lambda x, _: 1.0 - x})
         >>> problem = jc.Lagrangian(lambda x, _: x**2, both)
         >>> solver = jc.alternating(problem, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
-        >>> result = jc.fit(solver, jnp.array(2.0), steps=500)
-        >>> end = jc.diagnosis.End(problem, result.state, [None])
+        >>> start = jnp.array(2.0)
+        >>> result = jc.fit(solver, start, steps=500)
+        >>> end = jc.diagnosis.End(problem, result.state, [None], start)
         >>> (verdict,) = jc.diagnose(result.history, end=end).verdicts
         >>> print(verdict.kind, verdict.constraints)
         infeasible ('x <= -1', 'x >= 1')

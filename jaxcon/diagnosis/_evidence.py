@@ -51,14 +51,14 @@ class End(NamedTuple):
         problem: the `Lagrangian`.
         state: the last state.
         batches: those it is judged on, at least one.
-        start: the parameters that the run started from; None if they are not known.
+        start: the parameters that the run started from: how far they came is a scale.
         fixed: whether every step of the run had the same batch.
     """
 
     problem: Lagrangian
     state: Any
     batches: Sequence[Any]
-    start: Any = None
+    start: Any
     fixed: bool = True
 
 
@@ -195,8 +195,6 @@ class Evidence:
         """
         state, batch = self.end.state, split(self.end.batches[0])[0]
         extra = getattr(state, "extra", None)
-        if not self.size > 0:
-            return 0.0
         restored = _restoration(self.end.problem)(
             state.params, batch, extra, self.size, self.tolerance
         )
@@ -210,7 +208,8 @@ class Evidence:
             )
         except ValueError:  # a gradient that is not finite leads nowhere
             return 0.0
-        return float(found.step) / self.size
+        step = float(found.step)
+        return step / self.size if self.size > 0 or np.isinf(step) else 0.0
 
     @property
     def infeasible(self) -> bool:
@@ -249,7 +248,8 @@ def evidence(end: End, tracks: list[Track], tolerance: float) -> Evidence | None
     of_loss, of_all, of_reference = (
         [_wide(leaf) / count for leaf in jax.tree.leaves(tree)] for tree in total
     )
-    if not all(np.isfinite(leaf).all() for leaf in (*of_loss, *of_all)):
+    values = [np.asarray(leaf, float) for leaf in jax.tree.leaves(rows)]
+    if not all(np.isfinite(leaf).all() for leaf in (*of_loss, *of_all, *values)):
         return None
     way = _way(point.params, end.start)
     bends, moves = _second_order(slopes, point.params, way, end.batches[:_FEW_BATCHES])
@@ -423,7 +423,7 @@ def _wide(leaf: Any) -> np.ndarray:
 def _way(params: Any, start: Any) -> list[np.ndarray]:
     """Returns the size of the parameters and of the way that they came."""
     ends = [_wide(leaf) for leaf in jax.tree.leaves(params)]
-    starts = ends if start is None else [_wide(leaf) for leaf in jax.tree.leaves(start)]
+    starts = [_wide(leaf) for leaf in jax.tree.leaves(start)]
     return [np.abs(end) + np.abs(end - start) for end, start in zip(ends, starts)]
 
 

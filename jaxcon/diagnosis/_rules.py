@@ -227,12 +227,14 @@ def _way_out(end: Evidence | None) -> str:
             "a history does not tell whether the problem is feasible; ask jaxcon.conflict, "
             "or pass the run's end"
         )
-    step = f"a step of {end.way:.2g} times the parameters' size would mend it"
+    mended = "descent from there mends it"
+    if end.way > 0:
+        mended = f"to first order a step of {end.way:.2g} times the parameters' size mends it"
     if end.stationary:
-        return f"{step}, to first order; raise the dual rate, or go on"
+        return f"{mended}; raise the dual rate, or go on"
     return (
-        f"{step}, to first order, but the parameters lag behind: raise the primal learning "
-        "rate, or lower the dual one"
+        f"{mended}, but the parameters lag behind their multipliers: raise the primal "
+        "learning rate, or lower the dual one"
     )
 
 
@@ -501,8 +503,9 @@ def _outlook(
         b0, _, b2 = stats.thirds(track.violation)
         if stats.trend(track.violation) > 0 and stats.trend(track.multiplier) > 0:
             return (
-                f"the violation of {track.name!r} grows while its multiplier does: lower "
-                "the learning rates, or add a penalty"
+                f"the violation of {track.name!r} grows while its multiplier does, and "
+                "nothing shows that more steps will meet it: try other learning rates, or "
+                "add a penalty"
             )
         if b0 - b2 <= stats.SETTLED * b2:
             if end is not None and end.lags(track):
