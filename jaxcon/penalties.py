@@ -6,8 +6,12 @@ constraint at a finite weight, but it has a kink. A term that *changes* during t
 is a multiplier (`jaxcon.dual_ascent`) or an augmented Lagrangian, not a penalty.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from jaxcon._checks import check_array, check_number, described
 
 __all__ = [
     "absolute",
@@ -35,6 +39,9 @@ def absolute(h: jax.Array) -> jax.Array:
     Returns:
         Penalty of the same shape.
 
+    Raises:
+        TypeError: h is no array of floating-point numbers.
+
     References:
         Nocedal and Wright, Numerical Optimization (2006), eq. 17.22.
 
@@ -44,6 +51,7 @@ def absolute(h: jax.Array) -> jax.Array:
         >>> print(jc.penalties.absolute(jnp.array([-2.0, 1.0])))
         [2. 1.]
     """
+    h = _residual("absolute: h", h)
     return jnp.abs(h)
 
 
@@ -56,6 +64,9 @@ def quadratic(h: jax.Array) -> jax.Array:
     Returns:
         Penalty of the same shape.
 
+    Raises:
+        TypeError: h is no array of floating-point numbers.
+
     References:
         Nocedal and Wright, Numerical Optimization (2006), eq. 17.2.
 
@@ -65,6 +76,7 @@ def quadratic(h: jax.Array) -> jax.Array:
         >>> print(jc.penalties.quadratic(jnp.array([-2.0, 1.0])))
         [2.  0.5]
     """
+    h = _residual("quadratic: h", h)
     return 0.5 * jnp.square(h)
 
 
@@ -77,6 +89,9 @@ def hinge(g: jax.Array) -> jax.Array:
     Returns:
         Penalty of the same shape.
 
+    Raises:
+        TypeError: g is no array of floating-point numbers.
+
     References:
         Nocedal and Wright, Numerical Optimization (2006), eq. 17.22, written there for
         constraints >= 0.
@@ -87,6 +102,7 @@ def hinge(g: jax.Array) -> jax.Array:
         >>> print(jc.penalties.hinge(jnp.array([-2.0, 1.0])))
         [0. 1.]
     """
+    g = _residual("hinge: g", g)
     return jnp.maximum(g, 0)
 
 
@@ -99,6 +115,9 @@ def squared_hinge(g: jax.Array) -> jax.Array:
     Returns:
         Penalty of the same shape.
 
+    Raises:
+        TypeError: g is no array of floating-point numbers.
+
     References:
         Nocedal and Wright, Numerical Optimization (2006), eq. 17.5, written there for
         constraints >= 0.
@@ -109,6 +128,7 @@ def squared_hinge(g: jax.Array) -> jax.Array:
         >>> print(jc.penalties.squared_hinge(jnp.array([-2.0, 1.0])))
         [0.  0.5]
     """
+    g = _residual("squared_hinge: g", g)
     return 0.5 * jnp.square(jnp.maximum(g, 0))
 
 
@@ -127,6 +147,10 @@ def huber(h: jax.Array, delta: float = 1.0) -> jax.Array:
     Returns:
         Penalty of the same shape.
 
+    Raises:
+        TypeError: h is no array of floating-point numbers, or delta no number.
+        ValueError: delta is not positive and finite.
+
     References:
         Huber, Robust Estimation of a Location Parameter (1964).
 
@@ -136,9 +160,14 @@ def huber(h: jax.Array, delta: float = 1.0) -> jax.Array:
         >>> print(jc.penalties.huber(jnp.array([-2.0, 0.5])))
         [1.5   0.125]
     """
+    h = _residual("huber: h", h)
+    check_number("huber: delta", delta, above=0)
+    # A delta beyond the dtype's range is no turn at all.
+    turn = jnp.minimum(jnp.asarray(delta, float), jnp.finfo(h.dtype).max)
+    turn = turn.astype(h.dtype)
     size = jnp.abs(h)
-    inner = jnp.minimum(size, delta)
-    return 0.5 * jnp.square(inner) + delta * (size - inner)
+    inner = jnp.minimum(size, turn)
+    return 0.5 * jnp.square(inner) + turn * (size - inner)
 
 
 def log_barrier(g: jax.Array) -> jax.Array:
@@ -151,6 +180,9 @@ def log_barrier(g: jax.Array) -> jax.Array:
         Barrier of the same shape; +inf (with a zero gradient) where g >= 0, so that a
         step outside can be detected and skipped before it turns into NaN.
 
+    Raises:
+        TypeError: g is no array of floating-point numbers.
+
     References:
         Nocedal and Wright, Numerical Optimization (2006), section 19.6, written
         there for constraints >= 0.
@@ -161,8 +193,10 @@ def log_barrier(g: jax.Array) -> jax.Array:
         >>> print(jc.penalties.log_barrier(jnp.array([-1.0, 0.0])))
         [-0. inf]
     """
+    g = _residual("log_barrier: g", g)
     inside = g < 0
-    return jnp.where(inside, -jnp.log(jnp.where(inside, -g, 1.0)), jnp.inf)
+    outside = jnp.where(g >= 0, jnp.inf, g)  # NaN stays
+    return jnp.where(inside, -jnp.log(jnp.where(inside, -g, 1.0)), outside)
 
 
 def log_quadratic(t: jax.Array) -> jax.Array:
@@ -181,6 +215,9 @@ def log_quadratic(t: jax.Array) -> jax.Array:
     Returns:
         Penalty of the same shape, negative where t < 0.
 
+    Raises:
+        TypeError: t is no array of floating-point numbers.
+
     References:
         Ben-Tal and Zibulevsky, Penalty/Barrier Multiplier Methods for Convex Programming
         Problems (1997).
@@ -191,6 +228,7 @@ def log_quadratic(t: jax.Array) -> jax.Array:
         >>> print(jc.penalties.log_quadratic(jnp.array([-0.5, 0.0, 2.0])))
         [-0.375  0.     4.   ]
     """
+    t = _residual("log_quadratic: t", t)
     # Each branch gets an argument of its own range: else the other's slope would be NaN.
     far = t < -0.5
     near = jnp.where(far, 0.0, t)
@@ -217,6 +255,9 @@ def exponential_quadratic(t: jax.Array) -> jax.Array:
     Returns:
         Penalty of the same shape, negative where t < 0.
 
+    Raises:
+        TypeError: t is no array of floating-point numbers.
+
     References:
         Kort and Bertsekas, A New Penalty Function Method for Constrained Minimization
         (1972); Ben-Tal and Zibulevsky, Penalty/Barrier Multiplier Methods for Convex
@@ -228,6 +269,7 @@ def exponential_quadratic(t: jax.Array) -> jax.Array:
         >>> print(jc.penalties.exponential_quadratic(jnp.array([0.0, 2.0])))
         [0. 4.]
     """
+    t = _residual("exponential_quadratic: t", t)
     # With max and min each would have half a slope at 0, a quarter of a curvature.
     outside = t > 0
     beyond = jnp.where(outside, t, 0.0)
@@ -236,3 +278,14 @@ def exponential_quadratic(t: jax.Array) -> jax.Array:
         beyond + 0.5 * jnp.square(beyond),
         jnp.expm1(jnp.where(outside, 0.0, t)),
     )
+
+
+def _residual(name: str, value: Any) -> jax.Array:
+    """Returns a residual as an array, and refuses those that have no derivative."""
+    array = check_array(name, value, "of any shape", finite=None)
+    number = isinstance(value, (int, float))
+    if not (number or jnp.issubdtype(array.dtype, jnp.floating)):
+        raise TypeError(
+            f"{name} must be floating-point, for its derivative, got {described(value)}"
+        )
+    return jnp.asarray(value, float) if isinstance(value, int) else jnp.asarray(array)

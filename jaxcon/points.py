@@ -8,14 +8,23 @@ known when the program is traced; the points are of the default float dtype.
 """
 
 import itertools
-import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
+
+from jaxcon._checks import (
+    check_array,
+    check_function,
+    check_key,
+    check_number,
+    check_real,
+    inside,
+)
 
 __all__ = [
     "Boundary",
@@ -35,6 +44,9 @@ def __dir__() -> list[str]:
 
 Corner = ArrayLike | Sequence[float]
 _MAX_CORNERS = 256  # 8 inputs; beyond, the corners would outnumber the other starts
+_MAX_NUMBERS = 250_000_000  # 1 GB of float32: a larger count is taken for a slip
+_MAX_STEPS = 1_000_000
+_MAX_SEED = 2**63 - 1
 
 
 class Boundary(NamedTuple):
@@ -67,7 +79,8 @@ def grid(lower: Corner, upper: Corner, num: int) -> jax.Array:
       The points (num**d, d).
 
     Raises:
-      ValueError: if num < 2 or not lower < upper.
+      ValueError: if num < 2, if there are too many points for memory, or not lower < upper.
+      TypeError: an argument is of another type.
 
     Example:
       >>> import jaxcon as jc
@@ -75,7 +88,12 @@ def grid(lower: Corner, upper: Corner, num: int) -> jax.Array:
       [[0.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 2.0]]
     """
     low, high = _box("grid", lower, upper)
-    num = _at_least("grid", "num", num, 2)
+    _check_count("grid", "num", num, 2)
+    if low.size * int(num) ** low.size > _MAX_NUMBERS:
+        raise ValueError(
+            f"grid: num {num} along each of {low.size} inputs makes {num}**{low.size} "
+            "points, more than fit; take fewer, or sobol"
+        )
     axes = [np.linspace(a, b, num) for a, b in zip(low, high)]
     return jnp.asarray(
         np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, low.size)
@@ -97,7 +115,8 @@ def uniform(key: jax.Array, lower: Corner, upper: Corner, num: int) -> jax.Array
       The points (num, d).
 
     Raises:
-      ValueError: if num < 1 or not lower < upper.
+      ValueError: if num < 1 or beyond memory, or not lower < upper.
+      TypeError: an argument is of another type.
 
     Example:
       >>> import jax
@@ -105,8 +124,9 @@ def uniform(key: jax.Array, lower: Corner, upper: Corner, num: int) -> jax.Array
       >>> jc.points.uniform(jax.random.key(0), [0.0, 0.0], [1.0, 2.0], 5).shape
       (5, 2)
     """
+    check_key("uniform: key", key)
     low, high = map(jnp.asarray, _box("uniform", lower, upper))
-    num = _at_least("uniform", "num", num, 1)
+    _check_count("uniform", "num", num, 1, low.size)
     unit = jax.random.uniform(key, (num, low.size), low.dtype)
     # Rounding may carry l + (u - l) w past u.
     return jnp.minimum(low[None] + (high - low)[None] * unit, high[None])
@@ -129,7 +149,8 @@ def sobol(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> jax.Array
       The points (num, d).
 
     Raises:
-      ValueError: if num < 1 or not lower < upper.
+      ValueError: if num < 1 or beyond memory, or not lower < upper.
+      TypeError: an argument is of another type.
 
     References:
       Owen, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity
@@ -141,7 +162,8 @@ def sobol(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> jax.Array
       (100, 2)
     """
     low, high = _box("sobol", lower, upper)
-    num = _at_least("sobol", "num", num, 1)
+    _check_count("sobol", "num", num, 1, low.size)
+    _check_seed("sobol", seed)
     return jnp.asarray(_sobol(low, high, num, np.random.default_rng(seed)))
 
 
@@ -162,7 +184,8 @@ def boundary(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> Bounda
       The points and the normals, (2 d num, d) each, or (2, 1) with d = 1.
 
     Raises:
-      ValueError: if num < 1 or not lower < upper.
+      ValueError: if num < 1 or beyond memory, or not lower < upper.
+      TypeError: an argument is of another type.
 
     Example:
       >>> import jaxcon as jc
@@ -171,7 +194,8 @@ def boundary(lower: Corner, upper: Corner, num: int, *, seed: int = 0) -> Bounda
       ([[0.0], [2.0]], [[-1.0], [1.0]])
     """
     low, high = _box("boundary", lower, upper)
-    num = _at_least("boundary", "num", num, 1)
+    _check_count("boundary", "num", num, 1, 2 * low.size**2)
+    _check_seed("boundary", seed)
     faces, normals = [], []
     for face in range(2 * low.size):
         i, is_upper = divmod(face, 2)
@@ -233,9 +257,10 @@ def worst_case(
       The worst point (d,) and the residual there ().
 
     Raises:
-      ValueError: if not lower < upper, a count is too small, or the residual does not
-        return shape (n,).
-      TypeError: if the residual is not real floating point.
+      ValueError: if not lower < upper, a count is too small or too large, or the
+        residual does not return shape (n,).
+      TypeError: if the residual is no function to real floating-point numbers, or
+        another argument is of another type.
 
     References:
       Danskin, "The theory of max-min, with applications", SIAM Journal on Applied
@@ -248,9 +273,11 @@ def worst_case(
       0.5
     """
     low, high = _box("worst_case", lower, upper)
-    num = _at_least("worst_case", "num", num, 1)
-    steps = _at_least("worst_case", "steps", steps, 0)
-    ascents = _at_least("worst_case", "ascents", ascents, 1)
+    _check_count("worst_case", "num", num, 1, low.size)
+    name = "worst_case: steps"
+    check_number(name, steps, least=0, most=_MAX_STEPS, whole=True)
+    _check_count("worst_case", "ascents", ascents, 1, low.size)
+    _check_seed("worst_case", seed)
     residual = _checked(residual)
 
     scattered = jnp.asarray(_sobol(low, high, num, np.random.default_rng(seed)))
@@ -321,9 +348,10 @@ def _ascend(
 
     # The starts are evaluated by a step of length zero: the residual and its gradient
     # take long to compile, and so they are compiled once.
-    nowhere = jnp.full(len(starts), -jnp.inf, starts.dtype)
+    # That step is accepted whatever the value before it.
+    unknown = jnp.zeros(len(starts), starts.dtype)
     radii = jnp.full(len(starts), radius, starts.dtype)
-    first = _Climb(starts, nowhere, jnp.zeros_like(starts), radii)
+    first = _Climb(starts, unknown, jnp.zeros_like(starts), radii)
     last, _ = jax.lax.scan(step, first, jnp.arange(steps + 1))
     return last.points, last.values
 
@@ -340,17 +368,17 @@ def _normalised(slope: jax.Array) -> jax.Array:
 def _checked(
     residual: Callable[[jax.Array], jax.Array],
 ) -> Callable[[jax.Array], jax.Array]:
+    form = "points (n, d) -> residuals (n,)"
+    check_function("worst_case: residual", residual, form)
+
     def checked(points: jax.Array) -> jax.Array:
-        values = jnp.asarray(residual(points))
+        with inside("worst_case: residual"):
+            values = residual(points)
+        values = check_real("worst_case: residual", values, "floats (n,)")
         if values.shape != points.shape[:1]:
             raise ValueError(
                 f"worst_case: residual returned shape {values.shape} for points of "
                 f"shape {points.shape}; return shape {points.shape[:1]}"
-            )
-        if not jnp.issubdtype(values.dtype, jnp.floating):
-            raise TypeError(
-                f"worst_case: residual returned dtype {values.dtype}; the search needs "
-                "a real floating-point residual to climb"
             )
         return values
 
@@ -382,32 +410,37 @@ def _sobol(
 def _box(name: str, lower: Corner, upper: Corner) -> tuple[np.ndarray, np.ndarray]:
     """Returns the corners (d,) in the default float dtype, or says what is wrong."""
     dtype = jnp.result_type(float)
-    try:
-        low, high = np.asarray(lower, dtype), np.asarray(upper, dtype)
-    except jax.errors.TracerArrayConversionError:
+    corners = [
+        check_array(f"{name}: {word}", corner, "(d,)")
+        for word, corner in (("lower", lower), ("upper", upper))
+    ]
+    if any(isinstance(corner, Tracer) for corner in corners):
         raise TypeError(
             f"{name} got a traced lower or upper; pass numpy arrays or lists, not "
             "arrays made under jax.jit"
-        ) from None
-    if low.ndim != 1 or low.shape != high.shape or low.size == 0:
+        )
+    low, high = (np.asarray(corner, dtype) for corner in corners)
+    if low.shape != high.shape or low.size == 0:
         raise ValueError(
             f"{name} got lower of shape {low.shape} and upper of shape {high.shape}; "
-            "pass two of shape (d,)"
+            "pass two of shape (d,), d >= 1"
         )
-    # Written so that NaN is refused too.
-    if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+    # In the points' own dtype, in which their width must be finite as well.
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = high - low
+    if not (np.isfinite(width) & (low < high)).all():
         raise ValueError(
             f"{name} got lower {low.tolist()} and upper {high.tolist()}; every lower "
-            "must be less than its upper, and both finite"
+            f"must be less than its upper, by a finite number of {dtype}"
         )
     return low, high
 
 
-def _at_least(name: str, what: str, value: int, least: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} got {what} {value!r}; pass an integer") from None
-    if value < least:
-        raise ValueError(f"{name} got {what} {value}; pass {least} or more")
-    return value
+def _check_count(name: str, what: str, value: int, least: int, each: int = 1) -> None:
+    """Refuses a count of points, of so many numbers each, that no memory holds."""
+    most = _MAX_NUMBERS // each
+    check_number(f"{name}: {what}", value, least=least, most=most, whole=True)
+
+
+def _check_seed(name: str, seed: int) -> None:
+    check_number(f"{name}: seed", seed, least=0, most=_MAX_SEED, whole=True)

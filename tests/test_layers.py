@@ -3,12 +3,13 @@
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _malformed_layers import GOOD
 from flax import nnx
 from tables import assert_each, assert_refused
 
@@ -356,7 +357,165 @@ SIZES = {
 def test_networks_refuse_sizes_below_one():
     assert_refused(
         [
-            (make, ValueError, f"{said} must be at least 1, got 0")
+            (make, ValueError, rf"{said} must be a whole number in \[1, .*, got 0")
             for said, make in SIZES.items()
         ]
+    )
+
+
+NOTHING = ["text", None, True, np.nan, {}, object(), 1j, ["a"], [[1.0], [1.0, 2.0]]]
+ALLOWED = {
+    # Arguments that None leaves out, and those that take anything of the list.
+    None: {"outputs", "rate", "faces", "key", "concave", "convex"},
+    "text": {"caveat"},
+}
+# Their own tests have what these refuse: names of arrays, or whatever a caller passes.
+ELSEWHERE = {"layers.check", "from_module"}
+
+
+def test_layers_name_the_argument_that_is_of_another_kind():
+    calls = []
+    for dotted, make in GOOD.items():
+        if not dotted.startswith("layers.") or dotted in ELSEWHERE:
+            continue
+        call = reduce(getattr, dotted.split("."), jc)
+        for name in make():
+            for bad in NOTHING:
+                known = isinstance(bad, str) or bad is None
+                if known and name in ALLOWED[bad]:
+                    continue
+                words = [dotted.split(".")[1], name]
+                arguments = {**make(), name: bad}
+                calls.append(
+                    (partial(call, **arguments), (TypeError, ValueError), words)
+                )
+    assert len(calls) > 500
+    assert_refused(calls, most=300)
+
+
+def test_networks_and_layers_name_the_input_that_does_not_fit():
+    network = layers.mlp(2)
+    params = network.init(jax.random.key(0))
+    assert_refused(
+        [
+            (lambda: network.apply(params, None), TypeError, "mlp: x must be an array"),
+            (lambda: layers.bounded(0.0, 1.0)("y"), TypeError, "bounded: y must be"),
+            (
+                lambda: layers.affine([[1.0]], [1.0])(None),
+                TypeError,
+                "affine: y must be",
+            ),
+            (
+                lambda: layers.bounded(lambda x: None, 1.0)(np.ones(2), np.ones(2)),
+                TypeError,
+                "bounded: lower of x must be an array",
+            ),
+            (lambda: network.then(np.tanh), TypeError, "then: construction must be"),
+        ]
+    )
+
+
+LARGE = {
+    "mlp: width 1000000": lambda: layers.mlp(2, width=1_000_000),
+    "mlp: depth must be": lambda: layers.mlp(2, depth=10**9),
+    "lipschitz: inputs must be": lambda: layers.lipschitz(10**12),
+    "gaussian: sigma must be": lambda: layers.gaussian(1e12),
+    "moving_average: width must be": lambda: layers.moving_average(10**12 + 1),
+    "divergence_free: inputs must be": lambda: layers.divergence_free(10**6),
+    "spectral_ball: shape must be": lambda: layers.spectral_ball((10**6, 10**6), 1.0),
+}
+
+
+def test_sizes_that_fit_no_memory_are_refused_at_once():
+    assert_refused((make, ValueError, words) for words, make in LARGE.items())
+
+
+def test_layers_of_a_set_that_is_empty_at_some_x_say_so():
+    y, x = np.zeros(2, np.float32), np.array([1.0, -1.0], np.float32)
+    makes = {
+        "bounded": lambda: layers.bounded(lambda x: x, 0.0),
+        "box_section": lambda: layers.box_section(0.0, 1.0, 1.0, lambda x: 5 * x[0]),
+        "oblique_correction": lambda: layers.oblique_correction(
+            np.eye(2), lambda x: x, [0.0, 0.0]
+        ),
+    }
+    for name, make in makes.items():
+        with pytest.raises(ValueError, match=f"{name}: the set is empty"):
+            make()(y, x)
+        assert np.isnan(jax.jit(make())(y, x)).any(), name
+
+
+def test_layers_of_a_constant_set_that_is_empty_are_refused():
+    rows = {
+        "bounded": lambda: layers.bounded([0.0, 2.0], 1.0),
+        "positive": lambda: layers.positive(np.inf),
+        "box_section": lambda: layers.box_section(1.0, 0.0),
+        "box_section: the set": lambda: layers.box_section(-1.0, 0.0),
+        "half_space": lambda: layers.half_space([0.0, 0.0], -1.0),
+        "affine: row 1 of A .* contradicts": lambda: layers.affine(
+            [[1.0, 1.0], [1.0, 1.0]], [0.0, 1.0]
+        ),
+        "spectral_ball: radius": lambda: layers.spectral_ball((2, 2), -1.0),
+        "oblique_correction": lambda: layers.oblique_correction([[1.0]], [1.0], [0.0]),
+        "half_spaces|polyhedron": lambda: layers.half_spaces(
+            [[1.0], [-1.0]], [0.0, -1.0]
+        ),
+        "derivative_box": lambda: layers.derivative_box(1, 1.0, 0.0),
+    }
+    assert_refused((make, ValueError, words) for words, make in rows.items())
+
+
+def test_a_certificate_of_nothing_does_not_hold():
+    network = layers.mlp(2, width=4)
+    params = network.init(jax.random.key(0))
+    tried = layers.check(network.apply, params, network.certificate, draw, num=2)
+    assert not tried.holds
+    assert str(tried) == "no guarantees, so nothing was tried"
+    empty = replace(certificates.within(0.0, 1.0), tests={})
+    promise = layers.Certificate((empty,))
+    with pytest.raises(ValueError, match="the guarantee '.*' comes with no test"):
+        layers.check(network.apply, params, lambda _: promise, draw, num=2)
+
+
+def test_check_names_what_does_not_fit():
+    network = layers.mlp(2, width=4).then(layers.bounded(0.0, 1.0))
+    params = network.init(jax.random.key(0))
+
+    def tried(**changed):
+        good = {
+            "apply": network.apply,
+            "params": params,
+            "certificate": network.certificate,
+            "sampler": draw,
+            "num": 2,
+        }
+        return lambda: layers.check(**{**good, **changed})
+
+    assert_refused(
+        [
+            (tried(apply=1.0), TypeError, "check: apply must be a function"),
+            (
+                tried(certificate=None),
+                TypeError,
+                "check: certificate must be a function",
+            ),
+            (tried(certificate=len), TypeError, "certificate returned"),
+            (tried(sampler=()), TypeError, "check: sampler must be a function"),
+            (tried(sampler=lambda key, num: None), TypeError, "what sampler returns"),
+            (
+                tried(sampler=lambda key, num: np.ones((3, 2))),
+                ValueError,
+                r"sampler returned points of shape \(3, 2\), not \(2, d\)",
+            ),
+            (tried(params="text"), TypeError, "a leaf of params must be"),
+            (tried(num=0), ValueError, "check: num must be"),
+            (tried(reach=0.5), ValueError, "check: reach must be"),
+            (tried(key=0), TypeError, "check: key must be one key"),
+            (tried(apply=lambda params, x: x > 0), TypeError, "apply must return"),
+        ]
+    )
+    with pytest.raises(KeyError) as caught:
+        tried(apply=lambda params, x: {}["w"])()
+    assert (
+        "raised in check: apply, of these params and points" in caught.value.__notes__
     )

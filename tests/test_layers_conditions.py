@@ -217,10 +217,10 @@ def test_neumann_leaves_second_derivatives_at_an_end_to_the_network(x64):
 
 def test_constructions_refuse_what_makes_none():
     rows = [
-        (lambda: layers.periodic({0: 0.0}), "periodic needs periods > 0"),
-        (lambda: layers.periodic({}), "periodic needs periods > 0"),
+        (lambda: layers.periodic({0: 0.0}), r"periods\[0\] must be > 0, got 0.0"),
+        (lambda: layers.periodic({}), "periods must name an input"),
         (lambda: layers.box_boundary([0.0], [0.0], 0.0), "corners lower < upper"),
-        (lambda: layers.box_boundary(0.0, 1.0, 0.0), r"of shape \(d,\)"),
+        (lambda: layers.box_boundary(0.0, 1.0, 0.0), r"lower must be an array \(d,\)"),
         (lambda: layers.box_boundary([0.0], [np.inf], 0.0), "an infinite face"),
         (
             lambda: layers.box_boundary([0.0], [1.0], 0.0, faces={1: "both"}),
@@ -228,10 +228,13 @@ def test_constructions_refuse_what_makes_none():
         ),
         (
             lambda: layers.box_boundary([0.0], [1.0], 0.0, faces={0: "left"}),
-            "faces are lower, upper, both, got",
+            r"faces\[0\] must be 'lower', 'upper' or 'both'",
         ),
         (lambda: layers.neumann(0, 1.0, 1.0, 0.0, 0.0), "neumann needs lower < upper"),
-        (lambda: layers.mixed(0, 1.0, 1.0, 0.0, 0.0), "mixed needs two ends"),
+        (
+            lambda: layers.mixed(0, 1.0, 1.0, 0.0, 0.0),
+            "dirichlet_at and neumann_at must be two ends",
+        ),
     ]
     assert_refused([(make, ValueError, words) for make, words in rows])
 

@@ -217,7 +217,7 @@ def test_convex_networks_refuse_what_makes_none():
         ),
         (
             lambda: concave(2, increasing=0, strong=1.0),
-            r"inputs \[0\] for one of the two",
+            r"inputs \[0\] can be increasing or decreasing, or strong above 0",
         ),
         (lambda: convex(2, strong=-1.0), "strong must be >= 0"),
         (lambda: convex(2, width=7), "must be even"),

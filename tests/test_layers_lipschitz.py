@@ -233,14 +233,17 @@ def test_lipschitz_refuses_what_makes_no_network():
     params = random_params(network)
     assert_refused(
         [
-            refused("by must be one of", by="spectral"),
+            refused(
+                "by must be 'sandwich', 'cayley' or 'norms', got 'spectral'",
+                by="spectral",
+            ),
             refused("must be > 0 and finite", constant=0.0),
-            refused("must be > 0 and finite", constant=np.inf),
+            refused("constant must be an array .* of finite numbers", constant=np.inf),
             refused(r"constant of shape \(\), got \(2,\)", constant=[1.0, 2.0]),
             refused(r"\(\) or \(2,\), got \(3,\)", by="norms", constant=[1.0] * 3),
-            refused("at least 1", width=0),
-            refused("at least 1", depth=0),
-            refused("at least 1", outputs=0),
+            refused("width must be a whole number", width=0),
+            refused("depth must be a whole number", depth=0),
+            refused("outputs must be a whole number", outputs=0),
             (
                 lambda: network.apply(params, np.zeros((5, 2))),
                 ValueError,

@@ -97,7 +97,7 @@ def test_smooth_monotone_refuses_what_makes_no_network():
     assert_refused(
         [
             refused(r"\[0\] are both", increasing=0, decreasing=0),
-            refused("no input is monotone"),
+            refused("increasing or decreasing must name an input"),
             refused("inputs 0 to 1", increasing=2),
             (
                 lambda: network.apply(params, np.ones((5, 2))),

@@ -138,7 +138,11 @@ def test_bounded_refuses_bounds_that_do_not_fit():
         [
             (lambda: layers.bounded(1.0, 1.0), ValueError, words),
             (lambda: layers.bounded([0.0, 2.0], 1.0), ValueError, words),
-            (lambda: layers.bounded(np.nan, 1.0), ValueError, words),
+            (
+                lambda: layers.bounded(np.nan, 1.0),
+                ValueError,
+                "lower must be .* got nan",
+            ),
             (lambda: layers.bounded(-np.inf, np.inf), ValueError, "no finite bound"),
             (
                 lambda: layers.bounded(np.zeros(3), 1.0)(np.zeros(2)),
@@ -295,13 +299,13 @@ def test_output_layers_refuse_what_does_not_fit():
             (
                 lambda: layers.positive_definite(-1.0),
                 ValueError,
-                "positive_definite needs minimum >= 0",
+                "positive_definite: minimum must be >= 0",
             ),
-            (lambda: layers.ordered(-1.0), ValueError, "ordered needs gap >= 0"),
+            (lambda: layers.ordered(-1.0), ValueError, "ordered: gap must be >= 0"),
             (
                 lambda: layers.sums_to(np.ones(2))(np.zeros(2)),
                 ValueError,
-                r"total has shape \(2,\), the output \(\)",
+                r"sums_to: total must be an array \(\) of finite numbers, got shape \(2,\)",
             ),
         ]
     )

@@ -143,12 +143,18 @@ def test_derivative_box_and_monotone_refuse_what_makes_no_network():
     params = random_params(network)
     rows = [
         (lambda: derivative_box(2, [0.0] * 3, 1.0), r"lower of shape \(\) or \(2,\)"),
-        (lambda: derivative_box(2, 0.0, np.ones((2, 1))), r"upper of shape"),
+        (
+            lambda: derivative_box(2, 0.0, np.ones((2, 1))),
+            r"upper must be an array \(\) or \(d,\)",
+        ),
         (lambda: derivative_box(2, [0.0, 2.0], 1.0), "needs lower <= upper"),
-        (lambda: derivative_box(1, np.nan, 1.0), "needs lower <= upper"),
+        (lambda: derivative_box(1, np.nan, 1.0), "lower must be an array .*, got nan"),
         (lambda: derivative_box(1, INF, INF), "needs lower <= upper"),
         (lambda: derivative_box(1, -INF, -INF), "needs lower <= upper"),
-        (lambda: derivative_box(1, 0.0, 1.0, width=0), "derivative_box needs"),
+        (
+            lambda: derivative_box(1, 0.0, 1.0, width=0),
+            "derivative_box: width must be a whole number",
+        ),
         (lambda: monotone(2), "must name an input"),
         (lambda: monotone(2, increasing=2), "inputs 0 to 1"),
         (lambda: monotone(2, increasing=[0, 0]), "twice"),

@@ -168,14 +168,20 @@ def test_smoothing_refuses_what_does_not_fit():
     params = random_params(network)
     rows = [
         *(
-            (lambda make=make, width=width: make(width), f"an odd width, got {width}")
-            for width in (0, 4)
+            (lambda make=make, width=width: make(width), words)
+            for width, words in {
+                0: r"width must be a whole number in \[1, 1e\+06\], got 0",
+                4: "an odd width, got 4",
+            }.items()
             for make in (
                 layers.moving_average,
                 partial(layers.learned_smoothing, layers.mlp(1, 9)),
             )
         ),
-        (lambda: layers.gaussian(0.0), "gaussian needs sigma > 0"),
+        (
+            lambda: layers.gaussian(0.0),
+            r"gaussian: sigma must be in \(0, 125000\], got 0.0",
+        ),
         (
             lambda: layers.gaussian(1.0)(np.zeros((2, 5))),
             r"takes one output y of shape \(m,\)",

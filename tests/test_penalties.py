@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import assert_each
+from tables import assert_each, assert_refused
 
 from jaxcon import penalties
 
@@ -161,3 +161,42 @@ def test_barriers_branches_make_no_nan_of_one_another(phi):
     _, slope, curvature = jet(phi)(t)
     assert np.isfinite(slope).all()
     assert np.isfinite(curvature).all()
+
+
+RESIDUAL = {name: "h" for name in ("absolute", "quadratic", "huber")}
+RESIDUAL |= {name: "g" for name in ("hinge", "squared_hinge", "log_barrier")}
+RESIDUAL |= {name: "t" for name in ("log_quadratic", "exponential_quadratic")}
+
+
+def test_penalties_refuse_residuals_without_a_derivative():
+    """Also rules such as w <= 1 and counts, of which no penalty makes a constraint."""
+    assert RESIDUAL.keys() == set(penalties.__all__)
+    bad = ["text", None, True, {}, 1j, jnp.array([True]), jnp.arange(3), [None, 1.0]]
+    assert_refused(
+        (partial(getattr(penalties, name), value), TypeError, f"^{name}: {letter} must")
+        for name, letter in RESIDUAL.items()
+        for value in bad
+    )
+
+
+def test_huber_refuses_a_delta_that_is_no_positive_number():
+    h = np.ones(2, np.float32)
+    assert_refused(
+        (partial(penalties.huber, h, delta), error, "^huber: delta must be")
+        for error, deltas in {
+            TypeError: ["1", None, True, 1j, np.ones(2), [1.0]],
+            ValueError: [0, -1.0, INF, np.nan, 10**400],
+        }.items()
+        for delta in deltas
+    )
+    assert jax.jit(penalties.huber)(h, 0.5)[0] == 0.375
+
+
+def test_huber_of_half_precision_takes_a_delta_beyond_its_range():
+    value = penalties.huber(jnp.ones(1, jnp.float16), 1e6)
+    assert (value.dtype, value[0]) == (jnp.float16, 0.5)
+
+
+def test_penalties_of_nan_are_nan():
+    for name in penalties.__all__:
+        assert np.isnan(getattr(penalties, name)(np.float32(np.nan))), name

@@ -282,11 +282,15 @@ REFUSED = {
         ValueError,
         "less than its upper",
     ),
-    "nan": (lambda: points.sobol([0.0], [np.nan], 3), ValueError, "both finite"),
+    "nan": (
+        lambda: points.sobol([0.0], [np.nan], 3),
+        ValueError,
+        "sobol: upper must be an array (d,) of finite numbers, got nan",
+    ),
     "infinite": (
         lambda: points.boundary([0.0], [np.inf], 3),
         ValueError,
-        "both finite",
+        "boundary: upper must be an array (d,) of finite numbers, got inf",
     ),
     "shapes": (
         lambda: points.sobol([0.0, 0.0], [1.0], 3),
@@ -299,9 +303,21 @@ REFUSED = {
         ValueError,
         "less than its upper",
     ),
-    "grid of one": (lambda: points.grid([0.0], [1.0], 1), ValueError, "num 1; pass 2"),
-    "none": (lambda: points.sobol([0.0], [1.0], 0), ValueError, "num 0; pass 1"),
-    "half": (lambda: draw("sobol", [0.0], [1.0], 1.5), TypeError, "num 1.5"),
+    "grid of one": (
+        lambda: points.grid([0.0], [1.0], 1),
+        ValueError,
+        "num must be a whole number in [2,",
+    ),
+    "none": (
+        lambda: points.sobol([0.0], [1.0], 0),
+        ValueError,
+        "num must be a whole number in [1,",
+    ),
+    "half": (
+        lambda: draw("sobol", [0.0], [1.0], 1.5),
+        ValueError,
+        "num must be a whole",
+    ),
     "traced": (
         lambda: jax.jit(lambda low: points.sobol(low, low + 1, 2))(jnp.zeros(2)),
         TypeError,
@@ -320,7 +336,7 @@ REFUSED = {
     "truth": (
         lambda: points.worst_case(lambda x: x[:, 0] > 0, *BOX),
         TypeError,
-        "dtype bool",
+        "worst_case: residual",
     ),
     "equal": (
         lambda: points.worst_case(lambda x: x[:, 0], [0.0, 1.0], [1.0, 1.0]),
@@ -330,15 +346,65 @@ REFUSED = {
     "steps": (
         lambda: points.worst_case(lambda x: x[:, 0], *BOX, steps=-1),
         ValueError,
-        "steps -1",
+        "worst_case: steps must be a whole number in [0, 1e+06], got -1",
     ),
     "ascents": (
         lambda: points.worst_case(lambda x: x[:, 0], *BOX, ascents=0),
         ValueError,
-        "ascents 0; pass 1",
+        "worst_case: ascents must be a whole number in [1,",
+    ),
+    "flood": (
+        lambda: points.grid([0.0] * 9, [1.0] * 9, 20),
+        ValueError,
+        "num 20 along each of 9 inputs makes 20**9 points",
+    ),
+    "wide": (
+        lambda: points.sobol([-3e38], [3e38], 3),
+        ValueError,
+        "by a finite number of float32",
+    ),
+    "text": (lambda: points.sobol("ab", [1.0], 3), TypeError, "sobol: lower must be"),
+    "true": (lambda: points.sobol([0.0], [1.0], True), TypeError, "got True"),
+    "seed": (
+        lambda: points.sobol([0.0], [1.0], 3, seed=-1),
+        ValueError,
+        "sobol: seed must be a whole number",
+    ),
+    "key": (
+        lambda: points.uniform(0, [0.0], [1.0], 3),
+        TypeError,
+        "uniform: key must be one key, e.g. jax.random.key(0), got 0",
+    ),
+    "keys": (
+        lambda: points.uniform(jax.random.split(jax.random.key(0)), [0.0], [1.0], 3),
+        TypeError,
+        "uniform: key must be one key",
+    ),
+    "no function": (
+        lambda: points.worst_case(1.0, *BOX),
+        TypeError,
+        "residual must be",
+    ),
+    "nothing": (
+        lambda: points.worst_case(lambda x: None, *BOX),
+        TypeError,
+        "worst_case: residual",
     ),
 }
 
 
 def test_points_refuse_in_one_sentence():
     assert_refused((call, error, [said]) for call, error, said in REFUSED.values())
+
+
+def test_worst_case_works_under_both_switches_that_search_for_bad_numbers():
+    for switch in (jax.debug_infs, jax.debug_nans):
+        with switch(True):
+            worst = points.worst_case(lambda x: x[:, 0], [0.0], [1.0], num=4, steps=2)
+        assert worst.value == 1
+
+
+def test_what_a_residual_raises_names_it():
+    with pytest.raises(KeyError) as caught:
+        points.worst_case(lambda x: {}["x"], *BOX)
+    assert caught.value.__notes__ == ["raised in worst_case: residual"]

@@ -315,6 +315,116 @@ def test_polyhedron_refuses_what_does_not_fit():
     )
 
 
+EMPTY = {
+    # Equations, inequalities and their bounds, and the rows that contradict each other.
+    "a sum beyond the box": (
+        ([[1.0, 1.0, 1.0]], [99.0], np.eye(3), np.zeros(3), np.ones(3)),
+        "no point obeys row 0 of A, row 0 of C, row 1 of C and row 2 of C",
+    ),
+    "of other units": (
+        ([[1e-6] * 3], [99e-6], 1e6 * np.eye(3), np.zeros(3), np.full(3, 1e6)),
+        "no point obeys row 0 of A",
+    ),
+    "opposite half-spaces": (
+        (
+            np.zeros((0, 2)),
+            np.zeros(0),
+            [[1.0, 2.0], [0.0, 1.0], [-1.0, -2.0]],
+            [1.0, 0.0, -0.9],
+            [INF] * 3,
+        ),
+        "no point obeys row 0 of C and row 2 of C",
+    ),
+    "a row of zeros": (
+        (
+            np.zeros((0, 2)),
+            np.zeros(0),
+            [[0.0, 0.0], [1.0, 0.0]],
+            [1.0, 0.0],
+            [2.0, 1.0],
+        ),
+        "no point obeys row 0 of C",
+    ),
+    "a triangle turned inside out": (
+        (
+            np.zeros((0, 2)),
+            np.zeros(0),
+            [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]],
+            [-INF] * 3,
+            [-1.0, -1.0, 1.0],
+        ),
+        "no point obeys row 0 of C, row 1 of C and row 2 of C",
+    ),
+    "crossed bounds": (
+        (np.zeros((0, 2)), np.zeros(0), np.eye(2), [0.0, 2.0], [1.0, 1.0]),
+        "no number lies between lower 2 and upper 1, of entry 1: the set is empty",
+    ),
+    "an infinite lower bound": (
+        (np.zeros((0, 2)), np.zeros(0), np.eye(2), [0.0, INF], [INF, INF]),
+        "no number lies between lower inf and upper inf, of entry 1",
+    ),
+    "equations that contradict": (
+        ([[1.0, 1.0], [2.0, 2.0]], [1.0, 3.0], np.eye(2), np.zeros(2), np.ones(2)),
+        "row 1 of A .* its equation contradicts theirs: no point obeys them all",
+    ),
+    "equations that repeat": (
+        ([[1.0, 1.0], [2.0, 2.0]], [1.0, 2.0], np.eye(2), np.zeros(2), np.ones(2)),
+        "row 1 of A .* its equation repeats theirs",
+    ),
+}
+
+
+def test_polyhedron_and_its_layer_refuse_an_empty_set():
+    calls = []
+    for terms, words in EMPTY.values():
+        y = np.zeros(np.shape(terms[2])[1])
+        calls += [
+            (lambda y=y, terms=terms: nearest(y, *terms), ValueError, words),
+            (lambda terms=terms: polyhedron(*terms), ValueError, words),
+        ]
+    assert_refused(calls)
+
+
+NOT_EMPTY = {
+    "one point": ([[1.0, 1.0]], [2.0], np.eye(2), np.zeros(2), np.ones(2)),
+    "one point, by rounding": (
+        [[1 / 3] * 3],
+        [1.0],
+        np.eye(3),
+        np.zeros(3),
+        np.ones(3),
+    ),
+    "far": ([[1.0, 1e-4]], [1e4], np.eye(2), [-INF, -INF], [0.0, INF]),
+    "a cone": (
+        np.zeros((0, 2)),
+        np.zeros(0),
+        [[1.0, 1e-3], [-1.0, 1e-3]],
+        [1.0, 1.0],
+        [INF] * 2,
+    ),
+    "a row of zeros": (np.zeros((0, 1)), np.zeros(0), [[0.0]], [-1.0], [1.0]),
+}
+
+
+def test_polyhedron_layer_takes_sets_that_are_not_empty():
+    for terms in NOT_EMPTY.values():
+        polyhedron(*terms)
+
+
+def test_polyhedron_layer_of_a_set_that_is_empty_at_some_x():
+    y = np.zeros(4)
+    bounded = polyhedron(SUM, lambda x: x[:1], np.eye(4), np.zeros(4), np.ones(4))
+    compiled = jax.jit(lambda x: (bounded(y, x), bounded.residual(y, x)))
+    point, residual = compiled(np.array([9.0]))
+    assert np.isnan(point).all()
+    assert residual > 1
+    point, residual = compiled(np.array([3.0]))
+    np.testing.assert_allclose(point, 0.75, rtol=1e-6)
+    with pytest.raises(ValueError, match="polyhedron: the set is empty"):
+        bounded(y, np.array([9.0]))
+    assert np.isnan(compiled(np.array([np.nan]))[0]).all()
+
+
 # As a layer.
 
 
@@ -416,15 +526,15 @@ def test_polyhedron_layers_refuse_what_does_not_fit():
         (lambda: rising(np.ones(2)), "b"),
         (
             lambda: polyhedron(SUM, [1.0], STEPS, np.ones(3), np.zeros(3)),
-            "lower <= upper",
+            "no number lies between lower 1 and upper 0, of entry 0: the set is empty",
         ),
         (
             lambda: polyhedron(0 * SUM, [1.0], STEPS, np.zeros(3), np.ones(3)),
             "row 0 of A",
         ),
-        (lambda: half_spaces(np.ones(3), 1.0), r"C \(p, m\), got \(3,\)"),
+        (lambda: half_spaces(np.ones(3), 1.0), r"C must be an array \(p, m\)"),
         (lambda: half_spaces([[1.0, 0.0]], [1.0, 2.0]), r"C \(p, m\)"),
-        (lambda: half_spaces([[1.0, 0.0]], 1.0), r"upper \(p,\)"),
+        (lambda: half_spaces([[1.0, 0.0]], 1.0), r"upper must be an array \(p,\)"),
     ]
     assert_refused([(build, ValueError, words) for build, words in builds])
 

@@ -14,6 +14,7 @@ from scipy import sparse
 from scipy.optimize import brentq
 from tables import assert_each, assert_refused
 
+from jaxcon import projections
 from jaxcon.projections import box_section, second_order_cone, spectral_ball
 
 # jitted once, so that many cases share one program.
@@ -168,10 +169,13 @@ def test_box_section_resolves_what_far_outputs_leave():
 
 
 INFEASIBLE = {
-    "too much": ((0.0, 1.0, 1.0, 3.5), "no point of the box has the total 3.5"),
-    "too little": ((0.0, 1.0, 1.0, -0.1), "sums run from 0.0 to 3.0"),
-    "crossed": ((1.0, 0.0, 1.0, 1.0), "exceeds"),
-    "no weight": ((0.0, 1.0, 0.0, 1.0), "no point"),
+    "too much": (
+        (0.0, 1.0, 1.0, 3.5),
+        "the set is empty, .* runs from 0.0 to 3.0, and total is 3.5",
+    ),
+    "too little": ((0.0, 1.0, 1.0, -0.1), "runs from 0.0 to 3.0, and total is -0.1"),
+    "crossed": ((1.0, 0.0, 1.0, 1.0), "no number lies between lower 1 and upper 0"),
+    "no weight": ((0.0, 1.0, 0.0, 1.0), "the set is empty"),
 }
 
 
@@ -185,6 +189,12 @@ def test_box_section_refuses_what_is_empty():
     )
     for terms, _ in INFEASIBLE.values():
         assert np.isnan(in_a_section(ones, *terms)).all()
+
+
+def test_projections_of_what_is_not_finite_are_nan():
+    y = np.array([np.inf, np.inf, 0.0], np.float32)
+    assert np.isnan(in_a_section(y, 0.0, 1.0, 1.0, 1.5)).all()
+    assert np.isnan(second_order_cone(y, 2.0)[0]).all()
 
 
 def test_box_section_takes_the_edge_of_what_is_not_empty():
@@ -321,8 +331,7 @@ def test_projections_refuse_shapes():
             refused(r"total \(1,\)", box_section, (3,), (), (), (), (1,)),
             refused("use jax.vmap", second_order_cone, (5, 3), (5,)),
             refused(r"got \(0,\)", second_order_cone, (0,), ()),
-            refused(r"got \(3,\) and \(\)", spectral_ball, (3,), ()),
-            refused(r"got \(3, 2\) and \(2,\)", spectral_ball, (3, 2), (2,)),
+            refused(r"needs W \(m, n\), got \(3,\)", spectral_ball, (3,), ()),
         ]
     )
 
@@ -339,3 +348,39 @@ def test_projections_take_whole_numbers_and_halves():
     assert jax.eval_shape(box_section, np.array([1, 2]), 0, 1, 1, 1).dtype == "float32"
     assert jax.eval_shape(second_order_cone, halves[0], 1)[0].dtype == "float32"
     assert jax.eval_shape(spectral_ball, halves, 1).dtype == "float32"
+
+
+TERMS = {
+    # A projection, its good arguments, and which of them are sets': of finite numbers.
+    projections.affine: (([1.0, 2.0], [[1.0, 1.0]], [1.0]), "A b"),
+    projections.box_section: (([1.0, 2.0], 0.0, 1.0, 1.0, 1.5), "weights total"),
+    projections.polyhedron: (
+        ([1.0, 2.0], [[1.0, 1.0]], [1.0], [[1.0, 0.0]], [0.0], [1.0]),
+        "A b C",
+    ),
+    projections.second_order_cone: (([1.0, 2.0], 1.0), ""),
+    projections.spectral_ball: (([[1.0, 2.0]], 1.0), "radius"),
+}
+
+
+def test_projections_name_the_argument_that_is_no_array_of_numbers():
+    calls = []
+    for project, (given, of_set) in TERMS.items():
+        for place, name in enumerate([*signature(project).parameters][: len(given)]):
+            nothing = [
+                "text",
+                None,
+                {},
+                [None],
+                np.array([True, False]),
+                [[1.0], [1.0, 2.0]],
+            ]
+            bad = [(value, TypeError) for value in nothing]
+            if name in of_set.split():
+                shape = np.shape(given[place])
+                bad += [(np.full(shape, end), ValueError) for end in (np.nan, np.inf)]
+            for value, error in bad:
+                terms = [*given[:place], value, *given[place + 1 :]]
+                words = [project.__name__, name]
+                calls.append((partial(project, *terms), error, words))
+    assert_refused(calls, most=200)

@@ -9,8 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import points
+from jaxcon._checks import (
+    check_array,
+    check_function,
+    check_key,
+    check_number,
+    described,
+    inside,
+)
 from jaxcon.layers._certificates import Certificate, Gap, Guarantee
 from jaxcon.layers._networks import Apply
+
+MOST_PAIRS, MOST_REACH = 10**8, 1e12
 
 Sampler = Callable[..., jax.Array]  # (key, num=...) -> (num, d)
 PairTest = Callable[[jax.Array, jax.Array], Gap]
@@ -51,8 +61,9 @@ class Check(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Flags that every attempt failed to break its guarantee."""
-        return all(attempt.holds for attempt in self.attempts)
+        """Flags that guarantees were tried, and no attempt broke its own."""
+        tried = bool(self.attempts)
+        return tried and all(attempt.holds for attempt in self.attempts)
 
     def __str__(self) -> str:
         lines = []
@@ -62,6 +73,7 @@ class Check(NamedTuple):
                 f"{one.guarantee.statement}: {said} ({one.test}, {one.dtype}, "
                 f"{one.num} points, excess {one.excess:.2g}, tolerance {one.tolerance:.2g})"
             )
+        lines = lines or ["no guarantees, so nothing was tried"]
         return "\n".join([*lines, *filter(None, [self.caveat])])
 
 
@@ -97,7 +109,14 @@ def check(
         key: of the points; `jax.random.key(0)` unless given.
 
     Returns:
-        A `Check`; `.holds` is the verdict, and it prints one line per attempt.
+        A `Check`; `.holds` is the verdict, and it prints one line per attempt. A
+        certificate without guarantees does not hold: nothing was tried.
+
+    Raises:
+        TypeError: an argument is no function, number or key, params have no array, or what
+            a function returned is of another type.
+        ValueError: a number is out of range, the sampler returned other points than asked
+            for, or a guarantee comes with no test.
 
     Example:
         >>> from functools import partial
@@ -112,15 +131,37 @@ def check(
         >>> tried.holds
         True
     """
+    check_function("check: apply", apply, "(params, x) -> y")
+    check_function("check: certificate", certificate, "(params) -> Certificate")
+    check_function("check: sampler", sampler, "(key, num=n) -> points (n, d)")
+    check_number("check: num", num, least=1, most=MOST_PAIRS, whole=True)
+    check_number("check: reach", reach, least=1, most=MOST_REACH)
     key = jax.random.key(0) if key is None else key
+    check_key("check: key", key)
+    for leaf in jax.tree.leaves(params):
+        check_array("check: a leaf of params", leaf, "of any shape", finite=None)
     attempts: list[Attempt] = []
     caveat = ""
     for dtype in _precisions(params):
         cast = jax.tree.map(partial(jnp.asarray, dtype=dtype), params)
-        promised = certificate(cast)
+        with inside("check: certificate"):
+            promised = certificate(cast)
+        _check_promised(promised)
         caveat = promised.caveat
         f = partial(apply, cast)
-        x = jnp.asarray(sampler(key, num=num), dtype)
+        with inside("check: sampler"):
+            drawn = sampler(key, num=num)
+        drawn = check_array("check: what sampler returns", drawn, "(n, d)")
+        x = jnp.asarray(drawn, dtype)
+        if len(x) != num or not x.size:
+            raise ValueError(
+                f"check: sampler returned points of shape {x.shape}, not ({num}, d)"
+            )
+        with inside("check: apply, of these params and points"):
+            value = jax.eval_shape(f, x[0])
+            dtype_of_y = getattr(value, "dtype", bool)
+            if not jnp.issubdtype(dtype_of_y, jnp.floating):
+                raise TypeError("check: apply must return an array of floats")
         anywhere = _pairs(x, key, reach)
         for guarantee in promised.guarantees:
             pairs = anywhere
@@ -144,6 +185,19 @@ def check(
                 entry = float(gap.excess), float(allowed), np.zeros((0, 0))
                 attempts.append(Attempt(guarantee, "parameters", dtype, 0, *entry))
     return Check(tuple(attempts), caveat)
+
+
+def _check_promised(promised: Any) -> None:
+    """Refuses what is no certificate, and guarantees that nothing tests."""
+    if not isinstance(promised, Certificate):
+        raise TypeError(
+            f"check: certificate returned {described(promised)}, not a Certificate"
+        )
+    for one in promised.guarantees:
+        if not (one.tests or one.exact):
+            raise ValueError(
+                f"check: the guarantee {one.statement!r} comes with no test"
+            )
 
 
 def _precisions(params: Any) -> list[str]:

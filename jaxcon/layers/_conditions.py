@@ -7,8 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import (
+    check_array,
+    check_choice,
+    check_function,
+    check_number,
+    described,
+)
 from jaxcon.layers._certificates import TWICE, Certificate, Function, Gap, Guarantee
-from jaxcon.layers._networks import Apply, Construction, chosen_inputs, one_example
+from jaxcon.layers._networks import (
+    MOST_UNITS,
+    Apply,
+    Construction,
+    check_term,
+    chosen_inputs,
+    floating,
+    one_example,
+)
 from jaxcon.layers._outputs import evaluated
 
 SIDES = {"lower": (True, False), "upper": (False, True), "both": (True, True)}
@@ -42,6 +57,7 @@ def dirichlet(
         The construction.
 
     Raises:
+        TypeError: an argument is no function, or value neither that nor numbers.
         ValueError: when called, l is not () or g's shape does not fit the network's.
 
     References:
@@ -60,6 +76,9 @@ def dirichlet(
         >>> print(network.apply(params, jnp.array([0.0, -1.0])))
         0.0
     """
+    check_function("dirichlet: distance", distance, "x (d,) -> ()")
+    check_function("dirichlet: boundary", boundary, "x (d,) -> x (d,)")
+    value = check_term("dirichlet: value", value, "of any shape")
 
     def on_boundary(f: Function, x: jax.Array, y: jax.Array) -> Gap:
         del y
@@ -94,6 +113,7 @@ def box_boundary(
         The construction.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: lower < upper does not hold, or a face is unknown or infinite; when
             called, x is not (d,) or g's shape does not fit the network's.
 
@@ -109,15 +129,29 @@ def box_boundary(
         >>> print(network.apply(params, jnp.array([2.0, 0.7])))
         3.0
     """
-    low, high = np.asarray(lower, float), np.asarray(upper, float)
-    if low.ndim != 1 or low.shape != high.shape or not np.all(low < high):
+    low, high = (
+        np.asarray(
+            check_array(f"box_boundary: {name}", corner, "(d,)", finite=False), float
+        )
+        for name, corner in (("lower", lower), ("upper", upper))
+    )
+    value = check_term("box_boundary: value", value, "of any shape")
+    if not low.size or low.shape != high.shape or not np.all(low < high):
         raise ValueError(
-            f"box_boundary needs corners lower < upper of shape (d,), got {low} and {high}"
+            "box_boundary needs corners lower < upper of shape (d,), got lower "
+            f"{low.tolist()} and upper {high.tolist()}"
+        )
+    if not (faces is None or isinstance(faces, Mapping)):
+        raise TypeError(
+            "box_boundary: faces must be a mapping from inputs to 'lower', 'upper' or "
+            f"'both', got {described(faces)}"
         )
     every = {i: "both" for i in range(low.size)} if faces is None else dict(faces)
-    chosen_inputs("box_boundary", "faces", every, low.size)
-    if not every or not set(every.values()) <= set(SIDES):
-        raise ValueError(f"box_boundary: faces are {', '.join(SIDES)}, got {faces}")
+    chosen_inputs("box_boundary", "faces", list(every), low.size)
+    for i, side in every.items():
+        check_choice(f"box_boundary: faces[{i}]", side, SIDES)
+    if not every:
+        raise ValueError("box_boundary: faces must name an input, got none")
     sides = {i: SIDES[every[i]] for i in sorted(every)}
     walls = [
         (i, float(corner[i]))
@@ -126,7 +160,10 @@ def box_boundary(
         if there
     ]
     if not np.all(np.isfinite([place for _, place in walls])):
-        raise ValueError(f"box_boundary has an infinite face in {low} and {high}")
+        raise ValueError(
+            "box_boundary has an infinite face in lower "
+            f"{low.tolist()} or upper {high.tolist()}"
+        )
     width = np.where(np.isfinite(high - low), high - low, 1.0).tolist()
     # Python's numbers, which widen nothing.
     first, last = low.tolist(), high.tolist()
@@ -174,8 +211,9 @@ def initial_value(
         The construction.
 
     Raises:
-        ValueError: when called, there is no such input or a shape does not fit the
-            network's.
+        TypeError: an argument is of another type.
+        ValueError: index is negative; when called, there is no such input or a shape does
+            not fit the network's.
 
     References:
         Lagaris, Likas and Fotiadis, Artificial Neural Networks for Solving Ordinary and
@@ -189,7 +227,12 @@ def initial_value(
         >>> [y.item() for y in jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))]
         [2.0, -1.0]
     """
+    _check_index("initial_value", index)
+    check_number("initial_value: start", start)
     start = float(start)  # as in _face
+    value = check_term("initial_value: value", value, "of any shape")
+    if rate is not None:
+        rate = check_term("initial_value: rate", rate, "of any shape")
     begin = _face(index, start)
 
     def wrap(apply: Apply) -> Apply:
@@ -241,6 +284,7 @@ def neumann(
         The construction, for x_i in [l, u].
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: lower < upper does not hold; when called, there is no such input or a
             shape does not fit the network's.
 
@@ -252,6 +296,11 @@ def neumann(
         >>> print(jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))[1])
         0.0
     """
+    _check_index("neumann", index)
+    check_number("neumann: lower", lower)
+    check_number("neumann: upper", upper)
+    left = check_term("neumann: left", left, "of any shape")
+    right = check_term("neumann: right", right, "of any shape")
     lower, upper = float(lower), float(upper)  # as in _face
     if not lower < upper:
         raise ValueError(f"neumann needs lower < upper, got {lower} and {upper}")
@@ -302,6 +351,7 @@ def mixed(
         The construction, for x_i between p and q.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: both ends are one; when called, there is no such input or a shape does
             not fit the network's.
 
@@ -312,9 +362,17 @@ def mixed(
         >>> print(network.apply(network.init(jax.random.key(0)), jnp.ones(1)))
         5.0
     """
+    _check_index("mixed", index)
+    check_number("mixed: dirichlet_at", dirichlet_at)
+    check_number("mixed: neumann_at", neumann_at)
+    value = check_term("mixed: value", value, "of any shape")
+    slope = check_term("mixed: slope", slope, "of any shape")
     dirichlet_at, neumann_at = float(dirichlet_at), float(neumann_at)  # as in _face
     if dirichlet_at == neumann_at:
-        raise ValueError(f"mixed needs two ends, got {dirichlet_at} for both")
+        raise ValueError(
+            "mixed: dirichlet_at and neumann_at must be two ends, got "
+            f"{dirichlet_at} for both"
+        )
     first, last = _face(index, dirichlet_at), _face(index, neumann_at)
     width = neumann_at - dirichlet_at
 
@@ -343,6 +401,10 @@ def mixed(
     return Construction(wrap, Certificate((_promise(statement, tests),)))
 
 
+def _check_index(name: str, index: Any) -> None:
+    check_number(f"{name}: index", index, least=0, most=MOST_UNITS, whole=True)
+
+
 def _blended(
     name: str, distance: Function, value: Any, promise: Guarantee
 ) -> Construction:
@@ -351,7 +413,8 @@ def _blended(
     def wrap(apply: Apply) -> Apply:
         def wrapped(params: Any, x: jax.Array) -> jax.Array:
             x = one_example(name, x)
-            away, free = jnp.asarray(distance(x)), apply(params, x)
+            away = floating(f"{name}: the distance", distance(x))
+            free = apply(params, x)
             if away.shape:
                 raise ValueError(
                     f"{name}: the distance of one x has shape {away.shape}, not ()"

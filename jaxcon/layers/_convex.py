@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_array, check_number
 from jaxcon.layers import _convex_network as network
 from jaxcon.layers._certificates import (
     Certificate,
@@ -72,6 +73,7 @@ def convex(
         A scalar network.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: an index is wrong or monotone both ways, no input is convex, sigma is
             negative or meets a monotone convex input, or the width is odd.
 
@@ -173,6 +175,7 @@ def bounded_convex(
         A scalar network.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: a box or bounds without an inside, an input that is not monotone one
             way, or an odd width.
 
@@ -244,20 +247,19 @@ def _curved_network(
     depth: int,
 ) -> Network:
     """Builds sign times a convex network."""
+    _check_sizes(name, width, depth, inputs)
+    check_number(f"{name}: strong", strong, least=0)
     every = range(inputs) if chosen is None else chosen
     bent = np.array(chosen_inputs(name, name, every, inputs), int)
     slopes = _slope_signs(name, increasing, decreasing, inputs)
     if not bent.size:
         raise ValueError(f"{name}: no input is {name}; see smooth_monotone")
-    if not 0 <= strong < np.inf:
-        raise ValueError(f"{name}: strong must be >= 0 and finite, got {strong}")
     if strong and slopes[bent].any():
         raise ValueError(
             f"{name}: no function on the whole line is monotone in an input and strongly "
-            f"{name} in it too; name inputs {bent[slopes[bent] != 0].tolist()} for one of "
-            "the two"
+            f"{name} in it too; inputs {bent[slopes[bent] != 0].tolist()} can be "
+            "increasing or decreasing, or strong above 0, but not both"
         )
-    _check_sizes(name, width, depth)
     groups = network.grouped(sign * slopes, bent)
     directions = np.isin(np.arange(inputs), bent)
 
@@ -325,20 +327,30 @@ def _bounded_network(
     depth: int,
 ) -> Network:
     """Builds a convex rise from 0 to 1 over the box, or its mirror image, within bounds."""
-    low, high = (np.asarray(corner, float) for corner in (domain_lower, domain_upper))
-    if low.ndim != 1 or low.shape != high.shape:
-        raise ValueError(
-            f"{name}: corners of a box are two vectors of the same shape (d,), got "
-            f"{low.shape} and {high.shape}"
+    low, high = (
+        np.asarray(check_array(f"{name}: {word}", corner, "(d,)"), float)
+        for word, corner in (
+            ("domain_lower", domain_lower),
+            ("domain_upper", domain_upper),
         )
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise ValueError(f"{name}: not a box: {low.tolist()} to {high.tolist()}")
-    if not -np.inf < lower < upper < np.inf:
+    )
+    if low.shape != high.shape or not low.size:
         raise ValueError(
-            f"{name}: bounds must be finite and lower < upper, got {lower} and {upper}"
+            f"{name}: domain_lower and domain_upper must be of the same shape (d,), "
+            f"d >= 1, got {low.shape} and {high.shape}"
         )
-    _check_sizes(name, width, depth)
+    if not (low < high).all():
+        raise ValueError(
+            f"{name}: not a box: domain_lower {low.tolist()} to domain_upper "
+            f"{high.tolist()}"
+        )
+    check_number(f"{name}: lower", lower)
+    check_number(f"{name}: upper", upper)
+    if not lower < upper:
+        raise ValueError(f"{name} needs lower < upper, got {lower} and {upper}")
+    lower, upper = float(lower), float(upper)
     inputs = low.size
+    _check_sizes(name, width, depth, inputs)
     slopes = _slope_signs(name, increasing, decreasing, inputs)
     if not slopes.all():
         raise ValueError(
@@ -422,8 +434,8 @@ _BOUNDED_CAVEAT = (
 )
 
 
-def _check_sizes(name: str, width: int, depth: int) -> None:
-    positive_sizes(name, width=width, depth=depth)
+def _check_sizes(name: str, width: int, depth: int, inputs: int) -> None:
+    positive_sizes(name, width=width, depth=depth, inputs=inputs)
     if width % 2:
         raise ValueError(
             f"{name}: units come in pairs, the width must be even: {width}"

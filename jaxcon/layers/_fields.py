@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import derivatives
+from jaxcon._checks import check_number
 from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
-from jaxcon.layers._networks import Apply, Construction, checked_input
+from jaxcon.layers._networks import Apply, Construction, checked_input, one_example
 
 TERMS = 1024  # of the longest sums in a potential's second derivatives: 4 layers of 256
+MOST_INPUTS = 4096  # of an antisymmetric matrix, 8 million entries
 LEVELS = 4  # of finite differences, each at half the step of the one before
 INWARDS = 10.0 ** -np.arange(4)  # where saturated units may have their terms from
 
@@ -40,7 +42,9 @@ def divergence_free(inputs: int) -> Construction:
         network's output per unit of x.
 
     Raises:
-        ValueError: d < 2; when called, if the network has another number of outputs.
+        TypeError: inputs is no number.
+        ValueError: d < 2 or above 4096; when called, if the network has another number of
+            outputs.
 
     References:
         Richter-Powell, Lipman and Chen, Neural Conservation Laws: A Divergence-Free
@@ -53,8 +57,8 @@ def divergence_free(inputs: int) -> Construction:
         >>> flow.apply(params, jnp.ones(2)).shape
         (2,)
     """
-    if inputs < 2:
-        raise ValueError(f"divergence_free: needs at least 2 inputs, got {inputs}")
+    name = "divergence_free: inputs"
+    check_number(name, inputs, least=2, most=MOST_INPUTS, whole=True)
     rows, columns = np.triu_indices(inputs, 1)
     entry = np.arange(rows.size)
 
@@ -99,6 +103,7 @@ def gradient_field() -> Construction:
     """
 
     def field(f: Function, x: jax.Array) -> jax.Array:
+        x = one_example("gradient_field", x)
         return derivatives.gradient(_giving("gradient_field", f, ()))(x)
 
     law = _vanishing("dv_i/dx_j = dv_j/dx_i", "curl", _asymmetry, terms=2)
@@ -139,7 +144,8 @@ def hamiltonian_field() -> Construction:
     """
 
     def field(f: Function, x: jax.Array) -> jax.Array:
-        if x.ndim != 1 or x.size % 2:
+        x = one_example("hamiltonian_field", x)
+        if x.size % 2:
             raise ValueError(
                 "hamiltonian_field takes one example x = (q, p) of shape (2 k,), got "
                 f"{x.shape}"
@@ -180,7 +186,7 @@ def _construction(
     field: Callable[[Function, jax.Array], jax.Array], law: Guarantee
 ) -> Construction:
     def wrap(apply: Apply) -> Apply:
-        return lambda params, x: field(partial(apply, params), jnp.asarray(x))
+        return lambda params, x: field(partial(apply, params), x)
 
     return Construction(wrap, Certificate((law,), _CAVEAT))
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
 
+from jaxcon._checks import described
 from jaxcon.layers._networks import Apply, Network
 
 
@@ -59,6 +60,7 @@ def module(network: Network, *, rngs: Any) -> Any:
 
     Raises:
         ImportError: flax is not installed.
+        TypeError: network is no network, or rngs no `flax.nnx.Rngs`.
 
     Example:
         >>> import jax.numpy as jnp, jaxcon as jc
@@ -68,7 +70,13 @@ def module(network: Network, *, rngs: Any) -> Any:
         (5,)
     """
     nnx = _nnx("jc.layers.module")
-
+    if not isinstance(network, Network):
+        raise TypeError(
+            "module: network must be a Network of jaxcon.layers, got "
+            f"{described(network)}"
+        )
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(f"module: rngs must be flax.nnx.Rngs, got {described(rngs)}")
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
     # An attribute for each array: flax 0.11 has no lists of them, 0.12 no plain ones.

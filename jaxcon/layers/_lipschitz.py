@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_array, check_choice
 from jaxcon.layers._certificates import Certificate, Gap
 from jaxcon.layers._certificates import lipschitz as lipschitz_guarantee
 from jaxcon.layers._certificates import slope as slope_guarantee
-from jaxcon.layers._networks import Network, checked_input
+from jaxcon.layers._networks import Network, checked_input, positive_sizes
 from jaxcon.layers._norms import (
     bounded_entries,
     bounded_rows,
@@ -175,12 +176,8 @@ def body(name: str, by: str, inputs: int, outputs: int, width: int, depth: int) 
     Raises:
         ValueError: there is no such `by`, or a size is not positive.
     """
-    if by not in _STEPS:
-        raise ValueError(f"{name}: by must be one of {sorted(_STEPS)}, got {by!r}")
-    if min(given := (inputs, outputs, width, depth)) < 1:
-        raise ValueError(
-            f"{name} needs inputs, outputs, width and depth of at least 1, got {given}"
-        )
+    check_choice(f"{name}: by", by, _STEPS)
+    positive_sizes(name, inputs=inputs, outputs=outputs, width=width, depth=depth)
     steps = _STEPS[by](depth)
     pairs = list(pairwise([inputs, *[width] * (depth - 1), outputs]))
 
@@ -254,6 +251,7 @@ def lipschitz(
         every weight's singular values; "norms" has a slope guarantee for every input.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: there is no such `by`; a constant is not positive and finite, or there
             are several and `by` is not "norms" or their number is not d.
 
@@ -271,7 +269,10 @@ def lipschitz(
         >>> bool(jnp.linalg.norm(slopes) <= 3.0)
         True
     """
-    constant = np.asarray(constant, float)
+    count = 1 if outputs is None else outputs
+    inner = body("lipschitz", by, inputs, count, width, depth)
+    given = check_array("lipschitz: constant", constant, "() or (d,)")
+    constant = np.asarray(given, float)
     one_each = by == "norms" and constant.shape == (inputs,)
     if not (constant.shape == () or one_each):
         allowed = f"() or ({inputs},)" if by == "norms" else "()"
@@ -280,8 +281,6 @@ def lipschitz(
         )
     if not np.all((constant > 0) & (constant < np.inf)):
         raise ValueError(f"lipschitz: constant must be > 0 and finite, got {constant}")
-    count = 1 if outputs is None else outputs
-    inner = body("lipschitz", by, inputs, count, width, depth)
 
     def forward(layers: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = checked_input("lipschitz", x, inputs)

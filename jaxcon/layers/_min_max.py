@@ -58,6 +58,7 @@ def smooth_monotone(
         A scalar network.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: an index is wrong, an input monotone both ways, or none monotone; or a
             size is below one.
 
@@ -71,6 +72,7 @@ def smooth_monotone(
         >>> bool(jax.grad(demand.apply, 1)(params, jnp.ones(2))[0] <= 0)
         True
     """
+    positive_sizes("smooth_monotone", inputs=inputs, groups=groups, planes=planes)
     rising, falling = (
         chosen_inputs("smooth_monotone", word, chosen, inputs)
         for word, chosen in (("increasing", increasing), ("decreasing", decreasing))
@@ -80,8 +82,9 @@ def smooth_monotone(
             f"smooth_monotone: inputs {sorted(both)} are both increasing and decreasing"
         )
     if not rising + falling:
-        raise ValueError("smooth_monotone: no input is monotone; see mlp")
-    positive_sizes("smooth_monotone", groups=groups, planes=planes)
+        raise ValueError(
+            "smooth_monotone: increasing or decreasing must name an input; see mlp"
+        )
     signs = np.zeros((inputs, 1, 1))
     signs[list(rising)], signs[list(falling)] = 1.0, -1.0
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxcon.layers._certificates import Function, Gap, Guarantee, Test
 from jaxcon.layers._networks import at_input
@@ -14,7 +16,7 @@ FAR = "An output far above what is left of it adds (m eps)^2 cond(A) of its own 
 KEPT = "A Lipschitz constant is kept to the rounding of the output before this layer."
 
 
-def parameter(layer: str, given: Any, x: Any, y: jax.Array) -> jax.Array:
+def parameter(layer: str, given: Any, x: Any, y: jax.Array) -> Any:
     """Evaluates a layer's parameter at x, in y's dtype and at least in float32.
 
     The projections compute in no narrower dtype, so guarantees are about such parameters.
@@ -26,18 +28,36 @@ def parameter(layer: str, given: Any, x: Any, y: jax.Array) -> jax.Array:
         y: the output that it belongs to.
 
     Returns:
-        The parameter.
+        The parameter; one that is known stays an array of NumPy, whose values a projection
+        checks while it is traced too.
 
     Raises:
+        TypeError: a function returns no array of numbers.
         ValueError: x is needed and not given.
     """
     dtype = jnp.result_type(y.dtype, jnp.float32)
-    return jnp.asarray(at_input(layer, given, x), dtype)
+    found = at_input(layer, given, x)
+    known = not callable(given) and not isinstance(found, Tracer)
+    return np.asarray(found, dtype) if known else jnp.asarray(found, dtype)
 
 
-def as_float(y: Any) -> jax.Array:
-    """Returns y as floats, of the default dtype where y is of integers."""
-    return jnp.asarray(y, jnp.result_type(y, float))
+def obeying(y: jax.Array, holds: Any, sentence: str) -> jax.Array:
+    """Returns an output where its set is not empty, and else refuses it or makes it NaN.
+
+    Args:
+        y: the output.
+        holds: whether the set has a point, ().
+        sentence: the error, raised where that is known.
+
+    Returns:
+        The output, of NaN where the set is empty and y or the set is traced.
+
+    Raises:
+        ValueError: the set is empty.
+    """
+    if not isinstance(holds, Tracer) and not holds:
+        raise ValueError(sentence)
+    return jnp.where(holds, y, jnp.nan)
 
 
 def worst_row(excess: jax.Array, size: jax.Array) -> Gap:

@@ -8,9 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_array, check_function, check_number, described, inside
 from jaxcon.layers._certificates import Certificate, Guarantee
 
 Apply = Callable[[Any, jax.Array], jax.Array]
+
+# Beyond these a size is a slip: its weights fit no memory, or its layers take hours.
+MOST = {"depth": 10_000}
+MOST_UNITS, MOST_WEIGHTS = 10_000_000, 2**31
 
 
 def _none(guarantee: Guarantee) -> Guarantee | None:
@@ -72,7 +77,19 @@ def output(
 
     Returns:
         The output layer.
+
+    Raises:
+        TypeError: an argument is no function, guarantee or text.
     """
+    check_function("output: function", function, "(y, x) -> y")
+    check_function("output: carry", carry, "(guarantee) -> guarantee or None")
+    for one in guarantees:
+        if not isinstance(one, Guarantee):
+            raise TypeError(
+                f"output: guarantees must be Guarantees, got {described(one)}"
+            )
+    if not isinstance(caveat, str):
+        raise TypeError(f"output: caveat must be text, got {described(caveat)}")
 
     def wrap(apply: Apply) -> Apply:
         return lambda params, x: function(apply(params, x), x)
@@ -102,7 +119,15 @@ class Network(NamedTuple):
         Returns:
             A network with the same parameters, certified for the guarantees of the
             construction and for those of this network that it carries.
+
+        Raises:
+            TypeError: it is no construction.
         """
+        if not isinstance(construction, Construction):
+            raise TypeError(
+                "then: construction must be a Construction or an Output, e.g. "
+                f"jc.layers.bounded(0.0, 1.0), got {described(construction)}"
+            )
 
         def certificate(params: Any) -> Certificate:
             before, promised = self.certificate(params), construction.certificate()
@@ -125,14 +150,16 @@ def checked_input(name: str, x: jax.Array, inputs: int) -> jax.Array:
         x (d,).
 
     Raises:
+        TypeError: x is no array of numbers.
         ValueError: x is not of shape (d,).
     """
-    if jnp.shape(x) != (inputs,):
+    x = floating(f"{name}: x", x)
+    if x.shape != (inputs,):
         raise ValueError(
-            f"{name} takes one example x of shape ({inputs},), got {jnp.shape(x)}; "
+            f"{name} takes one example x of shape ({inputs},), got {x.shape}; "
             "use jax.vmap for a batch"
         )
-    return floating(x)
+    return x
 
 
 def one_example(name: str, x: jax.Array) -> jax.Array:
@@ -146,14 +173,16 @@ def one_example(name: str, x: jax.Array) -> jax.Array:
         x (d,).
 
     Raises:
+        TypeError: x is no array of numbers.
         ValueError: x is not of shape (d,).
     """
-    if jnp.ndim(x) != 1:
+    x = floating(f"{name}: x", x)
+    if x.ndim != 1:
         raise ValueError(
-            f"{name} takes one example x of shape (d,), got {jnp.shape(x)}; "
+            f"{name} takes one example x of shape (d,), got {x.shape}; "
             "use jax.vmap for a batch"
         )
-    return floating(x)
+    return x
 
 
 def at_input(name: str, given: Any, x: jax.Array | None) -> Any:
@@ -168,6 +197,7 @@ def at_input(name: str, given: Any, x: jax.Array | None) -> Any:
         A number or an array.
 
     Raises:
+        TypeError: the function returns no array of numbers.
         ValueError: x is needed and not given.
     """
     if not callable(given):
@@ -176,12 +206,44 @@ def at_input(name: str, given: Any, x: jax.Array | None) -> Any:
         raise ValueError(
             f"{name} depends on the network's input: call it as layer(y, x)"
         )
-    return given(x)
+    with inside(name):
+        found = given(x)
+    return check_array(f"{name} of x", found, "of any shape", finite=None)
 
 
-def floating(x: Any) -> jax.Array:
-    """Converts to floats, since integers would round a layer's constants to integers."""
-    x = jnp.asarray(x)
+def check_term(name: str, given: Any, form: str, *, finite: bool = True) -> Any:
+    """Refuses what is neither a function of x nor an array of numbers.
+
+    Args:
+        name: of the layer and the argument.
+        given: as the caller passed it.
+        form: the shapes allowed of an array.
+        finite: whether infinity is refused.
+
+    Returns:
+        The array, or the function as it is.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: its number of axes or an entry is not allowed.
+    """
+    return given if callable(given) else check_array(name, given, form, finite=finite)
+
+
+def floating(name: str, x: Any) -> jax.Array:
+    """Converts to floats, since integers would round a layer's constants to integers.
+
+    Args:
+        name: of the layer and the argument.
+        x: an array of numbers.
+
+    Returns:
+        The array, of its own dtype if that is one of floats.
+
+    Raises:
+        TypeError: it is no array of numbers.
+    """
+    x = jnp.asarray(check_array(name, x, "of any shape", finite=None))
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
 
 
@@ -198,10 +260,16 @@ def chosen_inputs(name: str, word: str, chosen: Any, inputs: int) -> tuple[int, 
         The indices, each once.
 
     Raises:
+        TypeError: it is neither an integer nor several.
         ValueError: an index is not one of 0, …, d - 1 or comes twice.
     """
-    single = isinstance(chosen, (int, np.integer))
-    indices = (int(chosen),) if single else tuple(map(int, chosen))
+    several = (list, tuple, set, frozenset, range)
+    if isinstance(chosen, np.ndarray) and chosen.ndim == 1:
+        chosen = chosen.tolist()
+    given = tuple(chosen) if isinstance(chosen, several) else (chosen,)
+    for index in given:
+        check_number(f"{name}: {word}", index, whole=True)
+    indices = tuple(map(int, given))
     for index in indices:
         if not 0 <= index < inputs:
             raise ValueError(
@@ -213,18 +281,29 @@ def chosen_inputs(name: str, word: str, chosen: Any, inputs: int) -> tuple[int, 
 
 
 def positive_sizes(name: str, **sizes: int) -> None:
-    """Refuses a network without inputs, outputs, units or layers.
+    """Refuses a network without inputs, outputs, units or layers, or with too many.
 
     Args:
         name: of the network.
         **sizes: by word.
 
     Raises:
-        ValueError: a size is below one.
+        TypeError: a size is no number.
+        ValueError: a size is below one or no integer, or weights of such a size fit no
+            memory.
     """
     for word, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}: {word} must be at least 1, got {size}")
+        most = MOST.get(word, MOST_UNITS)
+        check_number(f"{name}: {word}", size, least=1, most=most, whole=True)
+    units = {word: int(size) for word, size in sizes.items() if word not in MOST}
+    if "width" in units:
+        units["width again"] = units["width"]
+    (first, n), (_, m) = sorted(units.items(), key=lambda unit: -unit[1])[:2]
+    if n * m > MOST_WEIGHTS:
+        word = first.removesuffix(" again")
+        raise ValueError(
+            f"{name}: {word} {n} makes {n * m} weights, more than fit in memory"
+        )
 
 
 def mlp(
@@ -244,7 +323,8 @@ def mlp(
         A network that guarantees nothing.
 
     Raises:
-        ValueError: a size is below one.
+        TypeError: a size is no number.
+        ValueError: a size is below one or no integer, or too large for memory.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxcon as jc
@@ -253,8 +333,9 @@ def mlp(
         >>> bool(0 <= network.apply(params, jnp.ones(2)) <= 1)
         True
     """
-    sizes = [inputs, *[width] * (depth - 1), 1 if outputs is None else outputs]
-    positive_sizes("mlp", depth=depth, inputs=inputs, width=width, outputs=sizes[-1])
+    last = 1 if outputs is None else outputs
+    positive_sizes("mlp", depth=depth, inputs=inputs, width=width, outputs=last)
+    sizes = [inputs, *[width] * (depth - 1), last]
 
     def init(key: jax.Array) -> Any:
         return [

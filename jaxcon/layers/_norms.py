@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxcon._checks import check_array
 from jaxcon.projections import product
 
 
@@ -22,6 +23,10 @@ def group_sort(x: jax.Array) -> jax.Array:
     Returns:
         Shape (n,).
 
+    Raises:
+        TypeError: x is no array of numbers.
+        ValueError: it is not of shape (n,).
+
     References:
         Anil, Lucas and Grosse, Sorting Out Lipschitz Function Approximation (2019), for
         groups of two.
@@ -31,6 +36,7 @@ def group_sort(x: jax.Array) -> jax.Array:
         >>> print(jc.layers.group_sort(jnp.array([3.0, 1.0, 0.0, 2.0, -1.0])))
         [ 1.  3.  0.  2. -1.]
     """
+    x = jnp.asarray(check_array("group_sort: x", x, "(n,)", finite=None))
     even = x.size // 2 * 2
     first, second = x[0:even:2], x[1:even:2]
     pairs = jnp.stack([jnp.minimum(first, second), jnp.maximum(first, second)], axis=1)
@@ -73,12 +79,17 @@ def bounded_rows(W: jax.Array) -> jax.Array:
     Returns:
         Shape (m, n), to n + 1 roundings.
 
+    Raises:
+        TypeError: W is no array of numbers.
+        ValueError: it is not of shape (m, n).
+
     Example:
         >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.bounded_rows(jnp.array([[1.0, -3.0], [0.5, 0.0]])))
         [[ 0.25 -0.75]
          [ 0.5   0.  ]]
     """
+    W = jnp.asarray(check_array("bounded_rows: W", W, "(m, n)", finite=None))
     return W / jnp.maximum(1.0, jnp.sum(jnp.abs(W), axis=1, keepdims=True))
 
 
@@ -96,12 +107,17 @@ def bounded_entries(W: jax.Array) -> jax.Array:
     Returns:
         Shape (m, n).
 
+    Raises:
+        TypeError: W is no array of numbers.
+        ValueError: it is not of shape (m, n).
+
     Example:
         >>> import jax.numpy as jnp, jaxcon as jc
         >>> print(jc.layers.bounded_entries(jnp.array([[4.0, -1.0], [0.5, 0.0]])))
         [[ 1.   -0.25]
          [ 0.5   0.  ]]
     """
+    W = jnp.asarray(check_array("bounded_entries: W", W, "(m, n)", finite=None))
     return W / jnp.maximum(1.0, jnp.max(jnp.abs(W), axis=1, keepdims=True))
 
 
@@ -123,6 +139,10 @@ def cayley(V: jax.Array) -> jax.Array:
     Returns:
         Shape (m, n), of spectral norm 1 to m n machine epsilons, whatever V.
 
+    Raises:
+        TypeError: V is no array of numbers.
+        ValueError: it is not of shape (m, n).
+
     References:
         Trockman and Kolter, Orthogonalizing Convolutional Layers with the Cayley
         Transform (2021).
@@ -133,6 +153,7 @@ def cayley(V: jax.Array) -> jax.Array:
         [[ 0.]
          [-1.]]
     """
+    V = jnp.asarray(check_array("cayley: V", V, "(m, n)", finite=None))
     if V.shape[0] < V.shape[1]:
         return cayley(V.T).T
     n = V.shape[1]

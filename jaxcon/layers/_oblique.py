@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon import projections
+from jaxcon._checks import check_number
 from jaxcon.layers._certificates import TWICE, Gap, holds
-from jaxcon.layers._nearest import FAR, as_float, parameter, worst_row
-from jaxcon.layers._networks import Output, output
+from jaxcon.layers._nearest import FAR, obeying, parameter, worst_row
+from jaxcon.layers._networks import Output, check_term, floating, output
 from jaxcon.projections import product
+from jaxcon.projections._affine import check_independent, onto_equations
+from jaxcon.projections._box_section import check_bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +58,11 @@ def oblique_correction(
 
     Returns:
         A layer of y (m,) that returns (m,); ``.condition(x)`` is the condition number where
-        A is a function. Where functions of x leave no point, the result is NaN; where A's
-        rows are dependent, it is NaN under jit and a ValueError outside it.
+        A is a function. Where functions of x leave no point or make A's rows dependent, the
+        result is NaN under jit and a ValueError outside it.
 
     Raises:
+        TypeError: an argument is neither numbers nor a function.
         ValueError: the shapes do not fit, lower exceeds upper, or A's condition number is
             above `max_condition`.
 
@@ -75,9 +78,15 @@ def oblique_correction(
         >>> print(ordered(jnp.array([3.0, 1.0]), jnp.array([1.0])))
         [2.5 1.5]
     """
+    check_number("oblique_correction: max_condition", max_condition, least=1)
+    A = check_term("oblique_correction: A", A, "(k, m)")
+    lower, upper = (
+        check_term(f"oblique_correction: {name}", given, "(k,)", finite=False)
+        for name, given in (("lower", lower), ("upper", upper))
+    )
     terms = A, lower, upper
     if not callable(A):
-        if np.ndim(A) != 2 or not 1 <= np.shape(A)[0] <= np.shape(A)[1]:
+        if not 1 <= A.shape[0] <= A.shape[1]:
             raise ValueError(
                 f"oblique_correction needs A (k, m), 1 <= k <= m, got {np.shape(A)}; for "
                 "more rows than outputs use polyhedron"
@@ -90,12 +99,12 @@ def oblique_correction(
                 "needed; use polyhedron"
             )
     if not (callable(lower) or callable(upper)):
-        low, high = np.asarray(lower), np.asarray(upper)
-        if low.shape != high.shape or not (low <= high).all():
+        if lower.shape != upper.shape:
             raise ValueError(
-                "oblique_correction needs lower <= upper, one of each for each row, got "
-                f"{lower} and {upper}"
+                "oblique_correction needs lower and upper, one of each for each row, got "
+                f"{lower.shape} and {upper.shape}"
             )
+        check_bounds("oblique_correction", np.asarray(lower), np.asarray(upper))
 
     def at(x: Any, y: jax.Array) -> list[jax.Array]:
         return [parameter("oblique_correction", term, x, y) for term in terms]
@@ -104,7 +113,7 @@ def oblique_correction(
         return _condition(jnp, parameter("oblique_correction", A, x, jnp.zeros(())))
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = as_float(y)
+        y = floating("oblique_correction: y", y)
         rows, low, high = at(x, y)
         k, m = len(low), y.size
         if (y.shape, rows.shape, low.shape, high.shape) != ((m,), (k, m), (k,), (k,)):
@@ -115,7 +124,11 @@ def oblique_correction(
         # The nearest point at which each row has the nearest value allowed: rows are
         # independent, so that one exists, and those that hold keep their values.
         held = jnp.clip(product(rows, y), low, high)
-        return projections.affine(y, rows, jnp.where(low <= high, held, jnp.nan))
+        dtype = jnp.result_type(y, rows, held)
+        check_independent("oblique_correction", rows, held, dtype)
+        z = onto_equations(*(jnp.asarray(one, dtype) for one in (y, rows, held)))
+        sentence = "oblique_correction: the set is empty, a lower exceeds its upper"
+        return obeying(z, jnp.all(low <= high), sentence)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
         rows, low, high = at(x, z)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcon._checks import check_array, check_number
 from jaxcon.layers._certificates import (
     Function,
     Gap,
@@ -21,7 +22,8 @@ from jaxcon.layers._certificates import (
     slope,
     within,
 )
-from jaxcon.layers._networks import Output, at_input, floating, output
+from jaxcon.layers._nearest import obeying
+from jaxcon.layers._networks import Output, at_input, check_term, floating, output
 from jaxcon.projections import product
 
 # Sigmoid or softplus to four roundings, the bounds, products and a sum.
@@ -49,9 +51,11 @@ def bounded(lower: Any, upper: Any) -> Output:
             unchanged.
 
     Returns:
-        The output layer, of y () or (m,).
+        The output layer, of y () or (m,). Where functions of x put l above u, the result is
+        NaN under jit and a ValueError outside it.
 
     Raises:
+        TypeError: a bound is neither numbers nor a function.
         ValueError: l < u does not hold, or no bound is finite; when called, the bounds'
             shape is not that of y, or they are functions of x and x is not given.
 
@@ -65,11 +69,20 @@ def bounded(lower: Any, upper: Any) -> Output:
         >>> print(share(jnp.array([-1e30, 0.0, 1e30])))
         [0.  0.5 1. ]
     """
+    return _bounded("bounded", lower, upper)
+
+
+def _bounded(name: str, lower: Any, upper: Any) -> Output:
+    """Builds `bounded` under the name that its errors give."""
+    lower, upper = (
+        check_term(f"{name}: {word}", bound, "() or (m,)", finite=False)
+        for word, bound in (("lower", lower), ("upper", upper))
+    )
 
     def function(z: jax.Array, x: Any) -> jax.Array:
-        z = floating(z)
-        low = evaluated("bounded", "lower", lower, z, x)
-        high = evaluated("bounded", "upper", upper, z, x)
+        z = floating(f"{name}: y", z)
+        low = evaluated(name, "lower", lower, z, x)
+        high = evaluated(name, "upper", upper, z, x)
         below, above = jnp.isfinite(low), jnp.isfinite(high)
         # Infinity times zero would be left in the slopes of the cases not taken.
         least, most = jnp.where(below, low, 0), jnp.where(above, high, 0)
@@ -79,17 +92,28 @@ def bounded(lower: Any, upper: Any) -> Output:
             below, least + jax.nn.softplus(z), most - jax.nn.softplus(-z)
         )
         y = jnp.where(below & above, between, jnp.where(below | above, rising, z))
-        return jnp.clip(y, low, high)  # the last rounding
+        y = jnp.clip(y, low, high)  # the last rounding
+        if not varies:
+            return y
+        sentence = f"{name}: the set is empty, lower exceeds upper at this x"
+        return obeying(y, jnp.all(low <= high), sentence)
 
+    varies = callable(lower) or callable(upper)
     promised = within(lower, upper)
-    if callable(lower) or callable(upper):
+    if varies:
         return output(function, promised)
     low, high = np.asarray(lower, float), np.asarray(upper, float)
-    if not np.all(low < high):
-        raise ValueError(f"bounded needs lower < upper, got {low} and {high}")
+    if low.shape and high.shape and low.shape != high.shape:
+        raise ValueError(
+            f"{name} needs lower and upper of one shape, got {low.shape} and {high.shape}"
+        )
+    if not np.all((low < high) & (low < np.inf) & (high > -np.inf)):
+        raise ValueError(
+            f"{name} needs lower < upper, got {low} and {high}: the set is empty"
+        )
     below, above = np.isfinite(low), np.isfinite(high)
     if not np.any(below | above):
-        raise ValueError(f"bounded has no finite bound in {low} and {high}")
+        raise ValueError(f"{name} has no finite bound in lower {low} and upper {high}")
     rate = np.max(np.where(below & above, (high - low) / 4, 1.0))
     bend = "convex" if not above.any() else "concave" if not below.any() else ""
     finite = [np.abs(bound[np.isfinite(bound)]) for bound in (low, high)]
@@ -127,7 +151,7 @@ def positive(lower: Any = 0.0) -> Output:
         >>> print(jc.layers.positive()(jnp.array([-1e30, 100.0])))
         [  0. 100.]
     """
-    return bounded(lower, jnp.inf)
+    return _bounded("positive", lower, np.inf)
 
 
 def simplex() -> Output:
@@ -221,8 +245,7 @@ def ordered(gap: float = 0.0) -> Output:
         >>> print(jc.layers.ordered(gap=1.0)(jnp.array([5.0, -1e30, -1e30])))
         [5. 6. 7.]
     """
-    if not gap >= 0:
-        raise ValueError(f"ordered needs gap >= 0, got {gap}")
+    check_number("ordered: gap", gap, least=0)
 
     def function(z: jax.Array, x: Any) -> jax.Array:
         z = vector("ordered", z)
@@ -288,8 +311,7 @@ def positive_definite(minimum: float = 0.0) -> Output:
         [[1. 0.]
          [0. 5.]]
     """
-    if not minimum >= 0:
-        raise ValueError(f"positive_definite needs minimum >= 0, got {minimum}")
+    check_number("positive_definite: minimum", minimum, least=0)
 
     def function(z: jax.Array, x: Any) -> jax.Array:
         z = vector("positive_definite", z)
@@ -358,6 +380,7 @@ def sums_to(total: Any) -> Output:
         >>> print(jc.layers.sums_to(1.0)(jnp.array([1.0, 2.0])))
         [0. 1.]
     """
+    total = check_term("sums_to: total", total, "()")
 
     def wanted(y: jax.Array, x: Any) -> jax.Array:
         # One output is passed, since a total is one number.
@@ -409,6 +432,7 @@ def evaluated(
         ValueError: x is needed and not given, or the shapes do not fit.
     """
     given = at_input(f"{name}: {what}", given, x)
+    check_array(f"{name}: {what}", given, "of any shape", finite=None)
     if jnp.shape(given) not in ((), y.shape):
         raise ValueError(
             f"{name}: {what} has shape {jnp.shape(given)}, the output {y.shape}; "
@@ -419,12 +443,13 @@ def evaluated(
 
 def vector(name: str, y: jax.Array) -> jax.Array:
     """Checks that an output is a vector and returns it as an array of floats."""
-    if jnp.ndim(y) != 1 or not jnp.size(y):
+    y = floating(f"{name}: y", y)
+    if y.ndim != 1 or not y.size:
         raise ValueError(
-            f"{name} takes one output y of shape (m,), got {jnp.shape(y)}; "
+            f"{name} takes one output y of shape (m,), got {y.shape}; "
             "use jax.vmap for a batch"
         )
-    return floating(y)
+    return y
 
 
 def _sums_to_one(sign: str) -> Guarantee:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_number, described
 from jaxcon.layers._certificates import TWICE, Certificate, Function, Gap, Guarantee
 from jaxcon.layers._networks import Apply, Construction, chosen_inputs, one_example
 
@@ -31,6 +32,7 @@ def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
         The construction; of x (d,) it calls N with (d + number of periods,).
 
     Raises:
+        TypeError: periods are neither a mapping nor a sequence of numbers.
         ValueError: a period is not positive; when called, x is not (d,) with these
             inputs.
 
@@ -47,9 +49,19 @@ def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
         True
     """
     one_each = not isinstance(periods, Mapping)
+    arrays = (np.ndarray, jax.Array)
+    several = isinstance(periods, (Mapping, list, tuple, *arrays))
+    if not several or (isinstance(periods, arrays) and periods.ndim != 1):
+        raise TypeError(
+            "periodic: periods must be a mapping from inputs to periods, or a sequence, "
+            f"got {described(periods)}"
+        )
     by_input = dict(enumerate(periods)) if one_each else dict(periods)
-    if not by_input or not all(0 < period < np.inf for period in by_input.values()):
-        raise ValueError(f"periodic needs periods > 0 and finite, got {periods}")
+    if not by_input:
+        raise ValueError("periodic: periods must name an input, got none")
+    for index, period in by_input.items():
+        check_number("periodic: an input of periods", index, least=0, whole=True)
+        check_number(f"periodic: periods[{index}]", period, above=0)
 
     def reduced(x: jax.Array) -> tuple[np.ndarray, jax.Array, jax.Array]:
         """Returns indices, periods and remainders of these inputs, within [0, P)."""
@@ -58,7 +70,7 @@ def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
             raise ValueError(
                 f"periodic has {len(by_input)} periods for {inputs} inputs"
             )
-        chosen = np.array(chosen_inputs("periodic", "periods", by_input, inputs))
+        chosen = np.array(chosen_inputs("periodic", "periods", list(by_input), inputs))
         period = jnp.asarray([by_input[i] for i in chosen], x.dtype)
         left = jnp.remainder(x[chosen], period)
         # The remainder of a tiny negative number rounds to the whole period.

@@ -7,19 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from jaxcon._checks import check_array, check_number
 from jaxcon.layers._certificates import TWICE, Gap, holds
-from jaxcon.layers._nearest import KEPT, as_float, nonexpansive, parameter, worst_row
-from jaxcon.layers._networks import Output, output
+from jaxcon.layers._nearest import KEPT, nonexpansive, obeying, parameter, worst_row
+from jaxcon.layers._networks import Output, check_term, floating, output
 from jaxcon.projections import Projection, product
 from jaxcon.projections import polyhedron as nearest
+from jaxcon.projections._box_section import check_bounds
+from jaxcon.projections._polyhedron import checked
 
 SETTLED = (
     "The inequalities hold to that wherever the active rows were found, which "
     "projections.polyhedron's residual tells: it is large where the set is empty or the "
-    "iterations did not suffice. Where the machine epsilon of an output is as large as the "
-    "set, the result obeys but is no longer the nearest point; where even its square is, "
-    "it may obey no more."
+    "iterations did not suffice, and the output is NaN there. Where the machine epsilon "
+    "of an output is as large as the set, the result obeys but is no longer the nearest "
+    "point; where even its square is, it may obey no more."
 )
 
 
@@ -71,10 +75,14 @@ def polyhedron(
 
     Returns:
         A layer of y (m,) that returns (m,); ``.residual(y, x)`` is the violation left.
+        Where that is above :math:`\sqrt{\epsilon}` of the rows' terms, because functions of
+        x leave no point or the iterations do not suffice, the result is NaN under jit and
+        a ValueError outside it.
 
     Raises:
+        TypeError: an argument is neither numbers nor a function.
         ValueError: the shapes do not fit, a row of A is a combination of those above, or
-            lower exceeds upper.
+            no point obeys all rows.
 
     References:
         Goldfarb and Idnani, A numerically stable dual method for solving strictly convex
@@ -88,25 +96,55 @@ def polyhedron(
         >>> print([f"{z:.3f}" for z in shares(y, x)], shares.residual(y, x) < 1e-5)
         ['2.250', '1.750', '2.000'] True
     """
+    check_number(
+        "polyhedron: iterations", iterations, least=1, most=2**31 - 1, whole=True
+    )
+    A, C = (
+        check_term(f"polyhedron: {name}", given, "(k, m)")
+        for name, given in (("A", A), ("C", C))
+    )
+    b = check_term("polyhedron: b", b, "(k,)")
+    lower, upper = (
+        check_term(f"polyhedron: {name}", given, "(p,)", finite=False)
+        for name, given in (("lower", lower), ("upper", upper))
+    )
     terms = A, b, C, lower, upper
 
     def projection(y: jax.Array, x: Any) -> Projection:
-        y = as_float(y)
-        others = [parameter("polyhedron", term, x, y) for term in terms[1:]]
-        # Where it is not a function of x, A's rows are compared as numbers.
-        known = None if callable(A) else np.asarray(A, others[0].dtype)
-        rows = parameter("polyhedron", A, x, y) if known is None else known
-        return nearest(y, rows, *others, iterations=iterations)
+        y = floating("polyhedron: y", y)
+        given = [parameter("polyhedron", term, x, y) for term in terms]
+        return nearest(y, *given, iterations=iterations)
+
+    def function(y: jax.Array, x: Any) -> jax.Array:
+        y = floating("polyhedron: y", y)
+        point, residual = projection(y, x)
+        rows, low, high = (
+            parameter("polyhedron", term, x, y) for term in (C, lower, upper)
+        )
+        sizes = jnp.linalg.norm(rows, axis=1) * jnp.linalg.norm(point)
+        bounds = [
+            jnp.where(jnp.isfinite(bound), abs(bound), 0.0) for bound in (low, high)
+        ]
+        right = abs(parameter("polyhedron", b, x, y))
+        terms = jnp.max(jnp.concatenate([sizes, *bounds, right]))
+        # Of an output that is NaN or infinite nothing is known, and it is NaN already.
+        broken = residual > jnp.sqrt(jnp.finfo(point.dtype).eps) * terms
+        sentence = (
+            "polyhedron: no point was found that obeys all rows: the set is empty at this "
+            f"x, or iterations ({iterations}) do not suffice"
+        )
+        return obeying(point, ~jax.lax.stop_gradient(broken), sentence)
 
     if not any(map(callable, terms)):
         # Now, not at the first output, if it will be refused.
-        free = jax.ShapeDtypeStruct(np.shape(C)[-1:], np.float32)
-        jax.eval_shape(lambda y: projection(y, None), free)
-    if not (callable(lower) or callable(upper)):
-        if not (np.asarray(lower) <= np.asarray(upper)).all():
+        checked("polyhedron", np.zeros(C.shape[-1]), *terms)
+    elif not any(callable(one) or isinstance(one, Tracer) for one in (lower, upper)):
+        if lower.shape != upper.shape:
             raise ValueError(
-                f"polyhedron needs lower <= upper, got {lower} and {upper}"
+                "polyhedron needs lower and upper (p,), got "
+                f"{lower.shape} and {upper.shape}"
             )
+        check_bounds("polyhedron", lower, upper)
 
     def equations_gap(z: jax.Array, x: jax.Array) -> Gap:
         rows, right = (parameter("polyhedron", term, x, z) for term in (A, b))
@@ -146,7 +184,7 @@ def polyhedron(
         constant=(C, lower, upper),
     )
     made = output(
-        lambda y, x: projection(y, x).point,
+        function,
         *([equations] if callable(b) or np.size(b) else []),
         inequalities,
         carry=nonexpansive(*terms),
@@ -176,7 +214,8 @@ def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Polyhedron:
         A layer of y (m,) that returns (m,); ``.residual(y, x)`` is the violation left.
 
     Raises:
-        ValueError: the shapes do not fit.
+        TypeError: an argument is neither numbers nor a function.
+        ValueError: the shapes do not fit, or no point obeys all rows.
 
     References:
         Goldfarb and Idnani, A numerically stable dual method for solving strictly convex
@@ -188,9 +227,16 @@ def half_spaces(C: Any, upper: Any, *, iterations: int = 200) -> Polyhedron:
         >>> print(corner(jnp.array([3.0, 4.0])))
         [1. 2.]
     """
-    C = np.asarray(C)
-    if C.ndim != 2:
-        raise ValueError(f"half_spaces needs C (p, m), got {C.shape}")
+    C = check_array("half_spaces: C", C, "(p, m)")
+    upper = check_term("half_spaces: upper", upper, "(p,)", finite=False)
+    check_number(
+        "half_spaces: iterations", iterations, least=1, most=2**31 - 1, whole=True
+    )
     p, m = C.shape
+    if p < 1 or m < 1 or not (callable(upper) or upper.shape == (p,)):
+        raise ValueError(
+            "half_spaces needs C (p, m) of at least one row and upper (p,), got "
+            f"{C.shape} and {'a function' if callable(upper) else upper.shape}"
+        )
     nothing = np.zeros((0, m)), np.zeros(0)
     return polyhedron(*nothing, C, np.full(p, -np.inf), upper, iterations=iterations)

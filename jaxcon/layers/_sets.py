@@ -9,20 +9,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from optax.projections import projection_halfspace
 
 from jaxcon import projections
+from jaxcon._checks import check_array, check_number, described
 from jaxcon.layers._certificates import TWICE, Gap, holds, within
 from jaxcon.layers._nearest import (
     FAR,
     KEPT,
-    as_float,
     nonexpansive,
     parameter,
     worst_row,
 )
-from jaxcon.layers._networks import Output, output
+from jaxcon.layers._networks import Output, check_term, floating, output
 from jaxcon.projections import product
+from jaxcon.projections._affine import check_independent
+from jaxcon.projections._box_section import check_bounds, reach
+
+MOST_SIDE = 10_000  # of a matrix, whose singular values are needed
 
 
 def affine(A: Any, b: Any) -> Output:
@@ -44,6 +49,7 @@ def affine(A: Any, b: Any) -> Output:
         A layer of y (m,) that returns (m,).
 
     Raises:
+        TypeError: A is no array of numbers, or b neither that nor a function.
         ValueError: the shapes do not fit, or a row of A is a combination of those above.
 
     References:
@@ -55,14 +61,21 @@ def affine(A: Any, b: Any) -> Output:
         >>> print(balance(jnp.array([3.0, 1.0]), jnp.array([8.0, 7.0])))
         [3. 4.]
     """
-    A = np.asarray(A)
-    if A.ndim == 2:  # otherwise the projection refuses it, as it does dependent rows
-        projections.affine(np.zeros(A.shape[1]), A, np.zeros(A.shape[0]))
+    A = check_array("affine: A", A, "(k, m)")
+    b = check_term("affine: b", b, "(k,)")
+    k, m = A.shape
+    if not 1 <= k <= m or not (callable(b) or b.shape == (k,)):
+        raise ValueError(
+            "affine needs A (k, m), 1 <= k <= m, and b (k,), got "
+            f"{A.shape} and {'a function' if callable(b) else b.shape}"
+        )
+    right = None if callable(b) else b
+    check_independent("affine", A, right, jnp.result_type(float))
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = as_float(y)
-        right = parameter("affine", b, x, y)
-        return projections.affine(y, jnp.asarray(A, right.dtype), right)
+        y = floating("affine: y", y)
+        rows, right = (parameter("affine", term, x, y) for term in (A, b))
+        return projections.affine(y, rows, right)
 
     def gap(z: jax.Array, x: jax.Array) -> Gap:
         right = parameter("affine", b, x, z)
@@ -105,7 +118,9 @@ def box_section(lower: Any, upper: Any, weights: Any = 1.0, total: Any = 1.0) ->
         result is NaN under jit and a ValueError outside it.
 
     Raises:
-        ValueError: the shapes do not fit, or no point of the box has that sum.
+        TypeError: an argument is neither numbers nor a function.
+        ValueError: the shapes do not fit, or no point of the box has that sum; where all
+            four are one number each, the latter is found at the first output.
 
     References:
         Brucker, An O(n) algorithm for quadratic knapsack problems (1984).
@@ -116,16 +131,24 @@ def box_section(lower: Any, upper: Any, weights: Any = 1.0, total: Any = 1.0) ->
         >>> print(shares(jnp.array([3.0, 0.25, 0.25])))
         [0.5  0.25 0.25]
     """
+    lower, upper = (
+        check_term(f"box_section: {name}", given, "() or (m,)", finite=False)
+        for name, given in (("lower", lower), ("upper", upper))
+    )
+    weights = check_term("box_section: weights", weights, "() or (m,)")
+    total = check_term("box_section: total", total, "()")
     terms = lower, upper, weights, total
     varies = any(map(callable, terms))
     if not varies:
         # Wrong values are refused now, not at the first output.
-        known = [np.asarray(term) for term in terms]
-        if shapes := [term.shape for term in known[:3] if term.shape]:
-            projections.box_section(np.zeros(shapes[0]), *known)
+        if shapes := [term.shape for term in terms[:3] if term.shape]:
+            projections.box_section(np.zeros(shapes[0]), *terms)
+        elif not any(isinstance(bound, Tracer) for bound in (lower, upper)):
+            check_bounds("box_section", lower[None], upper[None])
+            _check_some_size(*terms)
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = as_float(y)
+        y = floating("box_section: y", y)
         given = (parameter("box_section", term, x, y) for term in terms)
         return projections.box_section(y, *given)
 
@@ -148,6 +171,18 @@ def box_section(lower: Any, upper: Any, weights: Any = 1.0, total: Any = 1.0) ->
     return output(function, bounds, sums, carry=nonexpansive(*terms), caveat=KEPT)
 
 
+def _check_some_size(lower: Any, upper: Any, weights: Any, total: Any) -> None:
+    """Refuses a box section that is empty for any number of equal entries."""
+    if any(isinstance(term, Tracer) for term in (weights, total)):
+        return
+    least, most = reach(np, lower[None], upper[None], weights[None])
+    if (least >= 0 and total < least) or (most <= 0 and total > most):
+        raise ValueError(
+            "box_section: the set is empty, between lower and upper each entry adds "
+            f"{least:g} to {most:g} to the sum with these weights, and total is {total:g}"
+        )
+
+
 def half_space(a: Any, upper: Any) -> Output:
     r"""Projects outputs onto a half-space, one linear inequality: the nearest point.
 
@@ -168,6 +203,7 @@ def half_space(a: Any, upper: Any) -> Output:
         A layer of y (m,) that returns (m,), or of () where a is ().
 
     Raises:
+        TypeError: an argument is neither numbers nor a function.
         ValueError: the shapes do not fit, a is zero or its square leaves the dtype's
             range, or u is not finite. Where functions of x return such, the result is NaN.
 
@@ -183,13 +219,16 @@ def half_space(a: Any, upper: Any) -> Output:
         True
     """
     varies = callable(a) or callable(upper)
-    square = 1.0 if callable(a) else np.sum(np.square(np.asarray(a, np.float32)))
-    if not 0 < square < np.inf:
-        raise ValueError(
-            f"half_space needs a normal whose square is positive and finite, got {a}"
-        )
-    if not callable(upper) and not (np.shape(upper) == () and np.isfinite(upper)):
-        raise ValueError(f"half_space needs one finite upper, got {upper}")
+    a = check_term("half_space: a", a, "() or (m,)")
+    upper = check_term("half_space: upper", upper, "()")
+    if not (callable(a) or isinstance(a, Tracer)):
+        with np.errstate(over="ignore"):
+            square = np.sum(np.square(np.asarray(a, np.float32)))
+        if not 0 < square < np.inf:
+            raise ValueError(
+                "half_space needs a normal a whose square is positive and finite, got a "
+                f"square of {square:g}: the set is empty, or everything"
+            )
 
     def terms(z: jax.Array, x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         # In the output's own dtype: the margin is of its rounding.
@@ -204,7 +243,7 @@ def half_space(a: Any, upper: Any) -> Output:
         return normal, bound, jnp.sum(jnp.abs(normal * z)) + jnp.abs(bound)
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = as_float(y)
+        y = floating("half_space: y", y)
         normal, bound, far = terms(y, x)
         # It moves twice, since the rounding of a long first move is large beside its end.
         near = projection_halfspace(y, normal, bound)
@@ -259,10 +298,10 @@ def second_order_cone() -> Output:
 
     def function(y: jax.Array, x: Any) -> jax.Array:
         del x
-        if jnp.ndim(y) != 1 or jnp.size(y) < 2:
+        y = floating("second_order_cone: y", y)
+        if y.ndim != 1 or y.size < 2:
             raise ValueError(
-                "second_order_cone takes one output of shape (m,), m >= 2, got "
-                f"{jnp.shape(y)}"
+                f"second_order_cone takes one output y of shape (m,), m >= 2, got {y.shape}"
             )
         axes, height = projections.second_order_cone(y[:-1], y[-1])
         # Near the polar cone both are small differences, which the compiler may compute
@@ -304,6 +343,7 @@ def spectral_ball(shape: tuple[int, int], radius: Any) -> Output:
         A layer of y (m n,), row by row, or (m, n) that returns (m, n).
 
     Raises:
+        TypeError: shape is no pair of integers, or radius neither a number nor a function.
         ValueError: the shapes do not fit or the radius is negative.
 
     References:
@@ -316,13 +356,18 @@ def spectral_ball(shape: tuple[int, int], radius: Any) -> Output:
         [[1.  0. ]
          [0.  0.5]]
     """
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"spectral_ball needs the shape (m, n), got {shape}")
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"spectral_ball: shape must be (m, n), got {described(shape)}")
+    if len(shape) != 2:
+        raise ValueError(f"spectral_ball: shape must be (m, n), got {shape}")
+    for size in shape:
+        check_number("spectral_ball: shape", size, least=1, most=MOST_SIDE, whole=True)
+    shape = int(shape[0]), int(shape[1])
     if not callable(radius):
-        projections.spectral_ball(np.zeros(shape), radius)
+        check_number("spectral_ball: radius", radius, least=0)
 
     def function(y: jax.Array, x: Any) -> jax.Array:
-        y = as_float(y)
+        y = floating("spectral_ball: y", y)
         if y.shape not in (shape, (shape[0] * shape[1],)):
             raise ValueError(
                 f"spectral_ball makes {shape} of {shape[0] * shape[1]} outputs, got "

@@ -7,9 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_array
 from jaxcon.layers._certificates import Certificate, slope
 from jaxcon.layers._lipschitz import body
-from jaxcon.layers._networks import Network, checked_input, chosen_inputs
+from jaxcon.layers._networks import (
+    Network,
+    checked_input,
+    chosen_inputs,
+    positive_sizes,
+)
 
 CAVEAT = (
     "The value is a difference of terms as large as the learned slopes times |x|: where "
@@ -49,6 +55,7 @@ def derivative_box(
         The network, with a slope guarantee for every input that has a bound.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: a bound has another shape or is NaN, a lower bound is above the upper
             one, or infinite on the wrong side.
 
@@ -95,6 +102,7 @@ def monotone(
         The network, with a slope guarantee for every chosen input.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: an index is not one of 0, …, d - 1, comes twice, or none is given.
 
     References:
@@ -109,6 +117,7 @@ def monotone(
         >>> bool(network.apply(params, low) <= network.apply(params, high))
         True
     """
+    positive_sizes("monotone", inputs=inputs, width=width, depth=depth)
     rising = chosen_inputs("monotone", "increasing", increasing, inputs)
     falling = chosen_inputs("monotone", "decreasing", decreasing, inputs)
     if not rising and not falling:
@@ -127,8 +136,8 @@ def _derivative_box(
     name: str, inputs: int, lower: Any, upper: Any, width: int, depth: int
 ) -> Network:
     """Builds the network of `derivative_box` under the name that its errors give."""
-    low, high = _bounds(name, inputs, lower, upper)
     inner = body(name, "norms", inputs, 1, width, depth)
+    low, high = _bounds(name, inputs, lower, upper)
     finite = np.isfinite(low) & np.isfinite(high)
     # The size of an input's slopes is learned, around a bound or around zero.
     anchor = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))
@@ -185,13 +194,15 @@ def _bounds(
     name: str, inputs: int, lower: Any, upper: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Checks both bounds and returns them, (d,)."""
+    both = []
     for word, bound in (("lower", lower), ("upper", upper)):
-        if np.shape(bound) not in ((), (inputs,)):
+        given = check_array(f"{name}: {word}", bound, "() or (d,)", finite=False)
+        if given.shape not in ((), (inputs,)):
             raise ValueError(
-                f"{name} takes {word} of shape () or ({inputs},), got {np.shape(bound)}"
+                f"{name} takes {word} of shape () or ({inputs},), got {given.shape}"
             )
-    low, high = (np.broadcast_to(np.asarray(b, float), inputs) for b in (lower, upper))
-    # Written so that a NaN is refused too.
+        both.append(np.broadcast_to(np.asarray(given, float), inputs))
+    low, high = both
     if not np.all((low <= high) & (low < np.inf) & (high > -np.inf)):
         raise ValueError(f"{name} needs lower <= upper, got {low} and {high}")
     return low, high

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_number, described
 from jaxcon.layers._certificates import Certificate, Function, Gap, Guarantee
 from jaxcon.layers._networks import Network, Output, output
 from jaxcon.layers._outputs import vector
 from jaxcon.projections import product
 
 ORDERS = (1, 2)  # of the differences that are guaranteed
+MOST_STEPS = 1_000_000  # of a grid, that a kernel is wide
 
 
 def moving_average(width: int) -> Output:
@@ -42,6 +44,7 @@ def moving_average(width: int) -> Output:
         The output layer, of y (m,).
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: the width is not odd and positive; when called, y is not (m,).
 
     Example:
@@ -49,9 +52,8 @@ def moving_average(width: int) -> Output:
         >>> print(jc.layers.moving_average(3)(jnp.array([0.0, 3.0, 0.0, 0.0])))
         [1. 1. 1. 0.]
     """
-    return _smoothing(
-        "moving_average", np.full(_odd("moving_average", width), 1 / width)
-    )
+    _check_odd("moving_average", width)
+    return _smoothing("moving_average", np.full(width, 1 / width))
 
 
 def gaussian(sigma: float) -> Output:
@@ -73,7 +75,8 @@ def gaussian(sigma: float) -> Output:
         The output layer, of y (m,).
 
     Raises:
-        ValueError: sigma is not positive; when called, y is not (m,).
+        TypeError: sigma is no number.
+        ValueError: sigma is not positive, or above 125,000; when called, y is not (m,).
 
     Example:
         >>> import jax.numpy as jnp, jaxcon as jc
@@ -81,8 +84,7 @@ def gaussian(sigma: float) -> Output:
         >>> [f"{y:.3f}" for y in bump]
         ['0.054', '0.242', '0.399', '0.242', '0.054']
     """
-    if not 0 < sigma < np.inf:
-        raise ValueError(f"gaussian needs sigma > 0 and finite, got {sigma}")
+    check_number("gaussian: sigma", sigma, above=0, most=MOST_STEPS / 8)
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-np.square(np.arange(-reach, reach + 1) / sigma) / 2)
     return _smoothing("gaussian", weights / weights.sum())
@@ -108,6 +110,7 @@ def learned_smoothing(network: Network, width: int) -> Network:
         a moving average.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: the width is not odd and positive; when called, the outputs are not
             (m,).
 
@@ -120,7 +123,12 @@ def learned_smoothing(network: Network, width: int) -> Network:
         >>> bool(jnp.max(jnp.abs(steps)) <= 2 / 5)
         True
     """
-    _odd("learned_smoothing", width)
+    if not isinstance(network, Network):
+        raise TypeError(
+            "learned_smoothing: network must be a Network of jaxcon.layers, got "
+            f"{described(network)}"
+        )
+    _check_odd("learned_smoothing", width)
 
     def init(key: jax.Array) -> Any:
         return {"network": network.init(key), "kernel": jnp.zeros(width)}
@@ -213,7 +221,7 @@ def _difference_bound(weights: np.ndarray, order: int) -> float:
     return float(np.abs(np.diff(padded, order)).sum() / 2)
 
 
-def _odd(name: str, width: int) -> int:
-    if width < 1 or width % 2 == 0:
+def _check_odd(name: str, width: int) -> None:
+    check_number(f"{name}: width", width, least=1, most=MOST_STEPS, whole=True)
+    if width % 2 == 0:
         raise ValueError(f"{name} needs an odd width, got {width}")
-    return width

@@ -9,6 +9,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 
+from jaxcon._checks import check_array
+
 # Accelerators keep 8 to 11 bits of each factor by default: the error would exceed what a
 # constraint or a bound on a norm allows.
 product = partial(jnp.matmul, precision="highest")
@@ -35,6 +37,7 @@ def affine(y: Any, A: Any, b: Any) -> jax.Array:
         Shape (m,), in float32 or wider.
 
     Raises:
+        TypeError: an argument is no array of numbers.
         ValueError: the shapes do not fit, or a row of A is a combination of those above
             it, so that the equations either repeat or contradict each other. If A is
             traced and its values are not known, the result is NaN instead.
@@ -49,11 +52,16 @@ def affine(y: Any, A: Any, b: Any) -> jax.Array:
         >>> print(jc.projections.affine(jnp.array([1.0, 2.0]), A, b))
         [0. 1.]
     """
-    m, k = jnp.size(y), jnp.size(b)
-    if (jnp.shape(y), jnp.shape(A), jnp.shape(b)) != ((m,), (k, m), (k,)):
+    y = check_array("affine: y", y, "of any shape", finite=None)
+    A, b = (
+        check_array(f"affine: {name}", given, "of any shape")
+        for name, given in (("A", A), ("b", b))
+    )
+    m, k = y.size, b.size
+    if (y.shape, A.shape, b.shape) != ((m,), (k, m), (k,)):
         raise ValueError(
             "affine needs y (m,), A (k, m) and b (k,), got "
-            f"{jnp.shape(y)}, {jnp.shape(A)} and {jnp.shape(b)}; use jax.vmap for many y"
+            f"{y.shape}, {A.shape} and {b.shape}; use jax.vmap for many y"
         )
     if not 1 <= k <= m:
         raise ValueError(
@@ -62,17 +70,61 @@ def affine(y: Any, A: Any, b: Any) -> jax.Array:
         )
     # Half precision has no QR decomposition.
     dtype = jnp.result_type(y, A, b, jnp.float32)
-    if not isinstance(A, Tracer):
-        known = np.asarray(A).astype(dtype)
-        dependent = np.flatnonzero(_dependent(np.linalg.qr(known.T, mode="r"), m))
-        if dependent.size:
-            raise ValueError(
-                f"affine: row {dependent[0]} of A is a combination of the rows above it; "
-                "leave it out if its equation repeats theirs"
-            )
-    y, A, b = (jnp.asarray(entry, dtype) for entry in (y, A, b))
+    check_independent("affine", A, b, dtype)
+    return onto_equations(*(jnp.asarray(entry, dtype) for entry in (y, A, b)))
+
+
+def check_independent(name: str, A: Any, b: Any, dtype: Any) -> None:
+    """Refuses equations of which one repeats or contradicts others, where A is known.
+
+    Args:
+        name: of the caller.
+        A: (k, m).
+        b: (k,), or None where it is not known.
+        dtype: in which rows are compared.
+
+    Raises:
+        ValueError: a row of A is a combination of those above it.
+    """
+    if isinstance(A, Tracer):
+        return
+    rows = np.asarray(A).astype(dtype)
+    r = np.linalg.qr(rows.T, mode="r")
+    dependent = np.flatnonzero(_dependent(r, rows.shape[1]))
+    if not dependent.size:
+        return
+    row = dependent[0].item()
+    effect = "leave it out if its equation repeats theirs"
+    if b is not None and not isinstance(b, Tracer):
+        right, above = np.asarray(b).astype(dtype), rows[:row]
+        factors = np.linalg.lstsq(above.T, rows[row])[0]
+        gap = abs(right[row] - factors @ right[:row])
+        terms = abs(right[row]) + np.abs(factors) @ np.abs(right[:row])
+        # As many digits as independence is judged by.
+        contradicts = gap > 4 * rows.shape[1] * np.finfo(dtype).eps * terms
+        effect = (
+            "its equation contradicts theirs: no point obeys them all"
+            if contradicts
+            else "its equation repeats theirs, leave it out"
+        )
+    raise ValueError(
+        f"{name}: row {row} of A is a combination of the rows above it; {effect}"
+    )
+
+
+def onto_equations(y: jax.Array, A: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns the nearest point at which equations hold, NaN where rows are dependent.
+
+    Args:
+        y: (m,).
+        A: (k, m).
+        b: (k,), all three of one dtype.
+
+    Returns:
+        Shape (m,).
+    """
     q, r = jnp.linalg.qr(A.T)
-    r = jnp.where(_dependent(r, m)[None, :], jnp.nan, r)
+    r = jnp.where(_dependent(r, y.size)[None, :], jnp.nan, r)
     # It moves twice: the rounding of a long first move may be large in a row of small
     # terms.
     for _ in range(2):

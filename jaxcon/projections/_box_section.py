@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxcon._checks import check_array
+
 
 def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax.Array:
     r"""Returns the nearest point of a box at which a weighted sum has its value.
@@ -37,6 +39,7 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
         Shape (m,), in float32 or wider.
 
     Raises:
+        TypeError: an argument is no array of numbers.
         ValueError: the shapes do not fit, y is empty, or no point of the box has that
             sum. If bounds, weights or total are traced and their values are not known,
             the result is NaN instead.
@@ -51,30 +54,40 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
         >>> print(jc.projections.box_section(y, 0.0, 1.0, 1.0, 1.5))
         [1.  0.5 0. ]
     """
-    m = jnp.size(y)
+    y = check_array("box_section: y", y, "of any shape", finite=None)
+    lower, upper, weights, total = (
+        check_array(f"box_section: {name}", given, "of any shape", finite=finite)
+        for name, given, finite in (
+            ("lower", lower, False),
+            ("upper", upper, False),
+            ("weights", weights, True),
+            ("total", total, True),
+        )
+    )
+    m = y.size
     if m == 0:
-        raise ValueError("box_section needs at least one entry, got none")
+        raise ValueError(
+            "box_section: y, lower and upper need at least one entry, got none"
+        )
     sides = {"lower": lower, "upper": upper, "weights": weights}
-    fits = all(jnp.shape(side) in ((), (m,)) for side in sides.values())
-    if jnp.shape(y) != (m,) or not fits or jnp.shape(total) != ():
-        given = ", ".join(f"{name} {jnp.shape(side)}" for name, side in sides.items())
+    fits = all(side.shape in ((), (m,)) for side in sides.values())
+    if y.shape != (m,) or not fits or total.shape != ():
+        given = ", ".join(f"{name} {side.shape}" for name, side in sides.items())
         raise ValueError(
             "box_section needs y (m,), lower, upper and weights () or (m,) and total (), "
-            f"got y {jnp.shape(y)}, {given} and total {jnp.shape(total)}; use jax.vmap "
-            "for many y"
+            f"got y {y.shape}, {given} and total {total.shape}; use jax.vmap for many y"
         )
     dtype = jnp.result_type(y, lower, upper, weights, total, jnp.float32)
     terms = (lower, upper, weights, total)
     if not any(isinstance(term, Tracer) for term in terms):
         low, high, w, s = (np.asarray(term, dtype) for term in terms)
         low, high, w = (np.broadcast_to(side, (m,)) for side in (low, high, w))
-        least, most = _reach(np, low, high, w)
-        if not (low <= high).all():
-            raise ValueError(f"box_section: lower {lower} exceeds upper {upper}")
+        least, most = reach(np, low, high, w)
+        check_bounds("box_section", low, high)
         if not _reached(np, low, high, w, s):
             raise ValueError(
-                f"box_section: no point of the box has the total {s}; its sums run from "
-                f"{least} to {most}"
+                f"box_section: the set is empty, between lower and upper the sum with "
+                f"these weights runs from {least} to {most}, and total is {s}"
             )
     low, high, w = (
         jnp.broadcast_to(jnp.asarray(side, dtype), (m,)) for side in terms[:3]
@@ -85,8 +98,38 @@ def box_section(y: Any, lower: Any, upper: Any, weights: Any, total: Any) -> jax
     return _nearest(jnp.asarray(y, dtype), low, high, w / scale, total / scale)
 
 
-def _reach(xp: Any, lower: Any, upper: Any, weights: Any) -> Any:
-    """Returns the least and the greatest sum in the box; `xp` is numpy or jax.numpy."""
+def check_bounds(name: str, lower: np.ndarray, upper: np.ndarray) -> None:
+    """Refuses bounds between which there is no number.
+
+    Args:
+        name: of the caller.
+        lower: (m,).
+        upper: (m,).
+
+    Raises:
+        ValueError: a lower bound exceeds its upper, or is infinite on the wrong side.
+    """
+    wrong = np.flatnonzero(~((lower <= upper) & (lower < np.inf) & (upper > -np.inf)))
+    if wrong.size:
+        entry = wrong[0]
+        raise ValueError(
+            f"{name}: no number lies between lower {lower[entry]:g} and upper "
+            f"{upper[entry]:g}, of entry {entry}: the set is empty"
+        )
+
+
+def reach(xp: Any, lower: Any, upper: Any, weights: Any) -> Any:
+    """Returns the least and the greatest sum in a box.
+
+    Args:
+        xp: numpy or jax.numpy.
+        lower: (m,).
+        upper: (m,).
+        weights: (m,).
+
+    Returns:
+        Both, ().
+    """
     still = weights == 0  # zero times an infinite bound is zero here
     ends = [
         xp.where(still, 0.0, xp.where(still, 1.0, weights) * bound)
@@ -97,7 +140,7 @@ def _reach(xp: Any, lower: Any, upper: Any, weights: Any) -> Any:
 
 def _reached(xp: Any, lower: Any, upper: Any, weights: Any, total: Any) -> Any:
     """Returns whether the box has a point of that sum, to rounding."""
-    least, most = _reach(xp, lower, upper, weights)
+    least, most = reach(xp, lower, upper, weights)
     # A sum on the very edge, as all zeros with total zero, may be rounded past it.
     finite = xp.where(xp.isfinite(lower), abs(lower), 0.0)
     finite = xp.maximum(finite, xp.where(xp.isfinite(upper), abs(upper), 0.0))
@@ -118,6 +161,7 @@ def _nearest(
     # where the last one's multiplier led: its rounding is that of the rest of the move.
     z = jax.lax.fori_loop(0, 3, shifted, y)
     feasible = _reached(jnp, lower, upper, weights, total)
+    feasible &= jnp.all(jnp.isfinite(y))  # no point is nearest to an infinite one
     return jnp.where(feasible, jnp.clip(z, lower, upper), jnp.nan)
 
 

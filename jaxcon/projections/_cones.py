@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcon._checks import check_array
+
 
 def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
     r"""Returns the nearest point of the second-order cone.
@@ -27,7 +29,8 @@ def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
         Both, shapes (m,) and (), in float32 or wider.
 
     Raises:
-        ValueError: the shapes do not fit.
+        TypeError: an argument is no array of numbers.
+        ValueError: the shapes do not fit; use `jax.vmap` for many.
 
     References:
         Boyd and Parikh, Proximal Algorithms (2013), section 6.3.2.
@@ -39,22 +42,25 @@ def second_order_cone(y: Any, t: Any) -> tuple[jax.Array, jax.Array]:
         >>> print(y, t)
         [0. 3.] 3.0
     """
-    if jnp.ndim(y) != 1 or jnp.size(y) < 1 or jnp.shape(t) != ():
+    y = check_array("second_order_cone: y", y, "of any shape", finite=None)
+    t = check_array("second_order_cone: t", t, "of any shape", finite=None)
+    if y.ndim != 1 or y.size < 1 or t.shape != ():
         raise ValueError(
-            "second_order_cone needs y (m,) and t (), got "
-            f"{jnp.shape(y)} and {jnp.shape(t)}; use jax.vmap for many"
+            f"second_order_cone needs y (m,) and t (), got {y.shape} and {t.shape}; "
+            "use jax.vmap for many"
         )
     dtype = jnp.result_type(y, t, jnp.float32)
     y, t = jnp.asarray(y, dtype), jnp.asarray(t, dtype)
     length = jax.lax.stop_gradient(_length(y))
     outside, below = length > jnp.abs(t), (length <= -t) & (t < 0)
+    known = jnp.isfinite(length)  # no point is nearest to an infinite one
     # Elsewhere y may be zero, where its length has no derivative.
     apart = jnp.where(outside, y, 1.0)
     length = _length(apart)
     height = (length + t) / 2
     axes = height * (apart / length)
     return (
-        jnp.where(outside, axes, jnp.where(below, 0.0, y)),
+        jnp.where(outside, axes, jnp.where(below, 0.0, jnp.where(known, y, jnp.nan))),
         jnp.where(outside, height, jnp.where(below, 0.0, t)),
     )
 

@@ -4,9 +4,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.scipy.linalg import cho_solve
 
-from jaxcon.projections._affine import affine, product
+from jaxcon._checks import check_array, check_number
+from jaxcon.projections._affine import check_independent, onto_equations, product
+from jaxcon.projections._box_section import check_bounds
+from jaxcon.projections._emptiness import contradiction
 
 # Parameters of the splitting, for rows of length one. They affect how soon the active
 # rows are found, but not the result.
@@ -56,11 +61,11 @@ def polyhedron(
     :math:`\epsilon^2 \|y\|` does, it may be infeasible. If the nearest point is zero, as a
     cone's apex, the roundings in its place are replaced by zero.
 
-    The residual is large if the set is empty, if more than `iterations` changes would have
-    been needed, or if rows are too nearly dependent for the precision. Rows are compared
-    through their products, which square their condition number: two rows are
-    distinguished from an angle of :math:`2 \sqrt{p \epsilon}` on (p = 50: 5e-3 in float32,
-    2e-7 in float64). Use float64 for closer ones.
+    The residual is large if a traced set is empty, if more than `iterations` changes
+    would have been needed, or if rows are too nearly dependent for the precision. Rows
+    are compared through their products, which square their condition number: two rows
+    are distinguished from an angle of :math:`2 \sqrt{p \epsilon}` on (p = 50: 5e-3 in
+    float32, 2e-7 in float64). Use float64 for closer ones.
 
     The cost is p² m operations, shared by a batch whose A and C are not batched, and for
     each y 50 p² of the splitting and p³ / 3 for every change, often two or three in all.
@@ -80,7 +85,10 @@ def polyhedron(
         A `Projection`, in float32 or wider.
 
     Raises:
-        ValueError: the shapes do not fit, or `affine` refuses A.
+        TypeError: an argument is no array of numbers.
+        ValueError: the shapes do not fit, `affine` refuses A, or no point obeys all rows.
+            If A, b, C, lower or upper are traced and their values are not known, or A and
+            C have more than 100,000 entries, an empty set has a large residual instead.
 
     References:
         Goldfarb and Idnani, A numerically stable dual method for solving strictly convex
@@ -98,29 +106,19 @@ def polyhedron(
         >>> print([f"{entry:.3f}" for entry in nearest.point], nearest.residual < 1e-6)
         ['0.500', '0.300', '0.200'] True
     """
-    m, k, p = jnp.size(y), jnp.size(b), jnp.size(lower)
-    shapes = tuple(map(jnp.shape, (y, A, b, C, lower, upper)))
-    if shapes != ((m,), (k, m), (k,), (p, m), (p,), (p,)):
-        raise ValueError(
-            "polyhedron needs y (m,), A (k, m), b (k,), C (p, m), lower (p,) and upper "
-            f"(p,), got {', '.join(map(str, shapes))}; use jax.vmap for many y"
-        )
-    if p == 0:
-        raise ValueError("polyhedron got no inequality; use affine for equations alone")
-    dtype = jnp.result_type(y, A, b, C, lower, upper, jnp.float32)
-    as_given = A
-    y, A, b, C, lower, upper = (
-        jnp.asarray(entry, dtype) for entry in (y, A, b, C, lower, upper)
+    check_number(
+        "polyhedron: iterations", iterations, least=1, most=2**31 - 1, whole=True
     )
+    y, A, b, C, lower, upper = checked("polyhedron", y, A, b, C, lower, upper)
+    k = b.size
 
-    def onto_equations(y: jax.Array) -> jax.Array:
-        # Known numbers let `affine` refuse dependent rows; traced ones do not.
-        return affine(y, as_given, b) if k else y
+    def onto(y: jax.Array) -> jax.Array:
+        return onto_equations(y, A, b) if k else y
 
     rows = _reduced(A, C, lower, upper)
     fixed = jax.lax.stop_gradient(rows)
 
-    start = onto_equations(y)
+    start = onto(y)
     values = product(rows.unit, start)
     side = _split(fixed, jax.lax.stop_gradient(values))
 
@@ -130,7 +128,7 @@ def polyhedron(
         size = jnp.linalg.norm(y) + jnp.linalg.norm(start)
         found = _search(fixed, values, side, size, iterations)
         point = start - product(fixed.free.T, found.multipliers)
-        start = onto_equations(point)
+        start = onto(point)
         side = _violated(fixed, product(fixed.unit, start))
         return (point, start, side), (found.side, point)
 
@@ -139,7 +137,7 @@ def polyhedron(
     (found, _, _), (sides, points) = jax.lax.scan(project, before, length=_PASSES)
     # If the last pass still shrank the point, it is zero to the rounding of y.
     length, last, far = map(jnp.linalg.norm, (found, points[-2], before[0]))
-    noise = (length < 0.99 * last) & (length <= jnp.finfo(dtype).eps * far)
+    noise = (length < 0.99 * last) & (length <= jnp.finfo(found.dtype).eps * far)
     zero_obeys = jnp.all(b == 0) & jnp.all((lower <= 0) & (upper >= 0))
     found = jnp.where(noise & zero_obeys, 0.0, found)
     factor = _factor(fixed, sides[0])
@@ -152,6 +150,61 @@ def polyhedron(
     inequalities = jnp.maximum(lower - values, values - upper)
     largest = jnp.max(jnp.concatenate([equations, inequalities]))
     return Projection(point, jnp.maximum(largest, 0.0))
+
+
+def checked(
+    name: str, y: Any, A: Any, b: Any, C: Any, lower: Any, upper: Any
+) -> tuple[jax.Array, ...]:
+    """Refuses arrays of the wrong shape, dependent equations and an empty set.
+
+    Args:
+        name: of the caller.
+        y: as `polyhedron` takes them.
+        A: likewise.
+        b: likewise.
+        C: likewise.
+        lower: likewise.
+        upper: likewise.
+
+    Returns:
+        All six, of one dtype.
+
+    Raises:
+        TypeError: an argument is no array of numbers.
+        ValueError: the shapes do not fit, a row of A is a combination of those above, or
+            the set is empty; what is traced is not compared.
+    """
+    arrays = [
+        check_array(f"{name}: {word}", given, "of any shape", finite=finite)
+        for word, given, finite in (
+            ("y", y, None),
+            ("A", A, True),
+            ("b", b, True),
+            ("C", C, True),
+            ("lower", lower, False),
+            ("upper", upper, False),
+        )
+    ]
+    m, k, p = arrays[0].size, arrays[2].size, arrays[4].size
+    shapes = [array.shape for array in arrays]
+    if shapes != [(m,), (k, m), (k,), (p, m), (p,), (p,)]:
+        raise ValueError(
+            f"{name} needs y (m,), A (k, m), b (k,), C (p, m), lower (p,) and upper "
+            f"(p,), got {', '.join(map(str, shapes))}; use jax.vmap for many y"
+        )
+    if p == 0:
+        raise ValueError(f"{name} got no inequality; use affine for equations alone")
+    dtype = jnp.result_type(*arrays, jnp.float32)
+    known = arrays[1:]
+    if k:
+        check_independent(name, known[0], known[1], dtype)
+    if not any(isinstance(array, Tracer) for array in known):
+        check_bounds(name, *map(np.asarray, known[3:]))
+        eps = float(jnp.finfo(dtype).eps)
+        rows = contradiction(known[0], known[1], known[2], known[3], known[4], eps)
+        if rows:
+            raise ValueError(f"{name}: the set is empty, no point obeys {rows}")
+    return tuple(jnp.asarray(array, dtype) for array in arrays)
 
 
 class _Rows(NamedTuple):

@@ -4,7 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
+
+from jaxcon._checks import check_array, check_number
 
 
 def spectral_ball(W: Any, radius: Any) -> jax.Array:
@@ -27,6 +28,7 @@ def spectral_ball(W: Any, radius: Any) -> jax.Array:
         Shape (m, n), in float32 or wider; W itself where it is in the ball.
 
     Raises:
+        TypeError: W is no array of numbers, or radius no number.
         ValueError: the shapes do not fit or the radius is negative. If the radius is
             traced and not known, the result is NaN instead.
 
@@ -41,13 +43,12 @@ def spectral_ball(W: Any, radius: Any) -> jax.Array:
         [[1.  0. ]
          [0.  0.5]]
     """
-    if jnp.ndim(W) != 2 or jnp.size(W) < 1 or jnp.shape(radius) != ():
+    W = check_array("spectral_ball: W", W, "of any shape", finite=None)
+    if W.ndim != 2 or W.size < 1:
         raise ValueError(
-            "spectral_ball needs W (m, n) and radius (), got "
-            f"{jnp.shape(W)} and {jnp.shape(radius)}; use jax.vmap for many"
+            f"spectral_ball needs W (m, n), got {W.shape}; use jax.vmap for many"
         )
-    if not isinstance(radius, Tracer) and not radius >= 0:
-        raise ValueError(f"spectral_ball: radius must be >= 0, got {radius}")
+    check_number("spectral_ball: radius", radius, least=0)
     dtype = jnp.result_type(W, radius, jnp.float32)
     W, radius = jnp.asarray(W, dtype), jnp.asarray(radius, dtype)
     return _clipped(W, jnp.where(radius >= 0, radius, jnp.nan))
