@@ -132,7 +132,7 @@ def markdown(rows: Sequence[Row]) -> str:
         >>> print(report.markdown([{"method": "a|b", "x": 2.0}]), end="")
         | method |  x |
         | ------ | -: |
-        | a\\|b   |  2 |
+        | a\|b   |  2 |
     """
     header = _keys(rows)
     cells = [_escaped(name) for name in header]

@@ -17,6 +17,7 @@ import numpy as np
 from jaxcon import report, tabular
 from jaxcon.cli import _folder
 from jaxcon.cli._arguments import parse
+from jaxcon.cli._record import write_json
 from jaxcon.cli._words import printable, say
 from jaxcon.comparison import Evaluator, train
 from jaxcon.examples import STUDIES, TABLES, TableExample
@@ -126,7 +127,7 @@ def _study(given: Namespace) -> None:
     entries["command"] = shlex.join(command)
     if before is not None:
         entries |= {key: before[key] for key in ("parts", "notes")}
-    _folder.write_json(folder, entries)
+    write_json(folder, entries)
     say(f"{name}: its parts come one by one")
 
     def show(title: str) -> None:
@@ -142,9 +143,9 @@ def _study(given: Namespace) -> None:
             _folder.write_findings(folder, findings, entries)
             show(findings.title)
     except KeyboardInterrupt:
-        _folder.write_json(folder, entries | {"stopped": "stopped by Ctrl-C"})
+        write_json(folder, entries | {"stopped": "stopped by Ctrl-C"})
         raise KeyboardInterrupt(f"stopped by Ctrl-C; {_saved(folder)}") from None
-    _folder.write_json(folder, entries)
+    write_json(folder, entries)
     print(f"everything is in {printable(str(folder))}")
 
 
