@@ -96,9 +96,14 @@ def test_sweep_refuses_bad_use():
     whole, nan = "must be a whole number >= 1, got ", float("nan")
     rows = [
         ({}, {}, ValueError, "at least one name"),
-        ({"start": []}, {}, ValueError, "'start', got \\(0,\\)"),
-        ({"start": 1.0}, {}, ValueError, "'start', got \\(\\)"),
-        ({"start": ["a"]}, {}, TypeError, "numbers of shape \\(k,\\) for 'start'"),
+        ({"start": []}, {}, ValueError, "grid\\['start'\\].*got shape \\(0,\\)"),
+        ({"start": 1.0}, {}, ValueError, "grid\\['start'\\].*got shape \\(\\)"),
+        (
+            {"start": ["a"]},
+            {},
+            TypeError,
+            "grid\\['start'\\] must be numbers of shape \\(k,\\)",
+        ),
         ({3: [1.0]}, {}, TypeError, "a name in grid must be text, got 3"),
         ([1.0], {}, TypeError, "grid must be a dict"),
         ({name: range(1000) for name in "abc"}, {}, ValueError, "1e\\+09 combinations"),

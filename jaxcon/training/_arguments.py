@@ -63,6 +63,15 @@ def check_start(start: Any) -> None:
                 f"start must be parameters or a state, got {described(start)}, which "
                 "holds no array"
             )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(start):
+            arrays = (jax.Array, np.ndarray, np.generic)
+            dtype = leaf.dtype if isinstance(leaf, arrays) else np.dtype(type(leaf))
+            if not jnp.issubdtype(dtype, jnp.floating):
+                raise TypeError(
+                    f"start{jax.tree_util.keystr(path)} is {described(leaf)}; parameters "
+                    "must be floating-point arrays: split the rest off first "
+                    "(flax.nnx.split, equinox.partition)"
+                )
         return
     for name in ("step", "skipped"):
         count = getattr(start, name)
@@ -209,7 +218,7 @@ def check_grid(grid: Any) -> dict[str, np.ndarray]:
             f"grid must be a dict {{name: values (k,)}}, got {described(grid)}"
         )
     if not grid:
-        raise ValueError("sweep needs a grid of at least one name")
+        raise ValueError("grid must have at least one name")
     columns = {}
     for name, values in grid.items():
         if not isinstance(name, str):
@@ -221,11 +230,11 @@ def check_grid(grid: Any) -> dict[str, np.ndarray]:
         kinds = (np.number, np.bool_)
         if not any(jnp.issubdtype(column.dtype, kind) for kind in kinds):
             raise TypeError(
-                f"sweep needs numbers of shape (k,) for {name!r}, got {described(values)}"
+                f"grid[{name!r}] must be numbers of shape (k,), got {described(values)}"
             )
         if column.ndim != 1 or column.size == 0:
             raise ValueError(
-                f"sweep needs values of shape (k,) for {name!r}, got {column.shape}"
+                f"grid[{name!r}] must be numbers of shape (k,), got shape {column.shape}"
             )
         columns[name] = np.asarray(jnp.asarray(column))
     runs = np.prod([float(column.size) for column in columns.values()])

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,17 +34,22 @@ class Checkpoint:
         self.manager = place
         self.owned = isinstance(place, (str, os.PathLike))
         self.run: Any = None  # fingerprint of the run
+        self.failed = -math.inf  # when a file could not be read or written last
+        self._open = ExitStack()
         if self.owned:
             self.manager = _manager(Path(place))
 
     def __enter__(self) -> Self:
+        if self.manager is not None:
+            self._open.enter_context(_quiet(self))
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self.owned:
-            # What could not be saved was reported when it was waited for.
-            with suppress(Exception):
-                self.manager.close()
+        with self._open:
+            if self.owned:
+                # What could not be saved was reported when it was waited for.
+                with suppress(Exception):
+                    self.manager.close()
 
     @property
     def place(self) -> Any:
@@ -66,14 +72,15 @@ class Checkpoint:
         self.run = run
         if self.manager is None or (step := self.manager.latest_step()) is None:
             return fresh
-        with _quiet():
-            try:
-                about = self._about(step)
-                self._check_run(step, about, "plain", "read")
-                self._check_shapes(step, about, fresh)
-                reached = self._reached(step, about, fresh)
-            except _Damaged as damage:
-                raise ValueError(self._words_of_damage(step, damage, fresh)) from None
+        try:
+            about = self._about(step)
+            self._check_run(step, about, "plain", "read")
+            self._check_shapes(step, about, fresh)
+            reached = self._reached(step, about, fresh)
+        except _Damaged as damage:
+            words = self._words_of_damage(step, damage, fresh)
+            self.failed = time.monotonic()
+            raise ValueError(words) from None
         # A run also goes on from the state that it reached.
         if not _equal(fresh[0], reached[0]):
             self._check_run(step, about, "start")
@@ -95,14 +102,14 @@ class Checkpoint:
             return
         step = int(reached[0].step)
         try:
-            with _quiet():
-                if step != self.manager.latest_step():
-                    if force or self.manager.should_save(step):
-                        self._write(step, reached, force)
-                if force:
-                    self.manager.wait_until_finished()
-                    self._check_written(step)
+            if step != self.manager.latest_step():
+                if force or self.manager.should_save(step):
+                    self._write(step, reached, force)
+            if force:
+                self.manager.wait_until_finished()
+                self._check_written(step)
         except Exception as error:
+            self.failed = time.monotonic()
             raise OSError(
                 f"the checkpoint of step {step} in {self.place} could not be saved "
                 f"({_reason(error)})"
@@ -197,26 +204,24 @@ class Checkpoint:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(checkpoint: Checkpoint) -> Iterator[None]:
     """Keeps to itself what orbax's threads print after one of them failed."""
-    before, last = sys.unraisablehook, 0.0
+    before, last = sys.unraisablehook, -math.inf
 
     def hook(unraisable: Any) -> None:
         nonlocal last
-        last = time.monotonic()
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
+        else:
+            last = time.monotonic()
 
     sys.unraisablehook = hook
     try:
         yield
-    except Exception:
-        # The others end soon after it.
-        last = time.monotonic()
-        while time.monotonic() < last + _PATIENCE:
-            time.sleep(_PATIENCE / 4)
-        raise
     finally:
+        # Threads of a read or a write that failed end soon after.
+        while time.monotonic() < max(last, checkpoint.failed) + _PATIENCE:
+            time.sleep(_PATIENCE / 4)
         sys.unraisablehook = before
 
 

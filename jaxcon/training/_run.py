@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcon._checks import inside
 from jaxcon.constraints import Constraints, same
 from jaxcon.primal_dual import Info, PrimalDualState, Solver
 from jaxcon.primal_dual._info import clips
@@ -126,7 +127,11 @@ class Run:
             for watcher in (moving, skips):
                 watcher.after(chunk)
             state = self.reached[0]
-            if any([_stops(call(state, chunk.info)) for call in callbacks]):
+            answers = []
+            for i, call in enumerate(callbacks):
+                with inside(f"callbacks[{i}]"):
+                    answers.append(_stops(call(state, chunk.info)))
+            if any(answers):
                 break
             signals.check()
         skips.finish()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon._checks import check_key, described
+from jaxcon._checks import check_key, described, inside
 from jaxcon.primal_dual import PrimalDualState
 
 _FORMS = (
@@ -185,7 +185,8 @@ def _drawing(batches: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         )
 
     def draw(key: Any, state: Any) -> Any:
-        batch = batches(*(key, state)[:given])
+        with inside(f"batches, the function {name}"):
+            batch = batches(*(key, state)[:given])
         _check_leaves(f"what {name} returned", batch)
         return batch
 

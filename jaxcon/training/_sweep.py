@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon._checks import check_function, check_number
+from jaxcon._checks import check_function, check_number, inside
 from jaxcon.primal_dual import Info, PrimalDualState, Solver
 from jaxcon.training._arguments import LAST_STEP, check_count, check_grid, check_run
 from jaxcon.training._history import History
@@ -128,7 +128,9 @@ def sweep(
     rows_of_steps[kept] = np.arange(len(kept))
 
     def run(values: dict[str, jax.Array]) -> tuple[PrimalDualState, Iterate, Info]:
-        solver, params, batch = check_run(make_run(**values))
+        with inside("make_run"):
+            made = make_run(**values)
+        solver, params, batch = check_run(made)
 
         def body(i: Any, carry: Any) -> Any:
             state, best, infos = carry
