@@ -145,3 +145,47 @@ GOOD = {
     "layers.spectral_ball": of(shape=(2, 2), radius=1.0),
     "layers.sums_to": of(total=1.0),
 }
+
+VALUE = ("[1.0]", "[]", "array", "array (2,)", "1.0", "lambda")
+FREE = {
+    # By argument, what it takes beside values like the good one.
+    "layers.affine": {"b": ("lambda",)},
+    "layers.bounded": {
+        "lower": ("-inf", "lambda"),
+        "upper": ("[1.0]", "array (2,)", "lambda"),
+    },
+    "layers.box_boundary": {"value": VALUE},
+    "layers.box_section": {
+        "lower": ("-inf", "lambda"),
+        "weights": ("lambda",),
+        "total": ("lambda",),
+    },
+    "layers.check": {"apply": ("-> (2, 1)",)},
+    "layers.concave": {"increasing": ("set",)},
+    "layers.convex": {"decreasing": ("set",)},
+    "layers.derivative_box": {"upper": ("array (2,)",)},
+    "layers.dirichlet": {"value": VALUE},
+    "layers.half_space": {"a": ("lambda",), "upper": ("lambda",)},
+    "layers.half_spaces": {"upper": ("lambda",)},
+    "layers.initial_value": {"value": VALUE, "rate": VALUE},
+    "layers.lipschitz": {"constant": ("array (2,)",)},
+    "layers.mixed": {"value": VALUE, "slope": VALUE},
+    "layers.monotone": {"increasing": ("set",), "decreasing": ("set",)},
+    "layers.neumann": {"left": VALUE, "right": VALUE},
+    "layers.output": {"caveat": ("'a'", "'zzz'", "''")},
+    "layers.polyhedron": dict.fromkeys(("A", "b", "C", "lower", "upper"), ("lambda",)),
+    "layers.positive": {"lower": VALUE},
+    "layers.smooth_monotone": {"increasing": ("set",), "decreasing": ("set",)},
+    "layers.spectral_ball": {"radius": ("lambda",)},
+    "layers.sums_to": {"total": ("lambda",)},
+    "projections.box_section": {"lower": ("-inf",)},
+    # Data, of which NaN makes NaN.
+    "projections.second_order_cone": {"t": ("nan", "NumPy nan", "-inf")},
+}
+FUNCTIONS = {
+    # Functions that are called at once, and their names in what they raise.
+    ("points.worst_case", "residual"): ["worst_case: residual"],
+    ("layers.check", "apply"): ["check: apply"],
+    ("layers.check", "certificate"): ["check: certificate"],
+    ("layers.check", "sampler"): ["check: sampler", "what sampler returns"],
+}

@@ -8,6 +8,7 @@ needs flax: ``module`` makes an nnx module of a network, ``from_module`` a pure 
 any module.
 """
 
+from jaxcon.layers._bounds import bounded, positive
 from jaxcon.layers._certificates import Certificate, Gap, Guarantee
 from jaxcon.layers._check import Check, check
 from jaxcon.layers._conditions import (
@@ -26,9 +27,7 @@ from jaxcon.layers._networks import Construction, Network, Output, mlp, output
 from jaxcon.layers._norms import bounded_entries, bounded_rows, cayley, group_sort
 from jaxcon.layers._oblique import oblique_correction
 from jaxcon.layers._outputs import (
-    bounded,
     ordered,
-    positive,
     positive_definite,
     simplex,
     sparse_simplex,

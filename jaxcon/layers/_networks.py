@@ -227,7 +227,9 @@ def check_term(name: str, given: Any, form: str, *, finite: bool = True) -> Any:
         TypeError: it is neither.
         ValueError: its number of axes or an entry is not allowed.
     """
-    return given if callable(given) else check_array(name, given, form, finite=finite)
+    if callable(given) and not isinstance(given, type):
+        return given
+    return check_array(name, given, form, finite=finite)
 
 
 def floating(name: str, x: Any) -> jax.Array:

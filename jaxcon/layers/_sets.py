@@ -363,6 +363,7 @@ def spectral_ball(shape: tuple[int, int], radius: Any) -> Output:
     for size in shape:
         check_number("spectral_ball: shape", size, least=1, most=MOST_SIDE, whole=True)
     shape = int(shape[0]), int(shape[1])
+    radius = check_term("spectral_ball: radius", radius, "()")
     if not callable(radius):
         check_number("spectral_ball: radius", radius, least=0)
 
