@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
@@ -143,7 +143,7 @@ def check_function(name: str, value: Any, form: str) -> None:
 
 @contextmanager
 def inside(label: str) -> Iterator[None]:
-    """Names the function of a caller in whatever it raises.
+    """Adds the name of a caller's function to whatever it raises.
 
     Args:
         label: of the function, e.g. "equality constraint 'sum'".
@@ -170,7 +170,8 @@ def inside(label: str) -> Iterator[None]:
                 "jax.lax.cond in place of a Python if"
             )
         if note not in getattr(error, "__notes__", []):
-            error.add_note(note)
+            with suppress(Exception):  # an exception may let nothing be added
+                error.add_note(note)
         raise
 
 
