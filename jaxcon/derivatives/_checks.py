@@ -131,11 +131,10 @@ def no_mode(refusals: Sequence[Exception]) -> TypeError:
     Args:
         refusals: of the modes that were tried, with jax's own words.
     """
-    said = dict.fromkeys(
-        ("forwards" if isinstance(e, NoForwardMode) else "backwards", str(e))
-        for e in refusals
-    )
-    ways = dict(said)  # the last refusal of each way
+    ways = {
+        "forwards" if isinstance(error, NoForwardMode) else "backwards": str(error)
+        for error in refusals
+    }
     causes = "; nor ".join(f"{way}: {cause}" for way, cause in ways.items())
     hint = "write it with jax.custom_jvp"
     if "forwards" in ways and "backwards" in ways:

@@ -236,8 +236,13 @@ class _Equation:
 
     def __call__(self, values: Sequence[Any]) -> list[Any]:
         """Evaluates the outputs for one value per operand, equal for equal variables."""
+        values = [_zeros.varying(v, a.aval) for v, a in zip(values, self.invars)]
+        if self.name == "pvary":  # of what may vary already, having come with a tangent
+            like = self.outvars[0].aval
+            return [_zeros.varying(value, like) for value in values]
         if self._alone is not None:
             return list(self._alone(*(values[i] for i in self._given.values())))
+        values = [_zeros.varying(value, *values) for value in values]
         outputs = self.primitive.bind(*values, **self.params)
         return list(outputs) if self.primitive.multiple_results else [outputs]
 
@@ -279,7 +284,7 @@ def _evaluate(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
     reach = Reach(eqn, values, places)
     if eqn.name == "select_n" and eqn.compared[0]:
         algebra.corners.append("where")
-    entrywise = _is_entrywise(eqn, bind, places)
+    entrywise = _is_entrywise(eqn, bind, places, values)
     if entrywise and len(xs) == 1:
         if _selects(eqn):
             algebra.corners.append("where")
@@ -396,7 +401,9 @@ def _called(eqn: Any) -> str:
     return _called(_inner(eqn).jaxpr.eqns[0])
 
 
-def _is_entrywise(eqn: _Equation, bind: Bind, places: list[tuple[int, ...]]) -> bool:
+def _is_entrywise(
+    eqn: _Equation, bind: Bind, places: list[tuple[int, ...]], values: list[Any]
+) -> bool:
     """Returns whether the one output is a function of like entries of the series alone.
 
     A call counts if everything inside is elementwise: jax.nn.gelu is then one function with
@@ -415,7 +422,7 @@ def _is_entrywise(eqn: _Equation, bind: Bind, places: list[tuple[int, ...]]) -> 
         if not (called and _is_elementwise(eqn.inner.jaxpr)):
             return False
         # Its own derivative rule may mix entries that the function itself does not mix.
-        like = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in avals]
+        like = [values[place[0]] for place in places]
 
         def rule(xs: list[Any], ts: list[Any]) -> Any:
             return pushed(bind, tuple(xs), tuple(ts))
@@ -500,9 +507,18 @@ def _cond(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
     def filled(branch: Callable, operands: list[Any]) -> list[Any]:
         return _fill_all(algebra, branch(operands), like)
 
-    return jax.lax.switch(
-        index, [functools.partial(filled, b) for b in branches], operands
-    )
+    options = [functools.partial(filled, branch) for branch in branches]
+    if not _zeros.axes_of(index):
+        return jax.lax.switch(index, options, operands)
+    # Where the index differs between the devices of a shard_map, jax refuses to map such
+    # a switch if a branch uses a constant. Under vmap it selects among all of them anyway.
+    results = [option(operands) for option in options]
+
+    def selected(*cases: Any) -> Any:
+        which, *cases = (_zeros.varying(x, index, *cases) for x in (index, *cases))
+        return jax.lax.select_n(which, *cases)
+
+    return jax.tree.map(selected, *results)
 
 
 def _while(eqn: _Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
@@ -565,7 +581,13 @@ def _steady(
 
 
 def _fill_all(algebra: Algebra, xs: list[Any], likes: list[Any]) -> list[Any]:
-    return [algebra.fill(x, like) for x, like in zip(xs, likes)]
+    """Returns xs with zeros written out, and varying over devices, where the likes are."""
+    filled = []
+    for x, like in zip(xs, likes):
+        x = algebra.fill(x, like)
+        parts = jax.tree.leaves((x, like))
+        filled.append(jax.tree.map(lambda part: _zeros.varying(part, *parts), x))
+    return filled
 
 
 _STRUCTURED = {

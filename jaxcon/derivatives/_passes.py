@@ -25,7 +25,7 @@ from jaxcon.derivatives._interpreter import (
     may_have_kinks,
 )
 from jaxcon.derivatives._streams import Form, Series, Stacked, Streams, Unrolled
-from jaxcon.derivatives._zeros import as_part, from_known, varying, written
+from jaxcon.derivatives._zeros import as_part, from_known, rows, varying, written
 
 Function = Callable[[jax.Array], jax.Array]
 
@@ -54,8 +54,8 @@ def reverse(
         return value, pull(jnp.ones_like(value))
     units = jnp.eye(value.size, dtype=value.dtype).reshape(-1, *value.shape)
     units = varying(units, value)
-    rows = jnp.stack([pull(unit) for unit in units]) if unroll else jax.vmap(pull)(units)
-    return value, rows.reshape(*value.shape, *x.shape)
+    each = jnp.stack([pull(unit) for unit in units]) if unroll else jax.vmap(pull)(units)
+    return value, each.reshape(*value.shape, *x.shape)
 
 
 def pulled(f: Function, x: jax.Array) -> tuple[jax.Array, Function]:
@@ -194,8 +194,7 @@ def each_pair(f: Function, x: jax.Array, left: np.ndarray, right: np.ndarray) ->
         found = _written(out, algebra)
         return found.value, found.second[0]
 
-    rows = np.arange(len(left))
-    return jax.vmap(one, out_axes=(None, 0))(rows, left, right)
+    return jax.vmap(one, out_axes=(None, 0))(rows(len(left)), left, right)
 
 
 def forward_over_reverse(

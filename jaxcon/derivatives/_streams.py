@@ -41,13 +41,13 @@ from jaxcon.derivatives._zeros import (
     over,
     plus,
     restricted,
+    rows,
     scaled,
     slice_of_scan,
     stack_of_scan,
     support_of,
     times,
     union,
-    varying,
     written,
 )
 
@@ -120,12 +120,11 @@ class Stacked:
         """Returns each output's tangents; f maps a row and a part of each operand."""
         k = next(len(dense(first)) for first in firsts if first is not None)
         axes = [None if first is None else 0 for first in firsts]
-        return jax.vmap(f, in_axes=(0, *axes))(np.arange(k), *firsts)
+        return jax.vmap(f, in_axes=(0, *axes))(rows(k), *firsts)
 
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
         """Sums c f(row, a_i, b_j) over a form's pairs."""
-        rows = np.arange(len(form.left))
-        terms = jax.vmap(f)(rows, _pick(a, form.left), _pick(b, form.right))
+        terms = jax.vmap(f)(rows(len(form.left)), _pick(a, form.left), _pick(b, form.right))
         return _total(form, terms)
 
     def fill(self, first: Any, like: Any, value: jax.Array, k: int) -> Any:
@@ -371,7 +370,7 @@ class Streams:
                 [None if a is None else _pick(a, side) for a in firsts]
                 for side in (form.left, form.right)
             )
-            terms = jax.vmap(twice)(np.arange(len(form.left)), left, right)
+            terms = jax.vmap(twice)(rows(len(form.left)), left, right)
             return [_total(form, t) for t in terms]
         total: list[Any] = [None] * outputs
         for p, (i, j) in enumerate(zip(form.left, form.right)):
@@ -417,7 +416,6 @@ def filled(part: Any, like: Any, value: jax.Array, lead: tuple[int, ...] = ()) -
         support = like.support if isinstance(like, Sparse) else None
     else:
         array, support = dense(part), union([part, like])
-    array = varying(array, value)
     return array if support is None else as_part(array, support)
 
 

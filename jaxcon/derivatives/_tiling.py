@@ -301,7 +301,7 @@ def _split(batch: Any, n: int, size: int) -> tuple[Any, Any]:
 
 
 def _example(batch: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
+    return jax.eval_shape(lambda batch: jax.tree.map(lambda x: x[0], batch), batch)
 
 
 def _batch(batch: Any, name: str, noun: str) -> tuple[Any, int]:

@@ -68,22 +68,29 @@ def written(part: Any, value: jax.Array) -> jax.Array:
     return jnp.zeros_like(value) if part is None else dense(part)
 
 
-def varying(part: Any, value: Any) -> Any:
-    """Returns the array, varying over the devices of a shard_map as the value does.
+def varying(x: Any, *likes: Any) -> Any:
+    """Returns an array, varying over the devices of a shard_map as others of them do.
 
-    A loop refuses a carry that starts alike on all devices and then differs.
+    There jax refuses operands of one equation that differ in this, and a loop whose
+    carry starts alike on all devices and then differs.
     """
-    if _axes(value) <= _axes(part):
-        return part
-    return part + jnp.zeros_like(value)
+    missing = frozenset().union(*map(axes_of, likes)) - axes_of(x)
+    if not missing:
+        return x
+    axes = tuple(sorted(missing))
+    if hasattr(jax.lax, "pcast"):  # in newer versions of jax, in the place of pvary
+        return jax.lax.pcast(x, axes, to="varying")
+    return jax.lax.pvary(x, axes)
 
 
-def _axes(x: Any) -> frozenset[str]:
-    kind: Any = jax.typeof(x)
+def axes_of(x: Any) -> frozenset[str]:
+    """Returns the axes of a shard_map over which an array or its type varies."""
+    kind: Any = jax.typeof(x) if isinstance(x, jax.Array) else x
     # The attribute was another one in older versions of jax.
-    if hasattr(kind, "manual_axis_type"):
-        return kind.manual_axis_type.varying
-    return getattr(kind, "vma", frozenset())
+    newer = getattr(kind, "manual_axis_type", None)
+    if newer is not None:
+        return newer.varying
+    return getattr(kind, "vma", None) or frozenset()
 
 
 def support_of(value: Any, *parts: Any) -> Support | None:
@@ -136,6 +143,11 @@ def _aligned(a: Support, b: Support) -> tuple[Support, Support]:
 def mask(support: Support, row: Row) -> Any:
     """Returns the support in one row."""
     return support[0] if row is None or len(support) == 1 else jnp.asarray(support)[row]
+
+
+def rows(count: int) -> np.ndarray:
+    """Returns the numbers of rows, over which a program of one row is mapped."""
+    return np.arange(count, dtype=np.uint32)  # without a sign: no number from the end
 
 
 def restricted(x: Any, support: Support | None, row: Row) -> Any:
