@@ -824,8 +824,24 @@ def test_fit_on_a_full_disk_prints_its_table_and_one_line(
     printed = capsys.readouterr()
     assert "| augmented |" in printed.out
     last = printed.err.splitlines()[-1]
-    assert last == "jaxcon: history.png cannot be written: No space left on device"
+    assert last == f"jaxcon: {folder} cannot be written: No space left on device"
     assert "augmented/0/w" in parameters(folder)
+
+
+def test_fit_whose_checkpoints_fill_the_disk_keeps_its_parameters(
+    table, tmp_path, capsys, monkeypatch
+):
+    folder, write = tmp_path / "run", _folder.write_arrays
+
+    def full(path, trees):
+        if trees and any((folder / "checkpoints").glob("*")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, trees)
+
+    monkeypatch.setattr(_folder, "write_arrays", full)
+    flags = ["--target", "y", "--inputs", "b", *SMALL, "--out", folder]
+    assert command("fit", table, *flags) == 0
+    assert json.loads((folder / "run.json").read_text())["trained"] == ["augmented"]
 
 
 def test_predict_to_a_full_device_says_so_in_one_line(fitted, inputs):

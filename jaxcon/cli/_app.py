@@ -17,7 +17,7 @@ import numpy as np
 from jaxcon import report, tabular
 from jaxcon.cli import _folder
 from jaxcon.cli._arguments import parse
-from jaxcon.cli._record import write_json
+from jaxcon.cli._record import write_json, writing
 from jaxcon.cli._words import printable, say
 from jaxcon.comparison import Evaluator, train
 from jaxcon.examples import STUDIES, TABLES, TableExample
@@ -227,7 +227,8 @@ def _run(
         raise TableError(str(error)) from None
     _show(run, target)
     run.write_results()
-    _plot_curves(folder, example, scaling, run.parameters)
+    with writing(folder):
+        _plot_curves(folder, example, scaling, run.parameters)
     print(f"everything is in {printable(str(folder))}")
 
 

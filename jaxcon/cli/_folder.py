@@ -16,6 +16,7 @@ describes what the other files hold. It has a hash of every entry, and of the ar
 every method.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ from jaxcon.cli._record import (
     write_arrays,
     write_json,
     write_whole,
+    writing,
 )
 from jaxcon.cli._words import say
 from jaxcon.comparison import MethodEvaluation
@@ -160,7 +162,11 @@ class RunFolder:
         self._traces[name] = report.trace(result)
         self._places[name] = evaluation.worst_points
         self.rows += report.rows([evaluation])
-        self.write()
+        try:
+            self.write()
+        except OSError:  # a full disk, which the checkpoints help to fill
+            shutil.rmtree(self._checkpoints(name), ignore_errors=True)
+            self.write()
         shutil.rmtree(self._checkpoints(name), ignore_errors=True)
         with suppress(OSError):  # a method that was stopped has its own there
             self._checkpoints(name).parent.rmdir()
@@ -189,10 +195,11 @@ class RunFolder:
 
     def write_results(self) -> None:
         """Writes the table, as CSV and as Markdown, and the history's figure."""
-        report.write_csv(self.rows, self.folder / "table.csv")
         table = report.markdown(self.rows)
-        (self.folder / "table.md").write_text(table, encoding="utf-8")
-        report.plot_history(self._traces, self.folder / "history.png")
+        with writing(self.folder):
+            report.write_csv(self.rows, self.folder / "table.csv")
+            (self.folder / "table.md").write_text(table, encoding="utf-8")
+            report.plot_history(self._traces, self.folder / "history.png")
 
     @contextmanager
     def checkpoints(self, method: str) -> Iterator[Any]:
@@ -213,6 +220,8 @@ class RunFolder:
             )
             yield None
             return
+        for name in ("absl", "asyncio"):  # orbax logs what it raises as well
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         policies = ocp.checkpoint_managers
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2,
@@ -222,8 +231,12 @@ class RunFolder:
         )
         # Orbax needs a full path.
         folder = self._checkpoints(method).resolve()
-        with ocp.CheckpointManager(folder, options=options) as manager:
+        manager = ocp.CheckpointManager(folder, options=options)
+        try:
             yield manager
+        finally:
+            with suppress(Exception):  # `fit` has told what could not be saved
+                manager.close()
 
     def _checkpoints(self, method: str) -> Path:
         return self.folder / "checkpoints" / method.replace(" ", "-")
@@ -260,9 +273,10 @@ def write_findings(folder: Path, findings: Findings, entries: dict[str, Any]) ->
         entries: of run.json, with the part's.
     """
     name = findings.title.replace(" ", "-")
-    report.write_csv(findings.rows, folder / f"{name}.csv")
-    for figure, draw in findings.figures.items():
-        draw(folder / f"{figure}.png")
+    with writing(folder):
+        report.write_csv(findings.rows, folder / f"{name}.csv")
+        for figure, draw in findings.figures.items():
+            draw(folder / f"{figure}.png")
     tables = "".join(
         f"## {title}\n\n{report.markdown(rows)}\n{entries['notes'][title]}\n\n"
         for title, rows in entries["parts"].items()

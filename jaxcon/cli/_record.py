@@ -6,8 +6,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -280,12 +280,29 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     beside = path.with_name(path.name + ".part")
     try:
-        write(beside)
-        os.replace(beside, path)
+        with writing(path):
+            write(beside)
+            os.replace(beside, path)
     except OSError:
         with suppress(OSError):
             beside.unlink()
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Names a file or a folder in the error of a full disk, which names none.
+
+    Args:
+        path: what is written.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 
 def _name(path: Any) -> str:
