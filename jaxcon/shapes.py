@@ -28,6 +28,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxcon import derivatives
+from jaxcon._checks import (
+    check_array,
+    check_choice,
+    check_function,
+    check_number,
+    check_real,
+    described,
+    inside,
+)
 from jaxcon.constraints import Constraint, batch_part
 from jaxcon.derivatives import Gradient, Partial, Value
 
@@ -51,6 +60,7 @@ def __dir__() -> list[str]:
 
 
 Apply = Callable[[Any, jax.Array], jax.Array]
+APPLY = "(params, x (d,)) -> output"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,12 +97,17 @@ class Pointwise:
     change: Callable[[jax.Array], jax.Array] = lambda residual: residual
 
     def __post_init__(self) -> None:
-        """Refuses one quantity where a tuple of them is meant."""
-        if type(self.wanted) is not tuple:
+        """Refuses functions that are none, and what is no tuple of quantities."""
+        check_function("Pointwise: apply", self.apply, APPLY)
+        check_function("Pointwise: residual", self.residual, "(x, *wanted) -> residual")
+        check_function("Pointwise: change", self.change, "of all residuals")
+        if type(self.wanted) is not tuple or not self.wanted:
             raise TypeError(
-                f"Pointwise got wanted={self.wanted!r}; pass a tuple of quantities, "
-                "e.g. (Value(),)"
+                f"Pointwise got wanted={described(self.wanted)}; pass a tuple of "
+                "quantities, e.g. (Value(),)"
             )
+        for spec in self.wanted:
+            derivatives.derivatives(self.apply, spec)
 
     def __call__(self, params: Any, batch: Any) -> jax.Array:
         """Evaluates the residual at all points."""
@@ -117,12 +132,22 @@ class Pointwise:
         points = _many(batch_part(self.on, batch))
         # The key holds the type: empty requests of two kinds are equal tuples.
         requested = {_key(spec): spec for one in others for spec in one.wanted}
-        read = derivatives.derivatives(partial(self.apply, params), *requested.values())
+
+        def network(x: jax.Array) -> jax.Array:
+            with inside("apply"):
+                y = self.apply(params, x)
+            return check_real("apply returned", y, "one array of floats for one x")
+
+        read = derivatives.derivatives(network, *requested.values())
 
         def at(x: jax.Array) -> list[jax.Array]:
             found = dict(zip(requested, read(x)))
             return [
-                one.residual(x, *(found[_key(spec)] for spec in one.wanted))
+                check_real(
+                    "residual returned",
+                    one.residual(x, *(found[_key(spec)] for spec in one.wanted)),
+                    "one array of floats for one x",
+                )
                 for one in others
             ]
 
@@ -165,7 +190,7 @@ def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(rises(1.0, jnp.array([[-1.0], [2.0]])))
         [ 2. -4.]
     """
-    return Pointwise(apply, on, (Partial((index,)),), lambda x, slope: -slope)
+    return _of_partial("increasing", apply, (index,), -1, on)
 
 
 def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -186,7 +211,7 @@ def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(falls(1.0, jnp.array([[-1.0], [2.0]])))
         [-2.  4.]
     """
-    return Pointwise(apply, on, (Partial((index,)),), lambda x, slope: slope)
+    return _of_partial("decreasing", apply, (index,), 1, on)
 
 
 def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -215,7 +240,7 @@ def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(bowl(1.0, jnp.array([[-1.0], [2.0]])))
         [-2. -2.]
     """
-    return Pointwise(apply, on, (Partial((index, index)),), lambda x, bend: -bend)
+    return _of_partial("convex", apply, (index, index), -1, on)
 
 
 def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -240,7 +265,7 @@ def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(dome(-1.0, jnp.array([[-1.0], [2.0]])))
         [-2. -2.]
     """
-    return Pointwise(apply, on, (Partial((index, index)),), lambda x, bend: bend)
+    return _of_partial("concave", apply, (index, index), 1, on)
 
 
 def bounded(
@@ -266,7 +291,9 @@ def bounded(
         units.
 
     Raises:
-        ValueError: neither bound is given, or lower >= upper.
+        ValueError: neither bound is given, one is not finite, or lower >= upper; when
+            traced, if `apply` returns another shape.
+        TypeError: a bound is not a number.
 
     Example:
         >>> import jax.numpy as jnp
@@ -277,19 +304,19 @@ def bounded(
     """
     if lower is None and upper is None:
         raise ValueError("bounded needs lower=, upper= or both")
-    for bound in (lower, upper):
-        if bound is not None and jnp.ndim(bound) != 0:
-            raise ValueError(
-                f"bounded needs bounds of shape (), got {jnp.shape(bound)}; write one "
-                "constraint for each output"
-            )
-    if lower is not None and upper is not None and not lower < upper:
+    bounds = {"lower": lower, "upper": upper}
+    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    for name, bound in given.items():
+        check_number(f"bounded: {name}", bound)
+    known = not any(isinstance(bound, jax.core.Tracer) for bound in given.values())
+    if len(given) == 2 and known and not lower < upper:
         raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}")
 
     def outside(x: jax.Array, y: jax.Array) -> jax.Array:
-        below = -jnp.inf if lower is None else lower - y
-        above = -jnp.inf if upper is None else y - upper
-        return jnp.maximum(below, above)
+        _require_shape("bounded", y, "() or (m,)")
+        if lower is None:
+            return y - upper
+        return lower - y if upper is None else jnp.maximum(lower - y, y - upper)
 
     return Pointwise(apply, on, (Value(),), outside, jnp.ravel)
 
@@ -307,6 +334,7 @@ def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
 
     Raises:
         ValueError: `constant` is not positive.
+        TypeError: it is not a number.
 
     Example:
         >>> import jax.numpy as jnp
@@ -315,8 +343,7 @@ def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
         >>> print(gentle(1.0, jnp.zeros((1, 2))))
         [4.]
     """
-    if not constant > 0:
-        raise ValueError(f"lipschitz needs a constant > 0, got {constant}")
+    check_number("lipschitz: constant", constant, above=0)
 
     def excess(x: jax.Array, slope: jax.Array) -> jax.Array:
         return _norm(slope) - constant
@@ -342,7 +369,13 @@ def sums_to(apply: Apply, total: float = 1.0, *, on: Any = None) -> Constraint:
         >>> print(whole(1.0, jnp.array([[0.5, 0.5], [1.0, 1.0]])))
         [0. 1.]
     """
-    return Pointwise(apply, on, (Value(),), lambda x, y: jnp.sum(y) - total)
+    check_number("sums_to: total", total)
+
+    def excess(x: jax.Array, y: jax.Array) -> jax.Array:
+        _require_shape("sums_to", y, "(m,)")
+        return jnp.sum(y) - total
+
+    return Pointwise(apply, on, (Value(),), excess)
 
 
 def equals(
@@ -364,6 +397,7 @@ def equals(
 
     Raises:
         ValueError: when traced, if the target's shape is not the output's.
+        TypeError: the target is neither a function nor numbers.
 
     Example:
         >>> import jax.numpy as jnp
@@ -373,8 +407,12 @@ def equals(
         [1. 2.]
     """
 
+    if not callable(target):
+        check_array("equals: target", target, "of any shape")
+
     def difference(x: jax.Array, y: jax.Array) -> jax.Array:
-        return _minus(y, target, x)
+        _require_shape("equals", y, "() or (m,)")
+        return _minus("equals", y, target, x)
 
     return Pointwise(apply, on, (Value(),), difference, jnp.ravel)
 
@@ -417,44 +455,91 @@ def boundary(
         [-2.  2.]
     """
 
+    check_function("boundary: apply", apply, APPLY)
+    check_choice("boundary: flux", flux, [False, True])
+    if not callable(value):
+        check_number("boundary: value", value)
+
     def constraint(params: Any, batch: Any) -> jax.Array:
         where = batch_part(on, batch)
-        f = partial(apply, params)
+
+        def f(x: jax.Array) -> jax.Array:
+            with inside("apply"):
+                y = apply(params, x)
+            y = check_real("boundary: apply returned", y, "one number ()")
+            _require_shape("boundary", y, "()")
+            return y
+
         if not flux:
             where = getattr(where, "points", where)
-            return jax.vmap(lambda x: _minus(f(x), value, x))(_many(where))
+            return jax.vmap(lambda x: _minus("boundary", f(x), value, x))(_many(where))
         if not (hasattr(where, "points") and hasattr(where, "normals")):
             raise TypeError(
                 "boundary(flux=True) needs points and outward normals: pass what "
                 f"jaxcon.points.boundary returns, got {type(where).__name__}"
             )
+        points, normals = _many(where.points), _many(where.normals)
+        if points.shape != normals.shape:
+            raise ValueError(
+                f"boundary needs a normal for each point, got points {points.shape} "
+                f"and normals {normals.shape}"
+            )
 
         def outflow(x: jax.Array, normal: jax.Array) -> jax.Array:
-            return _minus(derivatives.directional_derivative(f, normal)(x), value, x)
+            slope = derivatives.directional_derivative(f, normal)(x)
+            return _minus("boundary", slope, value, x)
 
-        return jax.vmap(outflow)(_many(where.points), where.normals)
+        return jax.vmap(outflow)(points, normals)
 
     return constraint
 
 
-def _many(points: Any) -> jax.Array:
-    if jnp.ndim(points) != 2:
+def _of_partial(
+    name: str, apply: Apply, inputs: tuple[int, ...], sign: int, on: Any
+) -> Constraint:
+    """Returns the constraint that a partial derivative, or minus it, is at most 0."""
+    check_function(f"{name}: apply", apply, APPLY)
+    check_number(f"{name}: index", inputs[0], least=0, whole=True)
+
+    def signed(x: jax.Array, derivative: jax.Array) -> jax.Array:
+        _require_shape(name, derivative, "()")
+        return sign * derivative
+
+    return Pointwise(apply, on, (Partial(inputs),), signed)
+
+
+def _require_shape(name: str, y: jax.Array, form: str) -> None:
+    """Refuses what apply returned, or its derivative, of another number of axes."""
+    if y.ndim not in {"()": (0,), "(m,)": (1,), "() or (m,)": (0, 1)}[form]:
+        hint = "; write apply(params, x)[0]" if form == "()" and y.shape == (1,) else ""
         raise ValueError(
-            f"constraint points must have shape (n, d), got {jnp.shape(points)}"
+            f"{name}: apply returned shape {y.shape} for one x; it must return {form}"
+            f"{hint}"
+        )
+
+
+def _many(points: Any) -> jax.Array:
+    points = check_array("constraint points", points, "(n, d)", finite=None)
+    if not jnp.issubdtype(points.dtype, jnp.floating):
+        raise TypeError(
+            f"constraint points must be floating-point numbers, got {points.dtype}"
         )
     return jnp.asarray(points)
 
 
-def _minus(y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
-    value: Any = target(x) if callable(target) else target
-    # A constant of any other shape would broadcast: (n,) targets to (n, n) residuals.
-    allowed = (jnp.shape(y),) if callable(target) else (jnp.shape(y), ())
-    if jnp.shape(value) not in allowed:
+def _minus(name: str, y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
+    if callable(target):
+        given = check_array(f"{name}: the target", target(x), "of any shape", finite=None)
+        allowed = (y.shape,)
+    else:
+        # A constant of any other shape would broadcast: (n,) targets to (n, n) residuals.
+        given, allowed = target, (y.shape, ())
+    if jnp.shape(given) not in allowed:
         raise ValueError(
-            f"the target has shape {jnp.shape(value)} but the output {jnp.shape(y)}; "
+            f"{name}: the target has shape {jnp.shape(given)} but the output {y.shape}; "
             "both are of one example"
         )
-    return y - value
+    return y - jnp.asarray(given)
 
 
 def _norm(v: jax.Array) -> jax.Array:

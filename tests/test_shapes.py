@@ -1,5 +1,6 @@
 """The residuals everybody writes: values, signs, places and refusals."""
 
+import re
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -182,6 +183,32 @@ def test_lipschitz_is_at_rest_in_a_constant_network():
     assert np.isfinite(compiled(jax.grad(loss))(np.zeros(2, "float32"))).all()
 
 
+WRONG_NUMBERS = [
+    ("1", TypeError, "'1'"),
+    (np.zeros(3), TypeError, "(3,)"),
+    (True, TypeError, "True"),
+    (1j, TypeError, "1j"),
+    (float("nan"), ValueError, "nan"),
+    (float("-inf"), ValueError, "-inf"),
+]
+NUMBERS = [
+    (lambda v: shapes.bounded(bump, lower=v), "bounded: lower must be"),
+    (lambda v: shapes.bounded(bump, upper=v), "bounded: upper must be"),
+    (lambda v: shapes.lipschitz(bump, v), "lipschitz: constant must be"),
+    (lambda v: shapes.sums_to(bump, v), "sums_to: total must be"),
+    (lambda v: shapes.boundary(bump, v), "boundary: value must be"),
+    (lambda v: shapes.increasing(bump, v), "increasing: index must be"),
+    (lambda v: shapes.decreasing(bump, v), "decreasing: index must be"),
+    (lambda v: shapes.convex(bump, v), "convex: index must be"),
+    (lambda v: shapes.concave(bump, v), "concave: index must be"),
+]
+OF_APPLY = [
+    lambda apply: shapes.increasing(apply, 0),
+    lambda apply: shapes.bounded(apply, 0.0),
+    lambda apply: shapes.lipschitz(apply, 1.0),
+    lambda apply: shapes.sums_to(apply),
+    lambda apply: shapes.boundary(apply, on=None),
+]
 REFUSED = [
         (lambda: shapes.increasing(bump, 0, on="pts"), {"x": 1, "b": 2}, ValueError,
          ["'pts'", "['b', 'x']"]),
@@ -207,12 +234,31 @@ REFUSED = [
          ["lower < upper", "1.0 and 1.0"]),
         (lambda: shapes.bounded(bump, 2.0, -1.0), None, ValueError,
          ["lower < upper", "2.0 and -1.0"]),
-        (lambda: shapes.bounded(bump, float("nan"), 1.0), None, ValueError,
-         ["lower < upper", "nan"]),
-        (lambda: shapes.bounded(bump, np.zeros(3)), None, ValueError, ["got (3,)"]),
-        (lambda: shapes.lipschitz(bump, 0.0), None, ValueError, ["constant > 0", "0.0"]),
-        (lambda: shapes.lipschitz(bump, float("nan")), None, ValueError,
-         ["constant > 0", "nan"]),
+        *((lambda make=make, wrong=wrong: make(wrong), None, kind, [name, said])
+          for make, name in NUMBERS
+          for wrong, kind, said in WRONG_NUMBERS),
+        (lambda: shapes.lipschitz(bump, 0.0), None, ValueError,
+         ["lipschitz: constant", "> 0", "0.0"]),
+        (lambda: shapes.increasing(bump, 2), POINTS, ValueError, ["input 2", "(2,)"]),
+        (lambda: shapes.boundary(bump, flux="yes"), None, ValueError,
+         ["boundary: flux", "'yes'"]),
+        (lambda: shapes.convex("bump", 0), None, TypeError, ["convex: apply", "got str"]),
+        *((lambda make=make, y=y: make(lambda p, x: y), POINTS, TypeError,
+           ["apply returned", said, "it must be one"])
+          for make in OF_APPLY for y, said in [(None, "None"), ("x", "'x'"), (True, "True"),
+                                               ((0.0, 1.0), "tuple"), ({}, "dict")]),
+        *((lambda make=make: make(lambda p, x: x[None]), POINTS, ValueError,
+           ["returned shape (1, 2)"]) for make in OF_APPLY),
+        (lambda: shapes.sums_to(bump), POINTS, ValueError, ["sums_to", "(m,)"]),
+        (lambda: shapes.equals(bump, lambda x: None), POINTS, TypeError,
+         ["equals: the target", "None"]),
+        (lambda: shapes.convex(bump, 0), POINTS.astype(int), TypeError,
+         ["constraint points", "int"]),
+        (lambda: shapes.convex(bump, 0), "points", TypeError,
+         ["constraint points", "'points'"]),
+        *((lambda given=given: shapes.Pointwise(bump, None, given, lambda x, y: y), None,
+           TypeError, ["pass", "quantities"])
+          for given in [(), "value", ("value",), (jc.derivatives.Value,)]),
         *((lambda shape=shape: shapes.equals(bump, np.zeros(shape, np.float32)),
            POINTS, ValueError, [str(shape)]) for shape in [(3,), (1,), (3, 1)]),
     ]  # fmt: skip
@@ -225,6 +271,16 @@ def test_shapes_refuse_what_is_wrong():
     assert_refused(
         (called(make, batch), kind, words) for make, batch, kind, words in REFUSED
     )
+
+
+def test_shapes_say_that_a_python_if_is_in_the_network():
+    def either(p, x):
+        return p if x[0] > 0 else -p
+
+    for make in OF_APPLY:
+        with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+            make(either)(SCALE, POINTS)
+        assert re.search(r"raised in apply.*jnp\.where", str(caught.value.__notes__))
 
 
 def test_shapes_refuse_a_column_output_by_the_constraint_name():
@@ -241,9 +297,8 @@ def test_shapes_refuse_a_column_output_by_the_constraint_name():
         shapes.concave(column, 1),
         shapes.boundary(column, on=None),
     ]
-    for shape in rows:
-        with pytest.raises(ValueError, match=r"(?s)'the slope'.*(7, 1)"):
-            evaluated(shape)
+    said = ["'the slope'", "shape (1,)", "write apply(params, x)[0]"]
+    assert_refused((partial(evaluated, shape), ValueError, said) for shape in rows)
 
 
 def osqp_increasing(features, slopes, y):

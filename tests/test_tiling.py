@@ -280,29 +280,41 @@ REFUSED = {
     "reduction": (
         lambda: value_and_grad(product, reduction="max"),
         ValueError,
-        "value_and_grad got reduction 'max'; pass 'mean' or 'sum': a maximum or a "
-        "quantile of the batch is not a sum of terms of single examples, so its tiles "
-        "cannot be added up",
+        "value_and_grad: reduction must be 'mean' or 'sum', got 'max'",
     ),
     "tile of zero": (
         lambda: value_and_grad(product, tile=0),
         ValueError,
-        "value_and_grad got tile 0; pass 1 or more, 'auto' or None",
+        "value_and_grad: tile other than 'auto' and None must be a "
+        "whole number >= 1, got 0",
     ),
     "tile of half": (
         lambda: tiled_vmap(jnp.sin, tile=0.5),
-        TypeError,
-        "tiled_vmap got tile 0.5; pass an integer, 'auto' or None",
+        ValueError,
+        "tiled_vmap: tile other than 'auto' and None must be a "
+        "whole number >= 1, got 0.5",
     ),
     "tile of truth": (
         lambda: tiled_vmap(jnp.sin, tile=True),
         TypeError,
-        "tiled_vmap got tile True; pass an integer, 'auto' or None",
+        "tiled_vmap: tile other than 'auto' and None must be a "
+        "whole number >= 1, got True",
     ),
     "tile of another word": (
         lambda: value_and_grad(product, tile="all"),
         TypeError,
-        "value_and_grad got tile 'all'; pass an integer, 'auto' or None",
+        "value_and_grad: tile other than 'auto' and None must be a "
+        "whole number >= 1, got 'all'",
+    ),
+    "no loss": (
+        lambda: value_and_grad(1.0),
+        TypeError,
+        "value_and_grad: loss must be a function (params, example) -> number, got float",
+    ),
+    "nothing to map": (
+        lambda: tiled_vmap(None),
+        TypeError,
+        "tiled_vmap: f must be a function of one example, got NoneType",
     ),
     "loss of a shape": (
         lambda: value_and_grad(lambda w, x: w * x)(1.0, X),
@@ -375,7 +387,7 @@ REFUSED = {
 
 
 def test_value_and_grad_and_tiled_vmap_refuse_in_one_sentence():
-    whole_sentence = r"\A{}\Z"
+    whole_sentence = r"\A{}(\Z| )"  # notes may follow
     assert_refused(
         (call, error, whole_sentence.format(re.escape(sentence)))
         for call, error, sentence in REFUSED.values()

@@ -5,11 +5,19 @@ the compiled program.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcon._checks import (
+    check_array,
+    check_choice,
+    check_function,
+    check_key,
+    check_number,
+)
 from jaxcon.derivatives._interpreter import NoForwardMode
 
 
@@ -34,11 +42,12 @@ def scalar(x: ArrayLike, operator: str) -> jax.Array:
     return x
 
 
-def like(v: ArrayLike, x: jax.Array, operator: str, name: str) -> jax.Array:
-    """Returns the tangent v in x's dtype, or refuses a shape that is not x's."""
-    v = jnp.asarray(v)
-    if jnp.iscomplexobj(v):
-        raise TypeError(f"{operator} got a complex {name}; pass real numbers")
+def like(v: Any, x: jax.Array, operator: str, name: str) -> Any:
+    """Returns the tangent v in x's dtype, or refuses a shape that is not x's.
+
+    It is an array of numpy if its numbers, and so its zeros, are known.
+    """
+    v = check_array(f"{operator}: {name}", v, "(d,)")
     if v.shape != x.shape:
         raise ValueError(
             f"{operator} got {name} of shape {v.shape} for x of shape {x.shape}; "
@@ -49,6 +58,7 @@ def like(v: ArrayLike, x: jax.Array, operator: str, name: str) -> jax.Array:
 
 def real_valued(f: Callable[..., jax.Array], operator: str):
     """Returns f, checked to return one real array whenever it is traced."""
+    check_function(f"{operator}: f", f, "of one example x -> array")
 
     def checked(x: jax.Array) -> jax.Array:
         y = f(x)
@@ -106,23 +116,22 @@ def require_inputs(inputs: tuple[int, ...], d: int, operator: str) -> None:
             )
 
 
-def require_mode(mode: str | None, operator: str) -> None:
-    """Refuses a mode that is neither "forward" nor "reverse" nor None."""
-    if mode not in (None, "forward", "reverse"):
-        raise ValueError(
-            f'{operator} got mode {mode!r}; pass "forward", "reverse" or None'
-        )
+def require_choices(mode: str | None, unroll: bool | None, operator: str) -> None:
+    """Refuses a mode and a layout that are none of the few."""
+    check_choice(f"{operator}: mode", mode, [None, "forward", "reverse"])
+    check_choice(f"{operator}: unroll", unroll, [None, True, False])
 
 
-def require_samples(samples: int | None, key: object, operator: str, name: str) -> None:
+def require_samples(samples: int | None, key: Any, operator: str, name: str) -> None:
     """Refuses a number of random samples without a key, or a key without a number."""
     if (samples is None) != (key is None):
         raise ValueError(
             f"{operator} got only one of {name}= and key=; pass both, e.g. {name}=16, "
             "key=jax.random.key(0), or neither"
         )
-    if samples is not None and samples < 1:
-        raise ValueError(f"{operator} got {name}={samples}; pass 1 or more")
+    if samples is not None:
+        check_number(f"{operator}: {name}", samples, least=1, whole=True)
+        check_key(f"{operator}: key", key)
 
 
 def no_mode(refusals: Sequence[Exception]) -> TypeError:
@@ -144,26 +153,29 @@ def no_mode(refusals: Sequence[Exception]) -> TypeError:
     return TypeError(f"f cannot be differentiated {causes}; {hint}")
 
 
-def terms(
-    weights: ArrayLike | None, directions: ArrayLike | None, x: jax.Array, operator: str
-) -> tuple[jax.Array | None, jax.Array | None]:
-    """Returns a Laplacian's weights (k,) and directions (k, d) in x's dtype."""
+def terms(weights: Any, directions: Any, x: jax.Array, operator: str) -> tuple:
+    """Returns a Laplacian's weights (k,) and directions (k, d) in x's dtype.
+
+    They are arrays of numpy if their numbers are known.
+    """
     k = x.size
     if directions is not None:
-        directions = jnp.asarray(directions, x.dtype)
+        directions = check_array(f"{operator}: directions", directions, "(k, d)")
         if directions.shape[1:] != x.shape or not directions.size:
             raise ValueError(
                 f"{operator} got directions of shape {directions.shape} for x of shape "
                 f"{x.shape}; pass shape (k, {x.size}), one direction per row"
             )
+        directions = directions.astype(x.dtype)
         k = directions.shape[0]
     if weights is not None:
-        weights = jnp.asarray(weights, x.dtype)
+        weights = check_array(f"{operator}: weights", weights, "(k,)")
         if weights.shape != (k,):
             raise ValueError(
                 f"{operator} got weights of shape {weights.shape} for {k} directions; "
                 f"pass shape ({k},)"
             )
+        weights = weights.astype(x.dtype)
     return weights, directions
 
 

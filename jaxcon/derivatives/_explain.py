@@ -56,7 +56,7 @@ def explain(
       True
     """
     fields = q.fields(wanted)
-    _checks.require_mode(mode, "explain")
+    _checks.require_choices(mode, unroll, "explain")
     f = _checks.real_valued(f, "explain")
     x = _checks.vector(x, "explain")
     shape = jax.eval_shape(f, x).shape

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcon._checks import check_number
 from jaxcon.derivatives import _checks, _passes, _quantities, _several, _shared
 from jaxcon.derivatives._interpreter import NoForwardMode, NoReverseMode
 from jaxcon.derivatives._quantities import Hessian, HessianDiagonal, Partial
@@ -130,12 +131,8 @@ def value_and_derivative(f: Function, order: int = 1) -> ValueAnd:
 
 
 def _derivative(f: Function, order: int, name: str) -> ValueAnd:
-    try:
-        order = operator.index(order)
-    except TypeError:
-        raise TypeError(f"{name} got order {order!r}; pass an integer") from None
-    if order < 1:
-        raise ValueError(f"{name} got order {order}; pass 1 or more")
+    check_number(f"{name}: order", order, least=1, whole=True)
+    order = operator.index(order)
     f = _checks.real_valued(f, name)
 
     def at(x: ArrayLike) -> tuple[jax.Array, jax.Array]:

@@ -125,8 +125,7 @@ def _laplacian(
     def quantity(x: jax.Array) -> Laplacian:
         given = _checks.terms(weights, directions, x, name)
         if probes is None:
-            # The arguments as given: their values are known even under jit.
-            return Laplacian(weights, directions)
+            return Laplacian(*given)
         return Laplacian(*_probes(*given, probes, key, x))
 
     require = _shared.scalar(name)

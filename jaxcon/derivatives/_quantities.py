@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxcon._checks import check_number
 from jaxcon.derivatives import _checks
 from jaxcon.derivatives._plan import Key, Need
 
@@ -86,9 +86,9 @@ class Term(NamedTuple):
     spec: Spec
     inputs: tuple[int, ...] = ()  # of a Partial
     keys: tuple[Key, ...] = ()  # the directions of a Laplacian, or the one
-    weights: jax.Array | None = None  # of a Laplacian, one per key; None for ones
+    weights: Any = None  # of a Laplacian, one per key; None for ones
     nonnegative: bool = True  # the weights, as far as is known
-    directions: jax.Array | None = None  # (k, d), for keys that are no unit vectors
+    directions: Any = None  # (k, d), for keys that are no unit vectors
 
 
 def fields(wanted: tuple[Spec, ...]) -> tuple[str, ...]:
@@ -123,12 +123,9 @@ def input_indices(inputs: tuple[int, ...], name: str) -> tuple[int, ...]:
     """Returns the inputs as plain integers, or refuses them."""
     if not inputs:
         raise ValueError(f"{name} got no inputs; name at least one, e.g. 0")
-    try:
-        return tuple(operator.index(i) for i in inputs)
-    except TypeError:
-        raise TypeError(
-            f"{name} got inputs {inputs!r}; pass integers, e.g. 0, 1"
-        ) from None
+    for i in inputs:
+        check_number(f"{name}: the number of an input", i, least=0, whole=True)
+    return tuple(map(operator.index, inputs))
 
 
 def terms(
@@ -161,7 +158,7 @@ def _term(t: int, spec: Spec, x: jax.Array, shape: tuple[int, ...]) -> Term:
 def _laplacian(t: int, spec: Laplacian, x: jax.Array) -> Term:
     """Recognises unit vectors among the directions, and drops those of weight zero."""
     weights, directions = _checks.terms(*spec, x, "Laplacian")
-    known_weights, rows = _concrete(spec.weights), _concrete(spec.directions)
+    known_weights, rows = _known(weights), _known(directions)
     keys: list[Key] = list(range(x.size))
     if directions is not None:
         keys = [(t, row) for row in range(len(directions))]
@@ -187,11 +184,9 @@ def _laplacian(t: int, spec: Laplacian, x: jax.Array) -> Term:
     )
 
 
-def _concrete(given: Any) -> np.ndarray | None:
+def _known(given: Any) -> np.ndarray | None:
     """Returns the numbers given, or None if they are unknown under jit."""
-    if given is None or any(isinstance(v, Tracer) for v in jax.tree.leaves(given)):
-        return None
-    return np.asarray(given)
+    return given if isinstance(given, np.ndarray) else None
 
 
 def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:

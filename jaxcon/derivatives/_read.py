@@ -69,7 +69,15 @@ def _along(known: Passed, key: _plan.Key, v: jax.Array) -> jax.Array:
         return known.tangents[known.place[key]]
     if known.whole is not None and isinstance(key, int):
         return known.whole[..., key]
-    return _times(known.whole, v)
+    return _times(*_nonzero(known.whole, v))
+
+
+def _nonzero(a: Any, v: Any) -> tuple[Any, Any]:
+    """Leaves out the inputs in which v is known to be zero, as a may be infinite there."""
+    if not isinstance(v, np.ndarray) or v.all():
+        return a, v
+    kept = np.flatnonzero(v)
+    return a[..., kept], v[kept]
 
 
 def _entry(known: Passed, i: int, j: int) -> jax.Array:
@@ -82,11 +90,16 @@ def _sum(known: Passed, x: jax.Array, t: int, terms: tuple[q.Term, ...]) -> jax.
     if known.hessian is None:
         return known.sums[t]
     vectors = [q.direction(key, terms, x) for key in terms[t].keys]
-    seconds = jnp.stack([_times(_times(known.hessian, v), v) for v in vectors], axis=-1)
+    seconds = jnp.stack([_bend(known.hessian, v) for v in vectors], axis=-1)
     term = terms[t]
     if term.weights is None:
         return jnp.sum(seconds, axis=-1)
     return _times(seconds, term.weights)
+
+
+def _bend(hessian: Any, v: Any) -> jax.Array:
+    rows = _times(*_nonzero(hessian, v))
+    return _times(*_nonzero(rows, v))
 
 
 def _times(a: Any, v: jax.Array) -> jax.Array:

@@ -65,7 +65,7 @@ def derivatives(
       (6.0, [3.0, 2.0], 0.0)
     """
     result = _result_type(q.fields(wanted))
-    _checks.require_mode(mode, "derivatives")
+    _checks.require_choices(mode, unroll, "derivatives")
     f = _checks.real_valued(f, "derivatives")
 
     def at(x: ArrayLike) -> tuple:

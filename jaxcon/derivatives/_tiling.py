@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from jaxcon._checks import check_choice, check_function, check_number
+
 Tile = int | Literal["auto"] | None
 
 # BUDGET is the most that one tile keeps alive, in bytes: most of a core's own (L2) cache
@@ -69,12 +71,9 @@ def value_and_grad(
       (0.6667, 1.3333)
     """
     name = "value_and_grad"
-    if reduction not in ("mean", "sum"):
-        raise ValueError(
-            f"{name} got reduction {reduction!r}; pass 'mean' or 'sum': a maximum or a "
-            "quantile of the batch is not a sum of terms of single examples, so its "
-            "tiles cannot be added up"
-        )
+    check_function(f"{name}: loss", loss, "(params, example) -> number")
+    # Of a maximum or a quantile the tiles could not be added up.
+    check_choice(f"{name}: reduction", reduction, ["mean", "sum"])
     tile = _tile(tile, name)
 
     def checked(params: Any, example: Any) -> jax.Array:
@@ -159,6 +158,7 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
       [1.0, 13.0, 41.0]
     """
     name = "tiled_vmap"
+    check_function(f"{name}: f", f, "of one example")
     tile = _tile(tile, name)
 
     def over(*args: Any) -> Any:
@@ -272,12 +272,10 @@ def _bytes(aval: Any) -> int:
 
 
 def _tile(tile: Tile, name: str) -> Tile:
-    if tile is None or tile == "auto":
+    if tile is None or (isinstance(tile, str) and tile == "auto"):
         return tile
-    if isinstance(tile, bool) or not hasattr(tile, "__index__"):
-        raise TypeError(f"{name} got tile {tile!r}; pass an integer, 'auto' or None")
-    if operator.index(tile) < 1:
-        raise ValueError(f"{name} got tile {tile}; pass 1 or more, 'auto' or None")
+    kind = f"{name}: tile other than 'auto' and None"
+    check_number(kind, tile, least=1, whole=True)
     return operator.index(tile)
 
 
