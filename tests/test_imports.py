@@ -10,9 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "jaxcon"
 
 # A room imports rooms of earlier lines only.
 ORDER = [
-    {"_stacking"},
+    {"_stacking", "_checks", "_dtypes"},
     {
-        "_checks",
         "_display",
         "constraints",
         "penalties",
@@ -37,7 +36,7 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # These import even less than their rank would let them.
 ONLY = {
     "shapes": {"constraints", "derivatives"},
-    "points": {"constraints", "derivatives"},
+    "points": {"_checks", "constraints", "derivatives"},
     "multipliers": {"constraints"},
     "identifiability": {"constraints", "derivatives"},
     "lagrangians": {"_checks", "_stacking", "constraints", "multipliers"},
@@ -51,7 +50,7 @@ ONLY = {
         "primal_dual",
         "transforms",
     },
-    "layers": {"_display", "derivatives", "points", "projections"},
+    "layers": {"_checks", "_display", "derivatives", "points", "projections"},
     "certify": {"constraints", "derivatives"},
     "diagnosis": {
         "_checks",
