@@ -727,9 +727,10 @@ def test_diagnose_blames_no_step_for_swings_of_the_batches():
 def test_diagnose_calls_nothing_noise_where_every_step_has_the_same_data():
     made = MADE["spikes that have just begun"][0]
     assert set(kinds(made)) == {"noisy"}
-    (verdict,) = diagnose(made, end=at_rest(AT_MOST, 1.5, a=0.0)).verdicts
-    assert verdict.kind == "oscillating"
-    assert "every step has the same data" in verdict.text
+    for x in (1.5, np.nan):
+        (verdict,) = diagnose(made, end=at_rest(AT_MOST, x, a=0.0)).verdicts
+        assert verdict.kind == "oscillating"
+        assert "every step has the same data" in verdict.text
 
 
 def test_diagnose_sees_multipliers_beneath_the_largest():

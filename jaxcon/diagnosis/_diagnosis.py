@@ -7,6 +7,7 @@ import numpy as np
 from jaxcon._checks import check_number
 from jaxcon.diagnosis import _rules as rules
 from jaxcon.diagnosis import _statistics as stats
+from jaxcon.diagnosis import _unmet as unmet
 from jaxcon.diagnosis._evidence import End, Evidence, evidence
 from jaxcon.diagnosis._tracks import Track, tracks_of
 from jaxcon.diagnosis._verdicts import Diagnosis, Verdict
@@ -100,7 +101,8 @@ def diagnose(
     tracks, loss = tracks_of(history, finite), np.asarray(history.loss, float)[finite]
     verdicts = [] if finite.all() else rules.not_finite(finite)
     at = None if end is None else evidence(end, tracks, tolerance)
-    verdicts += _judged(tracks, loss, tolerance, at, _stride(history))
+    fixed = end is not None and end.fixed
+    verdicts += _judged(tracks, loss, tolerance, at, _stride(history), fixed)
     return Diagnosis(tuple(verdicts))
 
 
@@ -116,6 +118,7 @@ def _judged(
     tolerance: float,
     end: Evidence | None,
     stride: float,
+    fixed: bool,
 ) -> list[Verdict]:
     optimal = end is not None and end.optimal
     if len(loss) < stats.FEW:
@@ -139,8 +142,8 @@ def _judged(
     troubles = [
         *unstable,
         *rules.capped(tracks, tolerance),
-        *rules.level(tracks, loss, tolerance, end),
+        *unmet.level(tracks, loss, tolerance, end),
         *rules.winding_up(tracks, loss, tolerance),
-        *rules.at_rest([t for t in tracks if t.name not in restless], tolerance, end),
+        *unmet.at_rest([t for t in tracks if t.name not in restless], tolerance, end),
     ]
-    return troubles or [rules.state(tracks, loss, tolerance, end, stride)]
+    return troubles or [rules.state(tracks, loss, tolerance, end, stride, fixed)]

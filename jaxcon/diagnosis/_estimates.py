@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
 
 def estimates(rows: list[Constraints]) -> dict[str, Estimate]:
-    """Estimates the violation of each constraint at one point.
+    """Returns the violation of each constraint at one point, estimated from batches.
 
     A constraint of shape () is taken as a mean over the batch: its residuals are averaged
     with their signs. Of one of shape (n,) every entry counts: the largest violation of

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import multipliers as kinds_of
-from jaxcon.constraints import Constraints, named, violation
+from jaxcon.constraints import Constraints, named
 from jaxcon.diagnosis._estimates import Estimate, estimates, largest
+from jaxcon.diagnosis._restoration import restoration, square
 from jaxcon.diagnosis._tracks import Track
 from jaxcon.lagrangians import Lagrangian, Point, shared, split
 from jaxcon.optimality import conflict
@@ -36,8 +37,6 @@ ENOUGH = 1e-3
 _BLIND = 0.1
 # Shortest way to feasibility, in sizes of the parameters, above which there is none.
 _NO_WAY = 10.0
-# Steps of descent from the end to where violations are smallest, at most.
-_DESCENTS = 100
 # Share of d over which the second derivatives are taken, and number of directions.
 _NUDGE, _PROBES = 1e-2, 4
 # Batches that these are taken over, of all.
@@ -195,7 +194,7 @@ class Evidence:
         """
         state, batch = self.end.state, split(self.end.batches[0])[0]
         extra = getattr(state, "extra", None)
-        restored = _restoration(self.end.problem)(
+        restored = restoration(self.end.problem)(
             state.params, batch, extra, self.size, self.tolerance
         )
         try:
@@ -357,62 +356,8 @@ def _slopes(
     one, nothing = jnp.ones_like(loss), jax.tree.map(jnp.zeros_like, residuals)
     (of_loss,), (of_all,) = pull((one, nothing)), pull((one, weights))
     (of_reference,) = pull((jnp.zeros_like(loss), reference))
-    squares = [_square(leaf) for leaf in jax.tree.leaves(of_all)]
+    squares = [square(leaf) for leaf in jax.tree.leaves(of_all)]
     return _Slopes(residuals, weights, of_loss, of_all, of_reference, squares)
-
-
-@lru_cache(maxsize=16)
-def _restoration(problem: Lagrangian) -> Any:
-    """Returns (params, batch, extra, size, tolerance) -> params of smaller violations.
-
-    Steepest descent on the sum of squared violations, with lengths of step that are tried
-    from all scales up to many times the size of the parameters.
-    """
-    lengths = 2.0 ** np.arange(-20, 7)
-
-    def restore(params: Any, batch: Any, extra: Any, size: Any, tolerance: Any) -> Any:
-        def squares(params: Any) -> tuple[jax.Array, jax.Array]:
-            found = violation(problem.evaluate(params, batch, extra).residuals)
-            leaves = jax.tree.leaves(found)
-            total = sum((_square(leaf) for leaf in leaves), start=jnp.zeros(()))
-            return total, jnp.max(jnp.stack([jnp.max(x, initial=0) for x in leaves]))
-
-        def step(carry: Any) -> Any:
-            i, params, value, _, _ = carry
-            gradient = jax.grad(lambda p: squares(p)[0])(params)
-            norm = jnp.sqrt(sum(_square(leaf) for leaf in jax.tree.leaves(gradient)))
-            unit = size / jnp.where(norm > 0, norm, 1.0)
-
-            def moved(length: Any) -> Any:
-                # A complex gradient is the conjugate of the direction it stands for.
-                return jax.tree.map(
-                    lambda p, g: (p - length * unit * jnp.conj(g)).astype(p.dtype),
-                    params,
-                    gradient,
-                )
-
-            tried = jax.lax.map(lambda length: squares(moved(length))[0], lengths)
-            best = jnp.argmin(jnp.where(jnp.isfinite(tried), tried, jnp.inf))
-            better = (tried[best] < value) & (norm > 0)
-            new = moved(jnp.where(better, jnp.asarray(lengths)[best], 0.0))
-            value, worst = squares(new)
-            return i + 1, new, value, worst, better
-
-        def goes_on(carry: Any) -> jax.Array:
-            i, _, _, worst, better = carry
-            return (i < _DESCENTS) & better & (worst > tolerance)
-
-        params = jax.tree.map(jnp.asarray, params)
-        value, worst = squares(params)
-        start = jnp.zeros((), jnp.int32), params, value, worst, jnp.array(True)
-        return jax.lax.while_loop(goes_on, step, start)[1]
-
-    return jax.jit(restore)
-
-
-def _square(leaf: jax.Array) -> jax.Array:
-    wide = jnp.promote_types(jnp.abs(leaf).dtype, jnp.float32)
-    return jnp.sum(jnp.square(jnp.abs(leaf).astype(wide)))
 
 
 def _wide(leaf: Any) -> np.ndarray:

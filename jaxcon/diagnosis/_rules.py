@@ -1,34 +1,21 @@
 """Rules that turn statistics of a history into verdicts with figures and advice."""
 
-from typing import Any
-
 import numpy as np
 
 from jaxcon.diagnosis import _statistics as stats
 from jaxcon.diagnosis._evidence import Evidence
-from jaxcon.diagnosis._tracks import Track, worst_violation
+from jaxcon.diagnosis._tracks import Track
+from jaxcon.diagnosis._unmet import stalled
 from jaxcon.diagnosis._verdicts import Verdict
+from jaxcon.diagnosis._words import figures, quoted, verdict
 
 # Lengths of a history over which a fall is extended.
 _FORESEEN = 10
 
 
-def _quoted(tracks: list[Track]) -> str:
-    return " and ".join(repr(track.name) for track in tracks)
-
-
-def _figures(values: Any) -> str:
-    return " and ".join(f"{value:.3g}" for value in values)
-
-
-def _verdict(kind: str, tracks: list[Track], text: str) -> list[Verdict]:
-    names = tuple(track.name for track in tracks)
-    return [Verdict(kind, names, f"{kind}: {text}")]
-
-
 def not_finite(finite: np.ndarray) -> list[Verdict]:
     skipped, first = int((~finite).sum()), int(np.argmin(finite))
-    return _verdict(
+    return verdict(
         "not finite",
         [],
         f"{skipped} of {len(finite)} steps ({skipped / len(finite):.1%}) were skipped, the "
@@ -38,7 +25,7 @@ def not_finite(finite: np.ndarray) -> list[Verdict]:
 
 
 def too_short(count: int) -> list[Verdict]:
-    return _verdict(
+    return verdict(
         "too short to say", [], f"{count} finite steps, of {stats.FEW} needed"
     )
 
@@ -64,10 +51,10 @@ def jumping(
     if penalized:
         return _too_large(penalized, "jump up and down from step to step")
     if found:
-        return _verdict(
+        return verdict(
             "oscillating",
             found,
-            f"the violations of {_quoted(found)} jump up and down from step to step; "
+            f"the violations of {quoted(found)} jump up and down from step to step; "
             "lower the primal learning rate, then the dual one",
         )
     return []
@@ -79,11 +66,11 @@ def _of_the_data(track: Track, swing: float, end: Evidence | None) -> bool:
 
 
 def _too_large(tracks: list[Track], what: str) -> list[Verdict]:
-    penalties = _figures(t.penalty[-1] for t in tracks)
-    return _verdict(
+    penalties = figures(t.penalty[-1] for t in tracks)
+    return verdict(
         "penalty too large",
         tracks,
-        f"under a penalty of {penalties} the violations of {_quoted(tracks)} {what}; "
+        f"under a penalty of {penalties} the violations of {quoted(tracks)} {what}; "
         "lower the penalty, or the primal learning rate that has to follow it",
     )
 
@@ -93,16 +80,16 @@ def diverging(tracks: list[Track], loss: np.ndarray, tolerance: float) -> list[V
     if penalized := [t for t in found if t.penalty[-1] > 0]:
         return _too_large(penalized, "grow from step to step")
     if found:
-        return _verdict(
+        return verdict(
             "diverging",
             found,
-            f"the violations of {_quoted(found)} grow without bound; lower the primal "
+            f"the violations of {quoted(found)} grow without bound; lower the primal "
             "learning rate, or add a penalty where the loss bends down",
         )
     # A loss that grows while violations fall is what it costs to meet them.
     paid = any(t.above(tolerance) and stats.trend(t.violation) < 0 for t in tracks)
     if stats.explodes(np.abs(loss)) and not paid:
-        return _verdict(
+        return verdict(
             "diverging",
             [],
             f"the loss goes to {loss[-1]:.3g}; lower the primal learning rate, or ask "
@@ -132,10 +119,10 @@ def oscillating(
         return []
     grows = max(stats.growth(t.violation) for t in found) > 1.1
     steps = " and ".join(f"{period:.0f}" for period in periods)
-    return _verdict(
+    return verdict(
         "oscillating",
         found,
-        f"the violations of {_quoted(found)} swing with a period of {steps} steps and "
+        f"the violations of {quoted(found)} swing with a period of {steps} steps and "
         f"{'grow' if grows else 'do not shrink'}; lower the dual rate, damp with a penalty "
         "or with nupi's kp, or take extragradient",
     )
@@ -152,89 +139,14 @@ def capped(tracks: list[Track], tolerance: float) -> list[Verdict]:
     ]
     if not found:
         return []
-    caps = _figures(t.multiplier[-1] for t in found)
-    violations = _figures(stats.thirds(t.violation)[2] for t in found)
-    return _verdict(
+    caps = figures(t.multiplier[-1] for t in found)
+    violations = figures(stats.thirds(t.violation)[2] for t in found)
+    return verdict(
         "cap reached",
         found,
-        f"multipliers of {_quoted(found)} sit on their cap ({caps}) with violations of "
+        f"multipliers of {quoted(found)} sit on their cap ({caps}) with violations of "
         f"{violations}; raise the limit of capped(dual, limit), or the constraints "
         "cannot be met",
-    )
-
-
-def level(
-    tracks: list[Track], loss: np.ndarray, tolerance: float, end: Evidence | None
-) -> list[Verdict]:
-    """Judges violations that stay while their multipliers climb."""
-    free = (t.uncapped() for t in tracks if t.above(tolerance))
-    climbing = [t for t in free if len(t.violation) >= stats.FEW and t.climbs()]
-    found = [t for t in climbing if stats.stays(t.violation, tolerance)]
-    # Rivals may give way to each other in turn, and only the worst violation stays.
-    rivals = [
-        t
-        for t in climbing
-        if stats.stays(t.violation, tolerance) or not stats.falls(t.violation)
-    ]
-    if rivals and stats.stays(worst_violation(rivals), tolerance):
-        found = rivals
-    # A dual rate far too small looks alike until multipliers weigh as much as the loss.
-    # While a feasible convex problem is solved slowly enough, sum lambda g stays below
-    # what feasibility costs in loss; where nothing is feasible it has no bound.
-    pull = sum(stats.thirds(t.violation)[2] * float(t.multiplier[-1]) for t in found)
-    level = stats.thirds(loss)[2]
-    at_stake = max(abs(level), abs(loss[0] - level))
-    if not found or pull < at_stake:
-        return []
-    violations = _figures(np.median(stats.last_half(t.violation)) for t in found)
-    multipliers = _figures(t.multiplier[-1] for t in found)
-    what = (
-        f"stay at {violations} while their multipliers grow to {multipliers}"
-        if len(found) > 1
-        else f"stays at {violations} while its multiplier grows to {multipliers}"
-    )
-    if end is not None and end.infeasible:
-        return _infeasible(found, what)
-    return _verdict("not met", found, f"{_violations(found)} {what}; {_way_out(end)}")
-
-
-def _violations(tracks: list[Track]) -> str:
-    noun = "violations" if len(tracks) > 1 else "violation"
-    return f"the {noun} of {_quoted(tracks)}"
-
-
-def _infeasible(tracks: list[Track], what: str) -> list[Verdict]:
-    cannot, relax = (
-        ("cannot all hold near here: their violations", "relax one of them")
-        if len(tracks) > 1
-        else (
-            "cannot hold near here: its violation",
-            "relax it, or start elsewhere",
-        )
-    )
-    return _verdict(
-        "infeasible",
-        tracks,
-        f"{_quoted(tracks)} {cannot} {what}, and no short step mends that; {relax} "
-        "(jaxcon.conflict weighs them)",
-    )
-
-
-def _way_out(end: Evidence | None) -> str:
-    """Returns what to do about a violation that no conflict explains."""
-    if end is None:
-        return (
-            "a history does not tell whether the problem is feasible; ask jaxcon.conflict, "
-            "or pass the run's end"
-        )
-    mended = "descent from there mends it"
-    if end.way > 0:
-        mended = f"to first order a step of {end.way:.2g} times the parameters' size mends it"
-    if end.stationary:
-        return f"{mended}; raise the dual rate, or go on"
-    return (
-        f"{mended}, but the parameters lag behind their multipliers: raise the primal "
-        "learning rate, or lower the dual one"
     )
 
 
@@ -250,7 +162,7 @@ def winding_up(
         faster = b0 - b1 > -doubt and b1 - b2 > b0 - b1 + max(0.1 * (b0 - b1), doubt)
         steadily = track.climbs() and straightness > 0.7
         if b2 > tolerance and steadily and faster:
-            verdicts += _verdict(
+            verdicts += verdict(
                 "winding up",
                 [track],
                 f"the multiplier of {track.name!r} climbs from {m0:.3g} to {m2:.3g} while "
@@ -261,7 +173,7 @@ def winding_up(
         soar = track.climbs() and stats.soars(track.multiplier) and stats.soars(loss)
         if soar and max(b0, b1, b2) <= tolerance:
             l0, _, l2 = stats.thirds(loss)
-            verdicts += _verdict(
+            verdicts += verdict(
                 "winding up",
                 [track],
                 f"the multiplier of {track.name!r} climbs from {m0:.3g} to {m2:.3g} and "
@@ -273,7 +185,7 @@ def winding_up(
         falls = straightness < -0.7 and m0 - m1 > 0.1 * m0
         evenly = m2 == 0 or m1 - m2 > 0.8 * (m0 - m1)
         if track.kind == "inequality" and met and falls and evenly:
-            verdicts += _verdict(
+            verdicts += verdict(
                 "winding up",
                 [track],
                 f"the multiplier of {track.name!r} was wound up to "
@@ -285,90 +197,6 @@ def winding_up(
     return verdicts
 
 
-def at_rest(
-    tracks: list[Track], tolerance: float, end: Evidence | None
-) -> list[Verdict]:
-    def rests(track: Track) -> bool:
-        raised = np.ptp(stats.last_half(track.penalty)) > stats.SETTLED * np.max(
-            track.penalty
-        )
-        still = not (raised or track.stirs() or track.capped[-1])
-        return still and track.above(tolerance) and not stats.trend(track.violation)
-
-    found = [t for t in tracks if rests(t)]
-    if not found:
-        return []
-    if end is not None and end.infeasible:
-        violations = _figures(stats.thirds(t.violation)[2] for t in found)
-        verb = "stay" if len(found) > 1 else "stays"
-        return _infeasible(found, f"{verb} at {violations}")
-    verdicts = []
-    if penalized := [t for t in found if t.penalty[-1] > 0]:
-        verdicts += _under_a_penalty(penalized, end)
-    if alone := [t for t in found if not t.penalty[-1] > 0]:
-        verdicts += _without_a_penalty(alone, end)
-    return verdicts
-
-
-def _under_a_penalty(tracks: list[Track], end: Evidence | None) -> list[Verdict]:
-    penalties = _figures(t.penalty[-1] for t in tracks)
-    violations = _figures(stats.thirds(t.violation)[2] for t in tracks)
-    leaves = f"a penalty of {penalties} leaves {_quoted(tracks)} with violations of"
-    if end is None:
-        return _verdict(
-            "not met",
-            tracks,
-            f"{leaves} {violations}, and nothing moves; a history does not tell whether "
-            "the penalty is too small or the parameters are stuck; ask jaxcon.kkt, or "
-            "pass problem and state",
-        )
-    if not end.stationary:
-        return stalled(tracks, end)
-    return _verdict(
-        "penalty too small",
-        tracks,
-        f"{leaves} {violations}; raise it, or let the multipliers climb",
-    )
-
-
-def _without_a_penalty(tracks: list[Track], end: Evidence | None) -> list[Verdict]:
-    violations = _figures(stats.thirds(t.violation)[2] for t in tracks)
-    # Of several entries the history shows the largest multiplier alone.
-    hidden = [t for t in tracks if end and 0 < end.hidden.get(t.name, 0.0) < 0.99]
-    if end is not None and hidden:
-        shares = _figures(end.hidden[t.name] for t in hidden)
-        return _verdict(
-            "still moving",
-            hidden,
-            f"the violations of {_quoted(tracks)} stay at {violations}, and multipliers of "
-            f"violated entries are {shares} of the largest, beneath which they may climb "
-            "unseen; go on, or raise the dual rate",
-        )
-    return _verdict(
-        "not pulled",
-        tracks,
-        f"the violations of {_quoted(tracks)} stay at {violations}, but their "
-        "multipliers do not move and there is no penalty; give the dual a rate",
-    )
-
-
-def stalled(tracks: list[Track], end: Evidence) -> list[Verdict]:
-    """Judges a run that rests where the KKT residuals are not small."""
-    advice = "raise the learning rates, or let them decay later"
-    stiffest = max(end.stiffness, key=lambda name: end.stiffness[name], default=None)
-    if stiffest is not None and end.stiffness[stiffest] > 1 / stats.SETTLED:
-        advice = (
-            f"the penalty of {stiffest!r} outweighs the loss by "
-            f"{end.stiffness[stiffest]:.2g} to 1: lower it"
-        )
-    largest = " and ".join(end.shortfalls()[:2])
-    return _verdict(
-        "stalled",
-        tracks,
-        f"nothing moves, but KKT residuals are not small: {largest}; {advice}",
-    )
-
-
 def converged(end: Evidence, tolerance: float, loss: np.ndarray) -> Verdict:
     value = "" if not len(loss) else f" of loss {stats.thirds(loss)[2]:.4g}"
     noise = (
@@ -376,7 +204,7 @@ def converged(end: Evidence, tolerance: float, loss: np.ndarray) -> Verdict:
         if end.noise > end.stationarity
         else ""
     )
-    return _verdict(
+    return verdict(
         "converged",
         [],
         f"the end is a KKT point{value}: violations are within the tolerance "
@@ -392,6 +220,7 @@ def state(
     tolerance: float,
     end: Evidence | None,
     stride: float,
+    fixed: bool,
 ) -> Verdict:
     worst = np.max([np.zeros_like(loss), *(t.violation for t in tracks)], axis=0)
     largest = stats.usually_below(worst)
@@ -413,16 +242,16 @@ def state(
             f"{what} from {b0:.3g} to {b2:.3g}" for what, b0, b2 in moving
         )
         steps = len(stats.last_half(loss)) * stride
-        return _verdict(
+        return verdict(
             "still moving",
             above,
             f"violations are {where}, and over the last {steps:.0f} steps "
             f"move {moves}; {_outlook(above, stirring, tolerance, end, stride)}",
         )[0]
     if swinging := [t for t in stirring if stats.swings(t.multiplier)]:
-        return _verdict("still moving", swinging, _swing(swinging[0]))[0]
+        return verdict("still moving", swinging, _swing(swinging[0]))[0]
     if largest > tolerance and stats.growth(worst) < stats.LASTING:
-        return _verdict(
+        return verdict(
             "still moving",
             [],
             f"the worst violation swings up to {largest:.3g}, less and less; go on",
@@ -432,18 +261,18 @@ def state(
     noisy = [t for t in tracks if stats.usually_below(t.violation) > tolerance]
     # None has to reach by itself how often all of them together do.
     noisy = noisy or [max(tracks, key=lambda t: stats.last_third(t.violation).max())]
-    if end is not None and end.end.fixed:
-        return _verdict(
+    if fixed:
+        return verdict(
             "oscillating",
             noisy,
-            f"the violations of {_quoted(noisy)} come and go, up to {largest:.3g}, though "
+            f"the violations of {quoted(noisy)} come and go, up to {largest:.3g}, though "
             "every step has the same data; lower the learning rates, and take the best "
             "iterate",
         )[0]
-    return _verdict(
+    return verdict(
         "noisy",
         noisy,
-        f"the violations of {_quoted(noisy)} come and go, up to {largest:.3g}, with no "
+        f"the violations of {quoted(noisy)} come and go, up to {largest:.3g}, with no "
         "trend and no period; lower the learning rates or take larger batches, and take "
         "the best iterate",
     )[0]
@@ -455,21 +284,21 @@ def _at_a_feasible_point(
     value = stats.thirds(loss)[2]
     rest = f"nothing moves: violations are {within} and the loss is {value:.4g}"
     if end is None:
-        return _verdict(
+        return verdict(
             "settled",
             [],
             f"{rest}; a history does not tell whether this is an optimum: ask jaxcon.kkt, "
             "or pass the run's end",
         )[0]
     if end.blind:
-        return _verdict(
+        return verdict(
             "settled",
             [],
             f"{rest}; the noise of {end.batches} batches hides whether this is an optimum: "
             "take larger ones, or judge by a batch of your own",
         )[0]
     if end.wanders:
-        return _verdict(
+        return verdict(
             "settled",
             [],
             f"{rest}, but the Lagrangian's gradient over {end.batches} batches is "
