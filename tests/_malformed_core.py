@@ -337,7 +337,16 @@ CALLS = {
 }
 
 # What else names an argument in a message.
-NAMES = {"MeanSquares": ["MeanSquares"]}
+NAMES = {
+    "MeanSquares": ["MeanSquares"],
+    "fit": ["params", "the loss"],
+    "sweep": ["sweep"],
+    "shapes.equals": ["'one'"],
+    "derivatives.derivatives": ["pass quantities"],
+    "derivatives.Partial": ["number of an input"],
+    "derivatives.partial_derivative": ["number of an input"],
+    "derivatives.value_and_partial_derivative": ["number of an input"],
+}
 
 # Values that an argument may have.
 FREE = {
@@ -346,6 +355,10 @@ FREE = {
     "evaluate": {"batch": {"all"}},
     "counted": {"name": {"'a'", "'zzz'", "''"}},
     "nupi": {"learning_rate": {"lambda"}},
+    "shapes.equals": {"target": {"lambda"}},
+    "derivatives.derivatives": {"mode": {"None"}},
+    "derivatives.tiled_vmap": {"tile": {"None"}},
+    "derivatives.value_and_grad": {"tile": {"None"}},
 }
 
 # What shows that the result of a good call works; a malformed one may fail there.

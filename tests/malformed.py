@@ -66,7 +66,7 @@ NUMBER = {
     "array (2,)": jnp.ones(2),
     "array bool": jnp.array(True),
     "NumPy nan": np.float32(NAN),
-    "lambda": lambda *_: 1.0,
+    "lambda": lambda *_, **__: 1.0,
     "'1.0'": "1.0",
 }
 WHOLE = {**NUMBER, "1.5": 1.5, "2.0": 2.0, "inf": INF, "array float": jnp.array(2.0)}
@@ -83,7 +83,7 @@ TRANSFORM = {
     "0.1": 0.1,
     "optax.adam": optax.adam,
     "{}": [],
-    "lambda": lambda *_: None,
+    "lambda": lambda *_, **__: None,
     "schedule": optax.constant_schedule(0.1),
 }
 CONSTRAINTS = {
@@ -102,32 +102,32 @@ ARRAY = {
     "object": object(),
     "'a'": "a",
     "set": {1},
-    "lambda": lambda *_: 1.0,
+    "lambda": lambda *_, **__: 1.0,
     "['a']": ["a"],
     "None": None,
     "complex": jnp.array([1j, 1j]),
     "ragged": [[1.0], [1.0, 2.0]],
 }
-TREE = {"object": object(), "'a'": "a", "lambda": lambda *_: 1.0, "set": {1}}
+TREE = {"object": object(), "'a'": "a", "lambda": lambda *_, **__: 1.0, "set": {1}}
 MAPPING = {**ANYTHING, "1.0": 1.0, "['a']": ["a"], "{'a': object}": {"a": object()}}
 SEQUENCE = {**ANYTHING, "['a']": ["a"], "[None]": [None], "[object]": [object()]}
-OWN = {**ANYTHING, "{}": {}, "[]": [], "1.0": 1.0, "lambda": lambda *_: None}
+OWN = {**ANYTHING, "{}": {}, "[]": [], "1.0": 1.0, "lambda": lambda *_, **__: None}
 RETURNS = {
     "of no argument": lambda: 1.0,
     "of ten arguments": lambda a, b, c, d, e, f, g, h, i, j: 1.0,
-    "-> None": lambda *_: None,
-    "-> text": lambda *_: "a",
-    "-> list": lambda *_: [1.0],
-    "-> dict": lambda *_: {"a": 1.0},
-    "-> object": lambda *_: object(),
-    "-> True": lambda *_: jnp.array(True),
-    "-> 1": lambda *_: jnp.array(1),
-    "-> 1j": lambda *_: jnp.array(1j),
-    "-> (2, 1)": lambda *_: jnp.ones((2, 1, 3)),
-    "raises KeyError": lambda *_: {}["missing"],
-    "raises AttributeError": lambda *_: None.shape,  # pyright: ignore
-    "raises ZeroDivisionError": lambda *_: 1 / 0,
-    "if of a tracer": lambda p, *_: 1.0 if jax.tree.leaves(p)[0].sum() > 0 else 2.0,
+    "-> None": lambda *_, **__: None,
+    "-> text": lambda *_, **__: "a",
+    "-> list": lambda *_, **__: [1.0],
+    "-> dict": lambda *_, **__: {"a": 1.0},
+    "-> object": lambda *_, **__: object(),
+    "-> True": lambda *_, **__: jnp.array(True),
+    "-> 1": lambda *_, **__: jnp.array(1),
+    "-> 1j": lambda *_, **__: jnp.array(1j),
+    "-> (2, 1)": lambda *_, **__: jnp.ones((2, 1, 3)),
+    "raises KeyError": lambda *_, **__: {}["missing"],
+    "raises AttributeError": lambda *_, **__: None.shape,  # pyright: ignore
+    "raises ZeroDivisionError": lambda *_, **__: 1 / 0,
+    "if of a tracer": lambda p=1.0, *_, **__: 1.0 if jax.tree.leaves(p)[0].sum() > 0 else 2.0,
 }
 
 

@@ -35,14 +35,32 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 
 # These import even less than their rank would let them.
 ONLY = {
-    "shapes": {"constraints", "derivatives"},
+    "shapes": {"_checks", "constraints", "derivatives"},
     "points": {"_checks", "constraints", "derivatives"},
     "multipliers": {"constraints"},
     "identifiability": {"constraints", "derivatives"},
-    "lagrangians": {"_checks", "_stacking", "constraints", "multipliers"},
-    "optimality": {"_display", "constraints", "lagrangians", "multipliers"},
+    "lagrangians": {
+        "_checks",
+        "_dtypes",
+        "_stacking",
+        "constraints",
+        "multipliers",
+    },
+    "optimality": {
+        "_checks",
+        "_display",
+        "constraints",
+        "lagrangians",
+        "multipliers",
+    },
     "selection": {"constraints"},
-    "transforms": {"_checks", "constraints", "lagrangians", "projections"},
+    "transforms": {
+        "_checks",
+        "_dtypes",
+        "constraints",
+        "lagrangians",
+        "projections",
+    },
     "methods": {
         "constraints",
         "lagrangians",

@@ -291,7 +291,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Names a file or a folder in the error of a full disk, which names none.
+    """Adds the name of a file or a folder to the error of a full disk, which names none.
 
     Args:
         path: what is written.
