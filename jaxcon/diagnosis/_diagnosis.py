@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_number, described
 from jaxcon.diagnosis import _rules as rules
 from jaxcon.diagnosis import _statistics as stats
 from jaxcon.diagnosis import _unmet as unmet
 from jaxcon.diagnosis._evidence import End, Evidence, evidence
 from jaxcon.diagnosis._tracks import Track, tracks_of
 from jaxcon.diagnosis._verdicts import Diagnosis, Verdict
+from jaxcon.primal_dual import Info
 
 
 def diagnose(
@@ -76,7 +77,7 @@ def diagnose(
     Raises:
         ValueError: the history is no sequence of steps of one run, or the tolerance is
             negative.
-        TypeError: the tolerance is no number.
+        TypeError: an argument is of another kind.
 
     Example:
         >>> import jax.numpy as jnp, optax, jaxcon as jc
@@ -92,6 +93,13 @@ def diagnose(
         infeasible ('x <= -1', 'x >= 1')
     """
     check_number("tolerance", tolerance, least=0, finite=False)
+    if not all(hasattr(history, field) for field in Info._fields):
+        raise TypeError(
+            "history must be a FitResult.history, or an Info of one row per step, got "
+            f"{described(history)}"
+        )
+    if end is not None and not isinstance(end, End):
+        raise TypeError(f"end must be a jaxcon.diagnosis.End, got {described(end)}")
     finite = np.asarray(history.finite, bool)
     if finite.ndim != 1:
         raise ValueError(
