@@ -1,5 +1,7 @@
 """Residuals answer to their own fault; multipliers and conflicts match their oracles."""
 
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -16,7 +18,7 @@ from jaxcon.optimality import (
     least_squares_multipliers,
     sensitivity,
 )
-from jaxcon.optimality._active_set import _gram
+from jaxcon.optimality._products import gram
 
 IN_FLOAT64_AND_SLOWLY_IN_FLOAT32 = pytest.mark.parametrize(
     "dtype",
@@ -242,6 +244,14 @@ def test_least_squares_multipliers_are_those_of_all_known_solutions(dtype):
     assert_each(rows, partial(assert_least_squares_finds, dtype=dtype))
 
 
+@pytest.fixture(params=["inner products", "products"])
+def form(request, monkeypatch):
+    """The two ways in which multipliers are found: with a matrix (m, m), and without."""
+    if request.param == "products":
+        monkeypatch.setattr("jaxcon.optimality._active_set._LARGEST_GRAM", -1)
+    return request.param
+
+
 def linear(rows, offsets=0.0):
     """One constraint of many rows: rows @ params + offsets."""
     return lambda p, _: jnp.array(rows) @ p + jnp.array(offsets)
@@ -298,8 +308,136 @@ def test_least_squares_multipliers_are_the_bounded_least_squares_of_the_jacobian
     assert_each([(size, seed) for size in sizes for seed in range(2)], check)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"], indirect=True)
+def test_least_squares_multipliers_by_products_are_the_shortest(dtype, monkeypatch):
+    from scipy.optimize import lsq_linear
+
+    monkeypatch.setattr("jaxcon.optimality._active_set._LARGEST_GRAM", -1)
+    problem = jc.Lagrangian(
+        lambda p, batch: batch["slope"] @ p,
+        jc.Constraints({"h": affine("h")}, {"g": affine("g")}),
+    )
+
+    def check(row):
+        (equalities, inequalities, dimension), decay, balanced = row
+        rng = np.random.default_rng(0)
+        rows = rng.normal(size=(equalities + inequalities, dimension))
+        rows *= np.exp(rng.normal(size=len(rows)))[:, None]
+        rows = (rows * np.logspace(0, -decay, dimension)).astype(dtype)
+        slope = rng.normal(size=dimension)
+        if balanced:
+            slope = -np.abs(rng.normal(size=len(rows))) @ rows
+        slope = slope.astype(dtype)
+        none = np.zeros(len(rows), dtype)
+        h, g = slice(equalities), slice(equalities, None)
+        batch = {"slope": slope, "h": (rows[h], none[h]), "g": (rows[g], none[g])}
+        found = least_squares_multipliers(problem, np.zeros(dimension, dtype), batch)
+        got = np.hstack(
+            [found.multipliers.equality["h"], found.multipliers.inequality["g"]]
+        )
+        below = [-np.inf] * equalities + [0.0] * inequalities
+        rows, slope = rows.astype(float), slope.astype(float)
+        lengths = np.linalg.norm(rows, axis=1)
+        units = rows / lengths[:, None]
+        assert found.rank == min(rows.shape)
+        assert np.all(got[g] >= 0)
+        # Rounding of a sum of some hundred gradients, relative to the loss's.
+        rounding = 1000 * float(np.finfo(dtype).eps)
+        atol = rounding * np.linalg.norm(slope)
+        best = lsq_linear(units.T, -slope, (below, np.inf), method="bvls", tol=1e-14)
+        want = np.linalg.norm(slope + best.x @ units)
+        np.testing.assert_allclose(found.stationarity, want, rtol=rounding, atol=atol)
+        pulls = got * lengths
+        if len(rows) <= dimension:
+            np.testing.assert_allclose(pulls, best.x, atol=10 * atol)
+        else:
+            # The shortest that make the same sum. The weight leaves its square of faint
+            # directions undone, and so does the first round: the roots of epsilon.
+            weighted = np.vstack([units.T, 1e-6 * np.eye(len(rows))])
+            right = np.append(best.x @ units, none)
+            oracle = lsq_linear(weighted, right, (below, np.inf), "bvls", tol=1e-15).x
+            root = float(np.finfo(dtype).eps) ** 0.5
+            size, share = np.linalg.norm(oracle), 0.01 if decay else root
+            np.testing.assert_allclose(np.linalg.norm(pulls), size, rtol=share)
+            np.testing.assert_allclose(pulls, oracle, rtol=0, atol=3 * share * size)
+
+    faint, wide, tall = 1.5, (20, 40, 90), (40, 80, 30)
+    rows = [(wide, 0.0, False), (wide, 0.0, True), (tall, 0.0, False)]
+    assert_each([*rows, (tall, 0.0, True), (tall, faint, True)], check)
+
+
+def test_least_squares_multipliers_of_more_residuals_than_a_matrix_is_formed_for():
+    # min (p - 2)² s.t. p x_i <= 0: pulls of equal size share what 4 needs by their x.
+    x = jnp.linspace(-1, 1, 3001)
+    problem = jc.Lagrangian(
+        lambda p, _: (p[0] - 2) ** 2,
+        jc.Constraints(inequality={"g": lambda p, _: p * x}),
+    )
+    found = least_squares_multipliers(problem, jnp.zeros(1))
+    multipliers = np.asarray(found.multipliers.inequality["g"])
+    np.testing.assert_allclose(multipliers @ x, 4.0, rtol=1e-5)
+    np.testing.assert_allclose((multipliers * x)[1501:], 4 / 1500, rtol=1e-4)
+    assert not multipliers[:1501].any()
+    assert float(found.stationarity) < 1e-5
+    assert (found.num_active, found.rank, found.unique) == (3001, 1, False)
+    apart = conflict(problem, jnp.ones(1))
+    np.testing.assert_allclose(apart.step, 1.0, rtol=1e-3)  # to p = 0
+    assert apart.names == ("g",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inner", [1024, 0], ids=["by parameters", "by random signs"])
+def test_least_squares_multipliers_of_more_points_than_parameters(inner, monkeypatch):
+    monkeypatch.setattr("jaxcon.optimality._active_set._MOST_PARAMETERS", inner)
+    rng = np.random.default_rng(0)
+    params = random_network(rng, 3, 12)
+    x = rng.normal(size=(5000, 3)).astype(np.float32)
+    batch = {"x": x, "bound": at_points(params, x)}
+    true = np.maximum(rng.normal(size=5000), 0).astype(np.float32)
+    problem = jc.Lagrangian(
+        pulled_by(true, params, batch), jc.Constraints(inequality={"below": below})
+    )
+    found = least_squares_multipliers(problem, params, batch)
+    alone = least_squares_multipliers(jc.Lagrangian(problem.loss), params, batch)
+    # Two thousand multipliers of order one, summed in float32.
+    assert float(found.stationarity) < 3e-6 * float(alone.stationarity)
+    assert (found.multipliers.inequality["below"] >= 0).all()
+    assert not found.unique
+    assert found.rank == (60 if inner else None)
+    size = np.linalg.norm(found.multipliers.inequality["below"])
+    assert size < np.linalg.norm(true)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [10**5, 10**6])
+def test_multipliers_and_conflict_of_a_million_residuals_in_four_gigabytes(count):
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
+import jax.numpy as jnp, jaxcon as jc
+x = jnp.linspace(-1, 1, {count})
+held = jc.Constraints(inequality={{"g": lambda p, _: p[0] * x}})
+problem = jc.Lagrangian(lambda p, _: (p[0] - 2) ** 2, held)
+found = jc.least_squares_multipliers(problem, jnp.zeros(1))
+judged = jc.kkt(problem, jc.Point(jnp.zeros(1), found.multipliers))
+slope = jc.sensitivity(found.multipliers)["g"]
+print(float(found.stationarity), float(judged.worst), float(slope))
+print(float(jc.conflict(problem, jnp.ones(1)).step))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    stationarity, worst, slope, step, gigabytes = map(float, run.stdout.split())
+    assert max(stationarity, worst) < 1e-5
+    assert slope < -4  # the sum of multipliers that pull by x <= 1 with 4 in all
+    assert step == pytest.approx(1.0, rel=1e-3)
+    assert gigabytes < 4
+
+
 @IN_FLOAT64_AND_SLOWLY_IN_FLOAT32
-def test_least_squares_multipliers_not_unique_share_by_equal_pulls(dtype):
+def test_least_squares_multipliers_not_unique_share_by_equal_pulls(dtype, form):
     # -p0 - 3 p1: p0 is held by two, in units a thousand times apart, p1 by one alone.
     functions = {
         "a": lambda p, _: p[0],
@@ -435,7 +573,7 @@ def test_least_squares_multipliers_of_a_million_parameters_and_two_hundred_point
     np.testing.assert_allclose(found.multipliers.inequality["below"], true, atol=1e-5)
     # Beside the parameters a gradient, its activations and the (200, 200) products.
     problem = jc.Lagrangian(loss, constraints)
-    compiled = jax.jit(partial(_gram, problem)).lower(
+    compiled = jax.jit(partial(gram, problem)).lower(
         jnp.arange(200), params, batch, None
     )
     memory = compiled.compile().memory_analysis()
@@ -691,7 +829,12 @@ INFEASIBLE = {
 
 
 @IN_FLOAT64_AND_SLOWLY_IN_FLOAT32
-def test_conflict_certifies_an_infeasible_set_by_name(dtype):
+@pytest.mark.parametrize(
+    "form",
+    ["inner products", pytest.param("products", marks=pytest.mark.slow)],
+    indirect=True,
+)
+def test_conflict_certifies_an_infeasible_set_by_name(dtype, form):
     # Angles are known to the root of epsilon (see the rank), sums to epsilon.
     atol = 10 * float(np.finfo(dtype).eps) ** 0.5
 
@@ -716,7 +859,7 @@ def test_conflict_certifies_an_infeasible_set_by_name(dtype):
     assert_each(INFEASIBLE, check)
 
 
-def test_conflict_step_is_the_shortest_that_mends_every_violation(x64):
+def test_conflict_step_is_the_shortest_that_mends_every_violation(x64, form):
     from scipy.optimize import minimize
 
     constraints = jc.Constraints({"h": affine("h")}, {"g": affine("g")})

@@ -10,9 +10,9 @@ qualification) has multipliers with
 `kkt` measures these at given multipliers and runs inside jit.
 `least_squares_multipliers` and `conflict` find the multipliers at a point, on the host.
 They read the Jacobian J of the m active residuals through products with J and its
-transpose: it is never formed, and what is kept grows with :math:`m^2`, not with m times
-the number of parameters. For a constraint made by `jaxcon.proxy` every gradient here is
-the surrogate's.
+transpose: it is never formed. What is kept grows with :math:`m^2` up to 64 MB, and
+beyond with m alone, and with the number of parameters. For a constraint made by
+`jaxcon.proxy` every gradient here is the surrogate's.
 """
 
 from jaxcon.optimality._active_set import active
