@@ -90,7 +90,7 @@ FAULTS = (
     # Of two changes of a residual, e.g. a margin and a clip, the last one alone is made.
     Fault(
         "former-change",
-        "jaxcon/shapes.py",
+        "jaxcon/shapes/_pointwise.py",
         "change=lambda r: change(self.change(r))",
         "change=change",
         ("test_shapes.py", "test_constraints.py"),
@@ -106,9 +106,9 @@ FAULTS = (
     # A mixed derivative beside more than sixteen tangents becomes a pure one.
     Fault(
         "stacked-pair",
-        "jaxcon/derivatives/_streams.py",
-        "jax.vmap(f)(_pick(a, form.left), _pick(b, form.right))",
-        "jax.vmap(f)(_pick(a, form.left), _pick(b, form.left))",
+        "jaxcon/derivatives/_layouts.py",
+        "left, right = pick(a, form.left), pick(b, form.right)",
+        "left, right = pick(a, form.left), pick(b, form.left)",
         DERIVATIVES,
     ),
     # From the third order on, of functions that have no rule of their own.
@@ -123,8 +123,8 @@ FAULTS = (
     Fault(
         "tile-sums",
         "jaxcon/derivatives/_tiling.py",
-        "jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32))",
-        "jnp.zeros(p.shape, p.dtype)",
+        "jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32))",
+        "jnp.zeros_like(p)",
         ("test_tiling.py",),
     ),
     # Opposite faces of a box have the same points.

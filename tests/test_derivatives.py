@@ -577,6 +577,385 @@ def test_operators_refuse_what_a_custom_vjp_has_no_way_to():
     )
 
 
+# Zeros that are known: another input's slope may be infinite
+
+
+def corner(x):
+    """Coordinates (x, t, u) at a corner of the box, where t and u are zero."""
+    return jnp.array([x, 0.0, 0.0])
+
+
+MIX = np.cos(np.arange(12.0)).reshape(3, 4)
+# Functions of (x, t, u) whose slopes in t or u are infinite at zero, and what they are
+# as functions of x alone.
+CORNERS = {
+    "root": (lambda v: jnp.sqrt(v[1]) + v[0] ** 3, lambda x: x**3),
+    "power": (lambda v: v[1] ** 1.5 * 2 + v[0] ** 3, lambda x: x**3),
+    "roots of all": (
+        lambda v: jnp.sqrt(v) @ np.array([1.0, 2.0, 3.0]),
+        jnp.sqrt,
+    ),
+    "logarithm times zero": (
+        lambda v: jnp.sin(v[0]) + 0 * jnp.log(v[1]),
+        jnp.sin,
+    ),
+    "features": (
+        lambda v: jnp.sum(jnp.tanh(jnp.stack([v[0], v[1] ** 0.5, v[2]]) @ MIX)),
+        lambda x: jnp.sum(jnp.tanh(x * MIX[0])),
+    ),
+    "features of all": (
+        lambda v: jnp.sum(jnp.tanh(v ** np.array([2.0, 0.5, 1.5]) @ MIX)),
+        lambda x: jnp.sum(jnp.tanh(x**2 * MIX[0])),
+    ),
+    "gathered": (
+        lambda v: jnp.prod(1 + jnp.sqrt(v[np.array([2, 0])])),
+        lambda x: 1 + jnp.sqrt(x),
+    ),
+    "at places": (
+        lambda v: jnp.sum(jnp.cos(v.at[1].set(jnp.sqrt(v[1])).at[0].add(v[0])) ** 2),
+        lambda x: jnp.cos(2 * x) ** 2 + 2,
+    ),
+    "moved": (
+        lambda v: jnp.sum(
+            jnp.sin(jnp.sqrt(jnp.pad(v[::-1, None], ((1, 0), (0, 1))).T)[0])
+        ),
+        lambda x: jnp.sin(jnp.sqrt(x)),
+    ),
+    "selected": (
+        lambda v: jnp.sum(jnp.where(np.arange(3) > 0, jnp.sqrt(v), v**3)),
+        lambda x: x**3,
+    ),
+    "repeated": (
+        lambda v: jnp.sum(jnp.cbrt(jnp.tile(v, 2)) ** 2),
+        lambda x: 2 * jnp.cbrt(x) ** 2,
+    ),
+    "quotient": (
+        lambda v: jnp.sum((v + 1) / (jnp.sqrt(v) + 1)),
+        lambda x: (x + 1) / (jnp.sqrt(x) + 1) + 2,
+    ),
+    "two variable operands": (
+        lambda v: jnp.sum(jnp.arctan2(jnp.sqrt(v), 1 + jnp.sqrt(v))),
+        lambda x: jnp.arctan2(jnp.sqrt(x), 1 + jnp.sqrt(x)),
+    ),
+    "own rule": (
+        lambda v: jnp.sum(jax.nn.softplus(jnp.sqrt(v))),
+        lambda x: jax.nn.softplus(jnp.sqrt(x)) + 2 * jnp.log(2.0),
+    ),
+    "call": (
+        lambda v: jnp.sum(jax.nn.gelu(jnp.sqrt(v))),
+        lambda x: jax.nn.gelu(jnp.sqrt(x)),
+    ),
+    "recomputed": (
+        lambda v: jax.checkpoint(lambda v: jnp.sum(jnp.sin(jnp.sqrt(v))))(v),
+        lambda x: jnp.sin(jnp.sqrt(x)),
+    ),
+    "scanned": (
+        lambda v: jnp.sum(
+            jax.lax.scan(lambda h, a: (jnp.sqrt(h) * a + v, None), v, MIX[0, :2])[0]
+        ),
+        lambda x: (jnp.sqrt(jnp.sqrt(x) + x)) * np.cos(1.0) + x,
+    ),
+    "branched": (
+        lambda v: jnp.sum(
+            jax.lax.cond(v[0] > 0, lambda v: jnp.sqrt(v), lambda v: v**2, v)
+        ),
+        jnp.sqrt,
+    ),
+    "looped": (
+        lambda v: jnp.sum(
+            jax.lax.fori_loop(0, (v[0] + 2).astype(int), lambda i, h: jnp.sqrt(h), v)
+        ),
+        lambda x: jnp.sqrt(jnp.sqrt(x)),
+    ),
+}
+
+
+def at_the_corner(f):
+    """Everything that concerns x alone, by every path, with its order."""
+    unit = np.array([[1.0, 0.0, 0.0]])
+    weights = np.array([1.0, 0.0, 0.0])
+    both = (True, False)
+    return {
+        "partial": (1, dv.partial_derivative(f, 0)),
+        "partials": (1, lambda v: derivatives(f, Partial(2), Partial(0))(v).partial_0),
+        "direction": (1, dv.directional_derivative(f, unit[0])),
+        **{
+            f"jacobian, {unroll}": (
+                1,
+                lambda v, unroll=unroll: dv.jacobian(
+                    lambda v: jnp.stack([f(v)]), mode="forward", unroll=unroll
+                )(v)[0, 0],
+            )
+            for unroll in both
+        },
+        "second": (2, dv.partial_derivative(f, 0, 0)),
+        "laplacian along": (2, dv.laplacian(f, directions=unit)),
+        "weighted": (2, dv.laplacian(f, weights=weights, unroll=False)),
+        "with a gradient": (
+            2,
+            lambda v: (
+                derivatives(f, Gradient(), Laplacian(directions=unit))(v).laplacian
+            ),
+        ),
+        **{
+            f"hessian, {unroll}": (
+                2,
+                lambda v, unroll=unroll: dv.hessian(f, mode="forward", unroll=unroll)(
+                    v
+                )[0, 0],
+            )
+            for unroll in both
+        },
+        "diagonal": (2, lambda v: dv.hessian_diagonal(f, unroll=False)(v)[0]),
+        "third": (3, dv.partial_derivative(f, 0, 0, 0)),
+    }
+
+
+# The others differ in how the zeros are moved, not in what is done with them.
+QUICK = ("root", "features of all", "gathered", "two variable operands", "scanned")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in CORNERS
+    ],
+)
+def test_derivatives_in_one_input_ignore_infinite_slopes_in_others(name, x64):
+    f, alone = CORNERS[name]
+
+    def every(x):
+        slopes = [jax.grad(alone)]
+        for _ in range(2):
+            slopes.append(jax.grad(slopes[-1]))
+        right = [slope(x) for slope in slopes]
+        ways = at_the_corner(f)
+        return [(way(corner(x)), right[n - 1]) for n, way in ways.values()]
+
+    found = jax.jit(jax.vmap(every), compiler_options=COMPILER)(jnp.array([0.3, 0.6]))
+    for (result, expected), way in zip(found, at_the_corner(f), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-9, err_msg=way)
+
+
+def test_hessian_through_a_reverse_pass_ignores_infinite_slopes_in_others(x64):
+    def f(v):
+        return jnp.sqrt(v[1]) + v[0] ** 3 * v[2] + jnp.sum(v[3:] ** 2)
+
+    def wide(v):
+        return jnp.concatenate([v, jnp.zeros(18)])
+
+    @compiled
+    def rows(v):
+        return dv.hessian(f)(v), dv.hessian(f)(wide(v)), dv.hessian_diagonal(f)(wide(v))
+
+    few, many, diagonal = rows(jnp.array([0.5, 0.0, 2.0]))
+    kept = np.array([0, 2])
+    exact = [[6 * 0.5 * 2.0, 3 * 0.25], [3 * 0.25, 0.0]]
+    np.testing.assert_allclose(few[kept][:, kept], exact)
+    np.testing.assert_allclose(many[kept][:, kept], exact)
+    np.testing.assert_allclose(diagonal[kept], np.diagonal(exact))
+    np.testing.assert_allclose(diagonal[3:], 2)
+
+
+def test_gradients_of_the_parameters_are_finite_where_slopes_of_others_are_not(x64):
+    def f(p, v):
+        features = jnp.stack([v[0], v[1] ** 0.5, jnp.cbrt(v[2])])
+        return jnp.sum(jnp.tanh(features @ p))
+
+    def residual(p, x):
+        second = dv.laplacian(partial(f, p), directions=np.eye(3)[:1])(corner(x))
+        return dv.partial_derivative(partial(f, p), 0)(corner(x)) + second
+
+    def alone(p, x):
+        def g(x):
+            return jnp.sum(jnp.tanh(x * p[0]))
+
+        return jax.grad(g)(x) + jax.grad(jax.grad(g))(x)
+
+    @compiled
+    def both(p):
+        return jax.grad(residual)(p, 0.3), jax.grad(alone)(p, 0.3)
+
+    np.testing.assert_allclose(*both(MIX), rtol=1e-10)
+
+
+def test_quantities_together_stay_finite_beside_an_infinite_one(x64):
+    def f(v):
+        return jnp.sqrt(v[1]) + v[0] ** 3
+
+    direction = np.array([2.0, 0.0, 0.0])
+    found = derivatives(
+        f, Hessian(), Gradient(), Directional(direction), Laplacian(None, [[2.0, 0, 0]])
+    )(corner(0.5))
+    np.testing.assert_array_equal(found.gradient, [0.75, np.inf, 0])
+    assert found.directional == 1.5
+    assert found.laplacian == 12
+    assert found.hessian[0, 0] == 3
+
+
+def test_known_zeros_cost_nothing_in_a_network():
+    def costs(f):
+        x = jax.ShapeDtypeStruct((8, 5), "float32")
+        program = compiled(jax.vmap(f)).lower(x).compile().cost_analysis()
+        return program["flops"]
+
+    # A tangent that is one row of the first layer's matrix needs no product with it.
+    x, pushed = wide, dv.partial_derivative(wide, 1)
+    along = jax.jvp
+    tangent = np.eye(5, dtype="float32")[1]
+    assert costs(pushed) <= costs(lambda v: along(x, (v,), (jnp.asarray(tangent),))[1])
+
+
+# One direction only
+
+
+@jax.custom_vjp
+def only_backwards(x):
+    return jnp.sin(x)
+
+
+only_backwards.defvjp(
+    lambda x: (jnp.sin(x), x), lambda x, g: (g * only_backwards(x + jnp.pi / 2),)
+)
+
+
+@jax.custom_jvp
+def by_rule(x):
+    return jnp.sin(x)
+
+
+@by_rule.defjvp
+def _(primals, tangents):
+    """Its slope is of a function that goes backwards only."""
+    [x], [t] = primals, tangents
+    return by_rule(x), only_backwards(x + jnp.pi / 2) * t
+
+
+def solved(x):
+    """Quotient x1 / (2 + sin x0) by a solver whose matrix goes backwards only."""
+    a = 2 + only_backwards(x[0])
+    return jax.lax.custom_linear_solve(
+        lambda v: a * v, x[1], lambda _, b: b / a, lambda _, b: b / a
+    )
+
+
+def solved_forwards(x):
+    """The same by a solver that has no transpose."""
+    a = 2 + jnp.sin(x[0])
+    return jax.lax.custom_linear_solve(lambda v: a * v, x[1], lambda _, b: b / a)
+
+
+def turning(x):
+    return jax.lax.while_loop(
+        lambda c: c[0] < 3 * x[0],
+        lambda c: (c[0] + 1, jnp.sin(c[1] * x[0])),
+        (0.0, x[1]),
+    )[1]
+
+
+def turned(x):
+    for _ in range(3):
+        x = x.at[1].set(jnp.sin(x[1] * x[0]))
+    return x[1]
+
+
+@jax.custom_vjp
+def adjoint(x):
+    """Solves y' = -a y by Euler's rule, as a solver does whose adjoint is a loop."""
+    return x[1] * euler(x[0], 10)
+
+
+def euler(a, steps):
+    return jax.lax.while_loop(
+        lambda c: c[0] < steps, lambda c: (c[0] + 1, c[1] * (1 - a / 20)), (0, 1.0)
+    )[1]
+
+
+adjoint.defvjp(
+    lambda x: (adjoint(x), x),
+    lambda x, g: (g * jnp.stack([-x[1] / 2 * euler(x[0], 9), euler(x[0], 10)]),),
+)
+
+ONE_WAY = {
+    "rule": (lambda x: jnp.sum(by_rule(x) * x), lambda x: jnp.sum(jnp.sin(x) * x)),
+    "solver": (solved, lambda x: x[1] / (2 + jnp.sin(x[0]))),
+    "solver forwards": (solved_forwards, lambda x: x[1] / (2 + jnp.sin(x[0]))),
+    "loop": (turning, turned),
+    "adjoint": (adjoint, lambda x: x[1] * (1 - x[0] / 20) ** 10),
+}
+
+
+@pytest.mark.parametrize("name", ONE_WAY)
+def test_operators_take_the_way_that_the_rules_inside_allow(name, x64):
+    f, like = ONE_WAY[name]
+    v = np.array([1.0, 2.0])
+
+    def every(x):
+        j, h = jax.grad(like)(x), jax.hessian(like)(x)
+        key = jax.random.key(0)
+        norm = dv.jacobian_norm_squared(lambda x: f(x)[None], projections=2, key=key)
+        second = dv.derivative(lambda t: f(x.at[0].set(t)), 2)
+        return [
+            (dv.gradient(f)(x), j),
+            (dv.partial_derivative(f, 0)(x), j[0]),
+            (dv.partial_derivative(f, 0, 1)(x), h[0, 1]),
+            (dv.laplacian(f)(x), jnp.trace(h)),
+            (dv.hessian(f)(x), h),
+            (dv.hessian_vector_product(f, v)(x), h @ v),
+            (norm(x), j @ j),
+            (second(x[0]), h[0, 0]),
+            (derivatives(f, Gradient(), Laplacian())(x).laplacian, jnp.trace(h)),
+        ]
+
+    x = jnp.array([0.7, 1.3])
+    for n, (result, expected) in enumerate(
+        jax.jit(every, compiler_options=COMPILER)(x)
+    ):
+        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12, err_msg=n)
+    assert "Hessian" not in dv.explain(f, x, Gradient(), Hessian())  # it answers at all
+
+
+def test_operators_say_why_neither_way_is_open():
+    @jax.custom_vjp
+    def blocked(x):
+        return adjoint(x)
+
+    def backwards(x, g):
+        raise NotImplementedError("no adjoint of the adjoint")
+
+    inner = jax.custom_vjp(lambda x: jax.grad(adjoint)(x))
+    inner.defvjp(lambda x: (inner(x), x), backwards)
+    blocked.defvjp(lambda x: (adjoint(x), x), lambda x, g: (g * inner(x),))
+
+    def called_back(x):
+        return jax.pure_callback(np.sum, jax.ShapeDtypeStruct((), x.dtype), x)
+
+    x = jnp.ones(2)
+    why = [
+        "forwards: it holds a jax.custom_vjp",
+        "backwards: no adjoint of",
+        "jax.custom_jvp",
+    ]
+    assert_refused(
+        [
+            (lambda: dv.laplacian(blocked)(x), TypeError, why),
+            (lambda: jax.jit(dv.hessian(blocked))(x), TypeError, why),
+            (lambda: dv.gradient(called_back)(x), TypeError, ["callbacks", "forwards"]),
+            (
+                lambda: dv.partial_derivative(called_back, 0)(x),
+                TypeError,
+                ["callbacks"],
+            ),
+            (
+                lambda: dv.jacobian(lambda x: turning(x)[None], mode="reverse")(x),
+                TypeError,
+                ["cannot be differentiated backwards", "leave mode= out"],
+            ),
+        ]
+    )
+
+
 # Several at once
 
 

@@ -17,8 +17,9 @@ from jaxcon._checks import (
     check_function,
     check_key,
     check_number,
+    inside,
 )
-from jaxcon.derivatives._interpreter import NoForwardMode
+from jaxcon.derivatives._equations import NoForwardMode
 
 
 def vector(x: ArrayLike, operator: str) -> jax.Array:
@@ -61,7 +62,8 @@ def real_valued(f: Callable[..., jax.Array], operator: str):
     check_function(f"{operator}: f", f, "of one example x -> array")
 
     def checked(x: jax.Array) -> jax.Array:
-        y = f(x)
+        with inside(f"{operator}: f"):
+            y = f(x)
         return _real(y, f"{operator}: f returned a value", "return one array of floats")
 
     return checked

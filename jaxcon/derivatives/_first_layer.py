@@ -10,7 +10,7 @@ from jax.extend.core import (
     jaxpr_as_fun,
 )
 
-from jaxcon.derivatives._interpreter import held_operands, is_variable
+from jaxcon.derivatives._equations import held_operands, is_variable
 
 
 class Layer(NamedTuple):

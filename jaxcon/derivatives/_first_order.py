@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _passes, _shared
-from jaxcon.derivatives._interpreter import NoReverseMode
+from jaxcon.derivatives._equations import NoReverseMode
 from jaxcon.derivatives._quantities import Directional, Divergence, Gradient, Jacobian
 from jaxcon.derivatives._shared import Function, ValueAnd
 from jaxcon.derivatives._zeros import varying

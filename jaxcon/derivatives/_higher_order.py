@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxcon._checks import check_number
 from jaxcon.derivatives import _checks, _passes, _quantities, _several, _shared
-from jaxcon.derivatives._interpreter import NoForwardMode, NoReverseMode
+from jaxcon.derivatives._equations import NoForwardMode, NoReverseMode
 from jaxcon.derivatives._quantities import Hessian, HessianDiagonal, Partial
 from jaxcon.derivatives._shared import Function, ValueAnd
 

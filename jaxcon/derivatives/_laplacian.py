@@ -126,7 +126,7 @@ def _laplacian(
         given = _checks.terms(weights, directions, x, name)
         if probes is None:
             return Laplacian(*given)
-        return Laplacian(*_probes(*given, probes, key, x))
+        return Laplacian(*_probes(given[0], given[1], probes, key, x))
 
     require = _shared.scalar(name)
     return _shared.value_and(f, name, quantity, require, mode=mode, unroll=unroll)

@@ -15,16 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon.derivatives import _taylor
-from jaxcon.derivatives._first_layer import narrowest
-from jaxcon.derivatives._interpreter import (
-    Cut,
+from jaxcon.derivatives._equations import (
     NoForwardMode,
     NoReverseMode,
     first_line,
-    interpret,
     may_have_kinks,
 )
-from jaxcon.derivatives._streams import Form, Series, Stacked, Streams, Unrolled
+from jaxcon.derivatives._first_layer import narrowest
+from jaxcon.derivatives._interpreter import Cut, interpret
+from jaxcon.derivatives._layouts import Form, Stacked, Unrolled
+from jaxcon.derivatives._streams import Series, Streams
 from jaxcon.derivatives._zeros import as_part, from_known, rows, varying, written
 
 Function = Callable[[jax.Array], jax.Array]
@@ -54,7 +54,9 @@ def reverse(
         return value, pull(jnp.ones_like(value))
     units = jnp.eye(value.size, dtype=value.dtype).reshape(-1, *value.shape)
     units = varying(units, value)
-    each = jnp.stack([pull(unit) for unit in units]) if unroll else jax.vmap(pull)(units)
+    each = (
+        jnp.stack([pull(unit) for unit in units]) if unroll else jax.vmap(pull)(units)
+    )
     return value, each.reshape(*value.shape, *x.shape)
 
 
@@ -181,7 +183,6 @@ def width(f: Function, x: jax.Array, k: int) -> int:
 
 def each_pair(f: Function, x: jax.Array, left: np.ndarray, right: np.ndarray) -> Any:
     """Returns f(x) and D²f[u, v] for each row of left and right, in a first axis."""
-
     closed = jax.make_jaxpr(f)(x)
     supports = [side != 0 for side in (left, right)]
 
@@ -206,7 +207,13 @@ def forward_over_reverse(
         along = [Form((0,), (0,))]
         with contextlib.suppress(NoForwardMode):
             jax.eval_shape(lambda x: forward(f, x, [x], along, unroll=True), x)
-    closed = jax.make_jaxpr(lambda x: reverse(f, x, unroll=unroll))(x)
+
+    def value_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, slope = reverse(f, x, unroll=unroll)
+        # Its tangent is not wanted, and has no rule if the value is of a custom_vjp.
+        return jax.lax.stop_gradient(value), slope
+
+    closed = jax.make_jaxpr(value_and_slope)(x)
     algebra = Streams(len(directions), (), Unrolled() if unroll else Stacked())
     start = _start(x, directions, 0, unroll)
     value, slope = interpret(closed, [start], algebra)

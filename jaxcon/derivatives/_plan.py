@@ -20,7 +20,7 @@ References:
 
 from typing import NamedTuple
 
-from jaxcon.derivatives._streams import Form
+from jaxcon.derivatives._layouts import Form
 
 UNROLLED = 16
 OVER_REVERSE = "forward over reverse"  # a mode for functions without forward mode

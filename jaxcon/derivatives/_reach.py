@@ -21,7 +21,7 @@ MOVES: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": lambda eqn, a: _broadcast(eqn, a),
     "concatenate": lambda eqn, *a: np.concatenate(a, eqn.params["dimension"]),
     "copy": lambda eqn, a: a,
-    "device_put": lambda eqn, *a: a if len(a) > 1 else a[0],
+    "device_put": lambda eqn, *a: list(a),
     "pad": lambda eqn, a, b: _padded(a, b, eqn.params["padding_config"]),
     "reshape": lambda eqn, a: a.reshape(eqn.outvars[0].aval.shape),
     "rev": lambda eqn, a: np.flip(a, eqn.params["dimensions"]),
@@ -89,7 +89,9 @@ def folded(eqn: Any, values: Sequence[Any]) -> list[Any] | None:
     dtypes, shapes = zip(*((v.aval.dtype, v.aval.shape) for v in eqn.outvars))
     if eqn.name == "iota":
         size, axis = shapes[0], eqn.params["dimension"]
-        line = np.arange(size[axis]).reshape([-1 if n == axis else 1 for n in range(len(size))])
+        line = np.arange(size[axis]).reshape(
+            [-1 if n == axis else 1 for n in range(len(size))]
+        )
         found: Any = np.broadcast_to(line, size)
     elif eqn.name in ARITHMETIC:
         found = ARITHMETIC[eqn.name](*arrays)
@@ -217,7 +219,9 @@ def _selected(which: np.ndarray, cases: Sequence[np.ndarray]) -> np.ndarray:
 def _broadcast(eqn: Any, a: np.ndarray) -> np.ndarray:
     shape = eqn.params["shape"]
     axes = dict(zip(eqn.params["broadcast_dimensions"], a.shape))
-    return np.broadcast_to(a.reshape([axes.get(n, 1) for n in range(len(shape))]), shape)
+    return np.broadcast_to(
+        a.reshape([axes.get(n, 1) for n in range(len(shape))]), shape
+    )
 
 
 def _slices(eqn: Any) -> tuple[slice, ...]:
@@ -230,7 +234,11 @@ def _padded(a: np.ndarray, filler: np.ndarray, config: Any) -> np.ndarray:
     """Pads as jax does: between the entries, and by a negative number to cut off."""
     for axis, (low, high, between) in enumerate(config):
         size = a.shape[axis] + max(0, a.shape[axis] - 1) * between
-        shape = (*a.shape[:axis], size + max(low, 0) + max(high, 0), *a.shape[axis + 1 :])
+        shape = (
+            *a.shape[:axis],
+            size + max(low, 0) + max(high, 0),
+            *a.shape[axis + 1 :],
+        )
         wide = np.full(shape, filler, a.dtype)
         index: list[Any] = [slice(None)] * a.ndim
         start = max(low, 0)

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcon.derivatives import _checks, _passes, _plan
 from jaxcon.derivatives import _quantities as q
-from jaxcon.derivatives._interpreter import NoForwardMode, NoReverseMode
+from jaxcon.derivatives._equations import NoForwardMode, NoReverseMode
 from jaxcon.derivatives._read import Passed, read
 
 
@@ -174,9 +173,7 @@ def execute(
     laplacians = q.laplacians(terms)
     if plan.separate:
         units = np.eye(x.size, dtype=x.dtype)
-        left, right = (
-            units[[pair[side] for pair in plan.pairs]] for side in (0, 1)
-        )
+        left, right = (units[[pair[side] for pair in plan.pairs]] for side in (0, 1))
         value, each = _passes.each_pair(f, x, left, right)
         known = known._replace(value=value, pairs=dict(zip(plan.pairs, each)))
     if plan.narrow:

@@ -28,7 +28,17 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jaxcon.derivatives import _rules
-from jaxcon.derivatives._interpreter import Bind, Product, Reach, pushed
+from jaxcon.derivatives._equations import Bind, Product, Reach, pushed
+from jaxcon.derivatives._layouts import (
+    Form,
+    Stacked,
+    Unrolled,
+    filled,
+    moved,
+    pick,
+    total_of,
+    weighed,
+)
 from jaxcon.derivatives._zeros import (
     Part,
     Row,
@@ -52,98 +62,12 @@ from jaxcon.derivatives._zeros import (
 )
 
 
-class Form(NamedTuple):
-    """Sum of c D²y[t_i, t_j] over pairs of tangents, numbered from 0."""
-
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    weights: Any = None  # (pairs,), or None for ones
-
-
-def weighed(form: Form, pair: int, term: Any) -> Any:
-    """Returns one pair's term times its weight, in the term's own precision."""
-    if form.weights is None or term is None:
-        return term
-    return scaled(term, jnp.asarray(form.weights[pair], dense(term).dtype))
-
-
 class Series(NamedTuple):
     """Series of a number that depends on x; None is a zero known as such."""
 
     value: jax.Array
     first: Any  # the k tangents in one of the layouts below, or None
     second: tuple[Part, ...]  # one per form
-
-
-class Unrolled:
-    """Layout of tangents as a tuple of small arrays, each of which stays in the cache."""
-
-    def __init__(self, row: Row = None):
-        self.row = row  # of the program, if several are mapped over
-
-    def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Returns each output's tangents; f maps a row and a part of each operand."""
-        k = next(len(first) for first in firsts if first is not None)
-        rows = zip(*((None,) * k if first is None else first for first in firsts))
-        outputs = zip(*(f(self.row, *parts) for parts in rows))
-        return [None if all(t is None for t in out) else out for out in outputs]
-
-    def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
-        """Sums c f(row, a_i, b_j) over a form's pairs."""
-        total = None
-        for p, (i, j) in enumerate(zip(form.left, form.right)):
-            total = plus(total, weighed(form, p, f(self.row, a[i], b[j])))
-        return total
-
-    def fill(self, first: Any, like: Any, value: jax.Array, k: int) -> Any:
-        """Writes zeros out where ``like`` has fewer that are known."""
-        if first is None and like is None:
-            return None
-        pairs = zip(first or (None,) * k, like or (None,) * k)
-        return tuple(filled(t, u, value) for t, u in pairs)
-
-    def written(self, first: Any, value: jax.Array, k: int) -> Any:
-        """Returns the tangents, all zeros written out."""
-        return tuple(written(t, value) for t in first or (None,) * k)
-
-    def union(self, first: Any) -> Support | None:
-        """Returns where some tangent may not be zero; None is everywhere."""
-        return union(first)
-
-
-class Stacked:
-    """Layout of tangents as one array, their axis in front: one program size for all k."""
-
-    row = None
-
-    def each(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
-        """Returns each output's tangents; f maps a row and a part of each operand."""
-        k = next(len(dense(first)) for first in firsts if first is not None)
-        axes = [None if first is None else 0 for first in firsts]
-        return jax.vmap(f, in_axes=(0, *axes))(rows(k), *firsts)
-
-    def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
-        """Sums c f(row, a_i, b_j) over a form's pairs."""
-        terms = jax.vmap(f)(rows(len(form.left)), _pick(a, form.left), _pick(b, form.right))
-        return _total(form, terms)
-
-    def fill(self, first: Any, like: Any, value: jax.Array, k: int) -> Any:
-        """Writes zeros out where ``like`` has fewer that are known."""
-        if first is None and like is None:
-            return None
-        return filled(first, like, value, (k,))
-
-    def written(self, first: Any, value: jax.Array, k: int) -> Any:
-        """Returns the tangents, all zeros written out."""
-        if first is None:
-            return jnp.zeros((k, *value.shape), value.dtype)
-        return dense(first)
-
-    def union(self, first: Any) -> Support | None:
-        """Returns where some tangent may not be zero; None is everywhere."""
-        if not isinstance(first, Sparse):
-            return None
-        return first.support.any(axis=0, keepdims=True)
 
 
 class Streams:
@@ -153,6 +77,7 @@ class Streams:
 
     def __init__(self, k: int, forms: tuple[Form, ...], layout: Unrolled | Stacked):
         self.k, self.forms, self.layout = k, forms, layout
+        self.order = 2 if forms else 1
         self.kinks: list[str] = []  # functions met that have no second derivative
         self.corners: list[str] = []  # and primitives, which may be used away from them
 
@@ -174,7 +99,6 @@ class Streams:
         self, bind: Bind, apply: Bind, xs: list[Series], reach: Reach
     ) -> list[Any]:
         """Applies the linear map to every part separately."""
-
         values = [x.value for x in xs]
 
         def part(row: Row, *parts: Any) -> list:
@@ -367,11 +291,11 @@ class Streams:
             return [None] * outputs
         if isinstance(self.layout, Stacked):
             left, right = (
-                [None if a is None else _pick(a, side) for a in firsts]
+                [None if a is None else pick(a, side) for a in firsts]
                 for side in (form.left, form.right)
             )
             terms = jax.vmap(twice)(rows(len(form.left)), left, right)
-            return [_total(form, t) for t in terms]
+            return [total_of(form, t) for t in terms]
         total: list[Any] = [None] * outputs
         for p, (i, j) in enumerate(zip(form.left, form.right)):
             t, u = (
@@ -389,12 +313,6 @@ class Streams:
         ]
 
 
-def moved(part: Any, source: int, target: int) -> Any:
-    """Moves an axis of a part's array, but of what is known of its zeros none."""
-    array = jnp.moveaxis(dense(part), source, target)
-    return Sparse(array, part.support) if isinstance(part, Sparse) else array
-
-
 def mapped(
     parts: Sequence[Any], values: Sequence[Any], apply: Bind, reach: Reach
 ) -> list[Any]:
@@ -405,18 +323,6 @@ def mapped(
     if all(part is not None and not isinstance(part, Sparse) for part in parts):
         return outputs
     return list(map(as_part, outputs, reach(list(map(support_of, values, parts)))))
-
-
-def filled(part: Any, like: Any, value: jax.Array, lead: tuple[int, ...] = ()) -> Any:
-    """Returns a part with only the zeros known that are known in ``like`` as well."""
-    if part is None and like is None:
-        return None
-    if part is None:
-        array = jnp.zeros((*lead, *value.shape), value.dtype)
-        support = like.support if isinstance(like, Sparse) else None
-    else:
-        array, support = dense(part), union([part, like])
-    return array if support is None else as_part(array, support)
 
 
 def _restricted(values: Sequence[Any], support: Support | None, row: Row) -> list[Any]:
@@ -442,33 +348,6 @@ def _jvp(f: Bind, values: Sequence[Any], parts: Sequence[Any]) -> list[Any]:
     those = tuple(values[n] for n in places)
     tangents = tuple(dense(parts[n]) for n in places)
     return pushed(of_those, those, tangents)[1]
-
-
-def _pick(stacked: Any, indices: tuple[int, ...]) -> Any:
-    if indices == tuple(range(len(dense(stacked)))):
-        return stacked
-    index = np.array(indices)
-    if isinstance(stacked, Sparse):
-        support = stacked.support
-        return Sparse(
-            stacked.array[index], support if len(support) == 1 else support[index]
-        )
-    return stacked[index]
-
-
-def _total(form: Form, terms: Any) -> Any:
-    """Returns the weighted sum over the first axis, that of the pairs."""
-    if terms is None:
-        return None
-    array = dense(terms)
-    # This is no matrix product, because accelerators round its operands by default.
-    if form.weights is not None:
-        weights = jnp.asarray(form.weights, array.dtype)
-        array = array * weights.reshape(-1, *[1] * (array.ndim - 1))
-    total = jnp.sum(array, axis=0)
-    if isinstance(terms, Sparse):
-        return as_part(total, terms.support.any(axis=0, keepdims=True))
-    return total
 
 
 def _is_float(y: jax.Array) -> bool:

@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcon.derivatives._interpreter import Bind, Product, Reach, interpret, pushed
-from jaxcon.derivatives._streams import filled, floating, mapped, restore
+from jaxcon.derivatives._equations import Bind, Product, Reach, pushed
+from jaxcon.derivatives._interpreter import interpret
+from jaxcon.derivatives._layouts import filled
+from jaxcon.derivatives._streams import floating, mapped, restore
 from jaxcon.derivatives._zeros import (
     as_part,
     cleared,

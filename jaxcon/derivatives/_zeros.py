@@ -80,7 +80,7 @@ def varying(x: Any, *likes: Any) -> Any:
     axes = tuple(sorted(missing))
     if hasattr(jax.lax, "pcast"):  # in newer versions of jax, in the place of pvary
         return jax.lax.pcast(x, axes, to="varying")
-    return jax.lax.pvary(x, axes)
+    return jax.lax.pvary(x, axes)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def axes_of(x: Any) -> frozenset[str]:
@@ -116,7 +116,9 @@ def stack_of_scan(a: Any, length: int) -> Any:
 
 def union(parts: Sequence[Any]) -> Support | None:
     """Returns where any of the parts may not be zero; None stands for everywhere."""
-    return joined([getattr(each, "support", None) for each in parts if each is not None])
+    return joined(
+        [getattr(each, "support", None) for each in parts if each is not None]
+    )
 
 
 def joined(supports: Sequence[Support | None]) -> Support | None:
@@ -273,9 +275,7 @@ class Dot:
         """Returns the support of the product: batch, free of a, free of b."""
         outs = []
         for s, mine, batched in zip(supports, self.contracted, self.batched):
-            free = [
-                n for n in range(s.ndim - 1) if n not in mine and n not in batched
-            ]
+            free = [n for n in range(s.ndim - 1) if n not in mine and n not in batched]
             s = s.transpose(
                 0, *(n + 1 for n in (*batched, *free)), *(n + 1 for n in mine)
             )

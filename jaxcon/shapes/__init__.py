@@ -18,14 +18,12 @@ into tiles where the whole batch would leave the cache. A residual of your own s
 that pass as a `Pointwise`.
 """
 
-import dataclasses
-import inspect
-from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxcon import derivatives
 from jaxcon._checks import (
@@ -34,11 +32,11 @@ from jaxcon._checks import (
     check_function,
     check_number,
     check_real,
-    described,
     inside,
 )
 from jaxcon.constraints import Constraint, batch_part
 from jaxcon.derivatives import Gradient, Partial, Value
+from jaxcon.shapes._pointwise import APPLY, Apply, Pointwise, many
 
 __all__ = [
     "Pointwise",
@@ -57,119 +55,6 @@ __all__ = [
 def __dir__() -> list[str]:
     """Lists the public names."""
     return __all__
-
-
-Apply = Callable[[Any, jax.Array], jax.Array]
-APPLY = "(params, x (d,)) -> output"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pointwise:
-    """Residual at each point, of a network's value and derivatives there.
-
-    Constraints of equal ``apply`` and ``on`` share one evaluation.
-
-    Attributes:
-        apply: (params, x (d,)) -> () or (m,).
-        on: the points where it is checked (see the module's first lines).
-        wanted: the quantities it reads, e.g. ``(Value(), Partial((0, 0)))``.
-        residual: (x (d,), *quantities wanted) -> the residual at one point.
-        change: applied at last to the residuals of all points.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxcon as jc
-        >>> from jaxcon.derivatives import Partial, Value
-        >>> grows = jc.shapes.Pointwise(                     # f - f' <= 0
-        ...     lambda p, x: jnp.exp(p * x[0]),
-        ...     on=None,
-        ...     wanted=(Value(), Partial(0)),
-        ...     residual=lambda x, f, slope: f - slope,
-        ... )
-        >>> print(grows(2.0, jnp.zeros((1, 1))))
-        [-1.]
-    """
-
-    apply: Apply
-    on: Any
-    wanted: tuple[Any, ...]
-    residual: Callable[..., jax.Array]
-    change: Callable[[jax.Array], jax.Array] = lambda residual: residual
-
-    def __post_init__(self) -> None:
-        """Refuses functions that are none, and what is no tuple of quantities."""
-        check_function("Pointwise: apply", self.apply, APPLY)
-        check_function("Pointwise: residual", self.residual, "(x, *wanted) -> residual")
-        check_function("Pointwise: change", self.change, "of all residuals")
-        if type(self.wanted) is not tuple or not self.wanted:
-            raise TypeError(
-                f"Pointwise got wanted={described(self.wanted)}; pass a tuple of "
-                "quantities, e.g. (Value(),)"
-            )
-        for spec in self.wanted:
-            derivatives.derivatives(self.apply, spec)
-
-    def __call__(self, params: Any, batch: Any) -> jax.Array:
-        """Evaluates the residual at all points."""
-        return self.evaluate_jointly([self], params, batch)[0]
-
-    @property
-    def key(self) -> Hashable:
-        """Key that is equal for constraints that can be evaluated together."""
-        # Objects are compared by identity: a user's class may define equality otherwise.
-        # A bound method is another object at each access.
-        apply: Any = self.apply
-        if inspect.ismethod(apply):
-            identity = (id(apply.__self__), id(apply.__func__))
-        else:
-            identity = (id(apply),)
-        return identity, self.on if isinstance(self.on, str) else id(self.on)
-
-    def evaluate_jointly(
-        self, others: Sequence["Pointwise"], params: Any, batch: Any
-    ) -> list[jax.Array]:
-        """Evaluates the residuals of several constraints in one pass of the network."""
-        points = _many(batch_part(self.on, batch))
-        # The key holds the type: empty requests of two kinds are equal tuples.
-        requested = {_key(spec): spec for one in others for spec in one.wanted}
-
-        def network(x: jax.Array) -> jax.Array:
-            with inside("apply"):
-                y = self.apply(params, x)
-            return check_real("apply returned", y, "one array of floats for one x")
-
-        read = derivatives.derivatives(network, *requested.values())
-
-        def at(x: jax.Array) -> list[jax.Array]:
-            found = dict(zip(requested, read(x)))
-            return [
-                check_real(
-                    "residual returned",
-                    one.residual(x, *(found[_key(spec)] for spec in one.wanted)),
-                    "one array of floats for one x",
-                )
-                for one in others
-            ]
-
-        residuals = derivatives.tiled_vmap(at)(points)
-        return [one.change(r) for one, r in zip(others, residuals)]
-
-    def map(self, change: Callable[[jax.Array], jax.Array]) -> "Pointwise":
-        """Returns the constraint with changed residuals, e.g. shifted by a margin."""
-        return dataclasses.replace(self, change=lambda r: change(self.change(r)))
-
-
-def _key(spec: Any) -> Hashable:
-    """Returns a key that is equal for equal specifications of one type."""
-    # The type is part of the key, because empty tuples are all equal.
-    parts = tuple(spec)
-    if isinstance(spec, Partial) and not isinstance(spec.inputs, tuple):
-        parts = ((spec.inputs,),)
-    try:
-        hash(parts)
-    except TypeError:  # it holds arrays
-        return type(spec), id(spec)
-    return type(spec), parts
 
 
 def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -304,21 +189,21 @@ def bounded(
     """
     if lower is None and upper is None:
         raise ValueError("bounded needs lower=, upper= or both")
-    bounds = {"lower": lower, "upper": upper}
-    given = {name: bound for name, bound in bounds.items() if bound is not None}
-    for name, bound in given.items():
-        check_number(f"bounded: {name}", bound)
-    known = not any(isinstance(bound, jax.core.Tracer) for bound in given.values())
-    if len(given) == 2 and known and not lower < upper:
-        raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}")
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if bound is not None:
+            check_number(f"bounded: {name}", bound)
+    if lower is not None and upper is not None:
+        known = not any(isinstance(bound, Tracer) for bound in (lower, upper))
+        if known and not lower < upper:
+            raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}")
 
-    def outside(x: jax.Array, y: jax.Array) -> jax.Array:
+    def excess(x: jax.Array, y: jax.Array) -> jax.Array:
         _require_shape("bounded", y, "() or (m,)")
-        if lower is None:
-            return y - upper
-        return lower - y if upper is None else jnp.maximum(lower - y, y - upper)
+        outside = [] if lower is None else [lower - y]
+        outside += [] if upper is None else [y - upper]
+        return jnp.maximum(*outside) if len(outside) == 2 else outside[0]
 
-    return Pointwise(apply, on, (Value(),), outside, jnp.ravel)
+    return Pointwise(apply, on, (Value(),), excess, jnp.ravel)
 
 
 def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
@@ -406,7 +291,6 @@ def equals(
         >>> print(doubles(3.0, jnp.array([[1.0], [2.0]])))
         [1. 2.]
     """
-
     if not callable(target):
         check_array("equals: target", target, "of any shape")
 
@@ -454,7 +338,6 @@ def boundary(
         >>> print(leaving(2.0, None))
         [-2.  2.]
     """
-
     check_function("boundary: apply", apply, APPLY)
     check_choice("boundary: flux", flux, [False, True])
     if not callable(value):
@@ -472,13 +355,13 @@ def boundary(
 
         if not flux:
             where = getattr(where, "points", where)
-            return jax.vmap(lambda x: _minus("boundary", f(x), value, x))(_many(where))
+            return jax.vmap(lambda x: _minus("boundary", f(x), value, x))(many(where))
         if not (hasattr(where, "points") and hasattr(where, "normals")):
             raise TypeError(
                 "boundary(flux=True) needs points and outward normals: pass what "
                 f"jaxcon.points.boundary returns, got {type(where).__name__}"
             )
-        points, normals = _many(where.points), _many(where.normals)
+        points, normals = many(where.points), many(where.normals)
         if points.shape != normals.shape:
             raise ValueError(
                 f"boundary needs a normal for each point, got points {points.shape} "
@@ -518,18 +401,11 @@ def _require_shape(name: str, y: jax.Array, form: str) -> None:
         )
 
 
-def _many(points: Any) -> jax.Array:
-    points = check_array("constraint points", points, "(n, d)", finite=None)
-    if not jnp.issubdtype(points.dtype, jnp.floating):
-        raise TypeError(
-            f"constraint points must be floating-point numbers, got {points.dtype}"
-        )
-    return jnp.asarray(points)
-
-
 def _minus(name: str, y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
     if callable(target):
-        given = check_array(f"{name}: the target", target(x), "of any shape", finite=None)
+        given = check_array(
+            f"{name}: the target", target(x), "of any shape", finite=None
+        )
         allowed = (y.shape,)
     else:
         # A constant of any other shape would broadcast: (n,) targets to (n, n) residuals.
