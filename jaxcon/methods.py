@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcon import penalties
+from jaxcon._checks import check_choice, check_function, check_number, inside
 from jaxcon.constraints import Constraints, evaluate, named
 from jaxcon.lagrangians import Lagrangian
 from jaxcon.primal_dual import Solver, alternating
@@ -26,6 +27,7 @@ from jaxcon.transforms import (
     proximal,
     scale_by_pi,
 )
+from jaxcon.transforms._entries import as_transform
 
 __all__ = [
     "PENALTIES",
@@ -130,7 +132,11 @@ def unconstrained(primal: optax.GradientTransformation) -> Method:
 
     Returns:
         A `Method` without hyperparameter.
+
+    Raises:
+        TypeError: `primal` is no optax transform.
     """
+    primal = as_transform("primal", primal)
     return Method(lambda problem, _: _alternating(problem, primal, optax.set_to_zero()))
 
 
@@ -155,7 +161,7 @@ def penalty(
 
     Args:
         primal: an optax transform for the parameters.
-        weight: w, in loss units per unit of the penalty.
+        weight: w > 0, in loss units per unit of the penalty.
         kind: a key of `PENALTIES`: "quadratic" (halved; of :math:`g_+` for inequalities),
             "absolute" (hinge), "huber" or "linear".
         per_term: a transform that balances the loss and the penalties, e.g.
@@ -165,11 +171,14 @@ def penalty(
         A `Method` whose hyperparameter is the weight.
 
     Raises:
-        ValueError: there is no such penalty.
+        TypeError: `primal` or `per_term` is no optax transform, or the weight no number.
+        ValueError: there is no such penalty, or the weight is not positive.
     """
-    if kind not in PENALTIES:
-        known = ", ".join(PENALTIES)
-        raise ValueError(f"there is no penalty {kind!r}; there are {known}")
+    primal = as_transform("primal", primal)
+    check_number("weight", weight, above=0)
+    check_choice("kind", kind, PENALTIES)
+    if per_term is not None:
+        per_term = as_transform("per_term", per_term)
     return Method(
         lambda problem, w: _alternating(
             problem, primal, fixed_penalty(w, *PENALTIES[kind]), per_term=per_term
@@ -190,16 +199,26 @@ def multipliers(
         primal: an optax transform for the parameters.
         dual: (rate) -> transform for multipliers, e.g.
             ``lambda rate: jc.dual_ascent(optax.adam(rate))``.
-        rate: c; a constraint of n residuals has the transform of c / n.
+        rate: c > 0; a constraint of n residuals has the transform of c / n.
 
     Returns:
         A `Method` whose hyperparameter is the rate.
+
+    Raises:
+        TypeError: `primal` is no optax transform, `dual` no function, or the rate no
+            number.
+        ValueError: the rate is not positive.
     """
+    primal = as_transform("primal", primal)
+    check_function("dual", dual, "(rate) -> transform")
+    check_number("rate", rate, above=0)
 
     def solver(problem: Problem, rate: Any) -> Solver:
-        return _alternating(
-            problem, primal, _per_residual(problem, lambda n: dual(rate / n))
-        )
+        def of(n: int) -> Any:
+            with inside("dual"):
+                return dual(rate / n)
+
+        return _alternating(problem, primal, _per_residual(problem, of))
 
     return Method(solver, "rate", rate)
 
@@ -212,10 +231,14 @@ def lagrangian(primal: optax.GradientTransformation, rate: float) -> Method:
 
     Args:
         primal: an optax transform for the parameters.
-        rate: c; the dual rate of a constraint of n residuals is c / n.
+        rate: c > 0; the dual rate of a constraint of n residuals is c / n.
 
     Returns:
         A `Method` whose hyperparameter is the rate.
+
+    Raises:
+        TypeError: `primal` is no optax transform, or the rate no number.
+        ValueError: the rate is not positive.
     """
     return multipliers(primal, _ascent, rate)
 
@@ -227,12 +250,17 @@ def pi_control(
 
     Args:
         primal: an optax transform for the parameters.
-        rate: c; the integral rate of a constraint of n residuals is c / n.
-        gain: k_p, the proportional gain, in steps.
+        rate: c > 0; the integral rate of a constraint of n residuals is c / n.
+        gain: k_p >= 0, the proportional gain, in steps.
 
     Returns:
         A `Method` whose hyperparameter is the rate.
+
+    Raises:
+        TypeError: `primal` is no optax transform, or a number is none.
+        ValueError: the rate is not positive, or the gain is negative.
     """
+    check_number("gain", gain, least=0)
     return multipliers(primal, lambda rate: _ascent(rate, scale_by_pi(gain)), rate)
 
 
@@ -248,13 +276,20 @@ def augmented(
 
     Args:
         primal: an optax transform for the parameters.
-        strength: c, in loss units per squared residual unit; the quadratic term is
+        strength: c > 0, in loss units per squared residual unit; the quadratic term is
             :math:`\tfrac{c}{2} \operatorname{mean}(g_+^2)`.
-        period: steps from one move of the multipliers to the next.
+        period: steps from one move of the multipliers to the next, >= 1.
 
     Returns:
         A `Method` whose hyperparameter is the strength.
+
+    Raises:
+        TypeError: `primal` is no optax transform, or a number is none.
+        ValueError: the strength is not positive, or the period below 1.
     """
+    primal = as_transform("primal", primal)
+    check_number("strength", strength, above=0)
+    check_number("period", period, least=1, whole=True)
 
     def solver(problem: Problem, strength: Any) -> Solver:
         rho = _per_residual(problem, lambda n: strength / n)
@@ -278,7 +313,12 @@ def projected(
 
     Returns:
         A `Method` without hyperparameter.
+
+    Raises:
+        TypeError: `primal` is no optax transform, or `operator` no function.
     """
+    primal = as_transform("primal", primal)
+    check_function("operator", operator, "params -> params")
     return unconstrained(proximal(primal, operator))
 
 
@@ -297,10 +337,22 @@ def by_construction(
 
     Returns:
         A `Method` without hyperparameter.
+
+    Raises:
+        TypeError: `primal` is no optax transform, or `output` or `init` no function.
     """
+    check_function("output", output, "apply -> apply")
+    if init is not None:
+        check_function("init", init, "(key) -> params")
 
     def change(problem: Problem) -> Problem:
-        return problem._replace(apply=output(problem.apply), init=init or problem.init)
+        first = init or problem.init
+
+        def start(key: jax.Array) -> Any:
+            with inside("init"):
+                return first(key)
+
+        return problem._replace(apply=_changed(output, problem.apply), init=start)
 
     return unconstrained(primal)._replace(change=change)
 
@@ -317,16 +369,28 @@ def afterwards(
 
     Returns:
         A `Method` without hyperparameter.
+
+    Raises:
+        TypeError: `primal` is no optax transform, or `output` no function.
     """
+    check_function("output", output, "apply -> apply")
 
     def change(problem: Problem) -> Problem:
         def loss(apply: Apply, params: Any, batch: Any) -> jax.Array:
             del apply
             return problem.loss(problem.apply, params, batch)
 
-        return problem._replace(apply=output(problem.apply), loss=loss)
+        return problem._replace(apply=_changed(output, problem.apply), loss=loss)
 
     return unconstrained(primal)._replace(change=change)
+
+
+def _changed(output: Callable[[Apply], Apply], apply: Apply) -> Apply:
+    """Returns the network of another output."""
+    with inside("output"):
+        made = output(apply)
+    check_function("what output returns", made, "(params, x) -> output")
+    return made
 
 
 def standard(
@@ -346,7 +410,12 @@ def standard(
 
     Returns:
         Methods by name, in the order of tables.
+
+    Raises:
+        TypeError: `primal` is no optax transform, or the strength no number.
+        ValueError: the strength is not positive.
     """
+    check_number("strength", strength, above=0)
     return {
         "unconstrained": unconstrained(primal),
         "light penalty": penalty(primal, strength / 1000),

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcon.constraints import Constraints, named
+from jaxcon._checks import check_array, check_number
+from jaxcon.constraints import Constraints, check_entries, named
 
 __all__ = [
     "Mixture",
@@ -53,13 +54,14 @@ def best_iterate(losses: Any, residuals: Constraints, tolerance: float = 1e-3) -
     Args:
         losses: f of each iterate, (t,).
         residuals: h and g of each, (t,) or (t, n).
-        tolerance: epsilon, the largest violation that counts as feasible.
+        tolerance: epsilon >= 0, the largest violation that counts as feasible.
 
     Returns:
         An index into the iterates.
 
     Raises:
-        ValueError: lengths differ, or no iterate is finite.
+        TypeError: losses or residuals are no real numbers, or `tolerance` is none.
+        ValueError: lengths differ, no iterate is finite, or `tolerance` is negative.
 
     Example:
         >>> import numpy as np
@@ -68,6 +70,7 @@ def best_iterate(losses: Any, residuals: Constraints, tolerance: float = 1e-3) -
         >>> jc.best_iterate([1.0, 2.0, 3.0], g)
         1
     """
+    check_number("tolerance", tolerance, least=0)
     losses, sides, finite = _iterates(losses, residuals)
     violations = sides[:, finite].max(axis=0, initial=0.0)
     feasible = violations <= tolerance
@@ -91,13 +94,14 @@ def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixt
     Args:
         losses: f of each iterate, (t,).
         residuals: h and g of each, (t,) or (t, n), all of one set of points.
-        tolerance: epsilon, in the constraints' units.
+        tolerance: epsilon >= 0, in the constraints' units.
 
     Returns:
         A `Mixture`.
 
     Raises:
-        ValueError: lengths differ, or no iterate is finite.
+        TypeError: losses or residuals are no real numbers, or `tolerance` is none.
+        ValueError: lengths differ, no iterate is finite, or `tolerance` is negative.
 
     References:
         Cotter, Jiang, Gupta, Wang, Narayan, You and Sridharan, Optimization with
@@ -127,6 +131,7 @@ def mixture(losses: Any, residuals: Constraints, tolerance: float = 0.0) -> Mixt
         >>> print(mixed.weights[mixed.weights > 0], mixed.loss)
         [0.5 0.5] -0.5
     """
+    check_number("tolerance", tolerance, least=0)
     losses, sides, finite = _iterates(losses, residuals)
     f, a = losses[finite], sides[:, finite]
     # A row a <= bound is a - bound <= 0 here, because the weights sum to one.
@@ -197,15 +202,16 @@ def _iterates(
     losses: Any, residuals: Constraints
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns losses (t,), rows that must be <= 0 (rows, t), and finite iterates (t,)."""
-    losses = np.asarray(losses, np.float64)
-    if losses.ndim != 1:
-        raise ValueError(
-            f"losses has shape {losses.shape}; it must be (t,), one per iterate"
-        )
+    losses = np.asarray(check_array("losses", losses, "(t,)", finite=None), np.float64)
+    if not losses.size:
+        raise ValueError("losses must hold at least one iterate, got shape (0,)")
+    check_entries("residuals", residuals, "residual")
     sides = [np.zeros((0, len(losses)))]
     for kind, name, residual in named(residuals):
+        label = f"residuals of {kind} constraint {name!r}"
+        residual = check_array(label, residual, "(t,) or (t, n)", finite=None)
         residual = np.asarray(residual, np.float64)
-        if residual.ndim not in (1, 2) or len(residual) != len(losses):
+        if len(residual) != len(losses):
             raise ValueError(
                 f"{kind} constraint {name!r} has residuals of shape {residual.shape} but "
                 f"losses {losses.shape}; stack them over the iterates, to (t,) or (t, n)"

@@ -380,9 +380,51 @@ def test_evaluator_reads_unseen_data_where_constraints_are_on_data():
     assert evaluation.searched["each, negative"] == 5.0  # 8 - 3
 
 
-def test_penalty_method_refuses_an_unknown_penalty():
-    with pytest.raises(ValueError, match="no penalty 'cubic'; there are quadratic"):
-        jc.methods.penalty(PRIMAL, 1.0, "cubic")
+def test_methods_refuse_numbers_and_functions_that_they_cannot_have():
+    m = jc.methods
+    numbers = {
+        "weight": partial(m.penalty, PRIMAL),
+        "rate": partial(m.lagrangian, PRIMAL),
+        "strength": partial(m.augmented, PRIMAL),
+        "gain": partial(m.pi_control, PRIMAL, 0.1),
+        "period": partial(m.augmented, PRIMAL, 1.0),
+    }
+    values = [(-1.0, ValueError), (np.nan, ValueError), (np.inf, ValueError)]
+    kinds = [(None, TypeError), ("a", TypeError), (True, TypeError), ([1.0], TypeError)]
+    rows = [
+        (partial(call, **{name: bad}), error, f"^{name} must be")
+        for name, call in numbers.items()
+        for bad, error in [*values, *kinds]
+    ]
+    rows += [
+        (partial(call, "adam", *rest), TypeError, "^primal must be an optax transform")
+        for call, *rest in (
+            (m.unconstrained,),
+            (m.penalty, 1.0),
+            (m.multipliers, lambda rate: None, 0.1),
+            (m.augmented, 1.0),
+            (m.projected, lambda p: p),
+            (m.by_construction, lambda net: net),
+            (m.standard, 1.0),
+        )
+    ]
+    rows += [
+        (partial(m.penalty, PRIMAL, 1.0, bad), ValueError, "^kind must be 'quadratic'")
+        for bad in ("cubic", None, 1)
+    ]
+    rows += [
+        (partial(m.multipliers, PRIMAL, None, 0.1), TypeError, "^dual must be a fun"),
+        (partial(m.projected, PRIMAL, 1.0), TypeError, "^operator must be a function"),
+        (partial(m.afterwards, PRIMAL, {}), TypeError, "^output must be a function"),
+        (
+            lambda: m.afterwards(PRIMAL, lambda net: None).change(  # pyright: ignore
+                problem("each, negative")
+            ),
+            TypeError,
+            "^what output returns must be a function",
+        ),
+    ]
+    assert_refused(rows)
 
 
 def test_compare_keeps_a_method_that_blows_up():

@@ -558,8 +558,13 @@ def test_identify_refuses_what_makes_no_sense(x64):
         ({}, "pass noise, or observed"),
         ({"observed": np.ones(4)}, "observed has shape (4,), the predictions (5,)"),
         ({"observed": 2 * ramp(5)}, "leave no noise to estimate"),
-        ({"noise": 1.0, "model": lambda p: p["a"]}, "return one vector (n,)"),
-        ({"noise": np.eye(5) * (1 + 0j)}, "noise must be real"),
+        (
+            {"noise": 1.0, "model": lambda p: p["a"]},
+            "must be real numbers in one array (n,)",
+        ),
+        ({"noise": float("nan")}, "finite numbers, got nan"),
+        ({"noise": [[[1.0]]]}, "noise must be an array () or (n,) or (n, n)"),
+        ({"observed": [0.0, 1.0, 2.0, 3.0, np.inf]}, "observed must be an array (n,)"),
         ({"noise": np.eye(5) + 0.1 * np.eye(5, k=1)}, "images by up to 0.1"),
         (
             {"noise": 1.0, "constraints": lambda p: jnp.sqrt(p["a"] - 2)},
@@ -573,7 +578,35 @@ def test_identify_refuses_what_makes_no_sense(x64):
     found = identify(**line, noise=1.0)
     asked = [
         (lambda: found.standard_error("b"), "there is no parameter 'b'; there are a"),
-        (lambda: found.interval("a", 95), "level must be between 0 and 1, got 95"),
+        (lambda: found.interval("a", 95), "level must be in (0, 1), got 95"),
+        (lambda: found.interval(np.ones(2)), "there is no parameter"),
+    ]
+    kinds = [
+        (
+            {"noise": np.eye(5) * (1 + 0j)},
+            "noise must be an array () or (n,) or (n, n)",
+        ),
+        ({"noise": "0.1"}, "noise must be an array () or (n,) or (n, n)"),
+        ({"noise": True}, "noise must be an array () or (n,) or (n, n)"),
+        ({"noise": 1.0, "model": 1.0}, "model must be a function params -> (n,)"),
+        ({"noise": 1.0, "model": lambda p: None}, "model returned None"),
+        ({"noise": 1.0, "model": lambda p: [1.0]}, "model returned list"),
+        ({"noise": 1.0, "model": lambda: 1.0}, "raised in model"),
+        ({"noise": 1.0, "constraints": lambda p: "a"}, "constraints returned 'a'"),
+        ({"noise": 1.0, "constraints": {}}, "constraints must be a function"),
+        ({"noise": 1.0, "params": {"a": "2"}}, "params['a'] must be an array"),
+        ({"noise": 1.0, "params": {"a": True}}, "params['a'] must be an array"),
+        ({"noise": 1.0, "params": {"a": 1j}}, "params['a'] must be an array"),
+        ({"noise": 1.0, "params": None}, "params must hold real numbers, got None"),
+        ({"observed": ["a"]}, "observed must be an array (n,)"),
     ]
     calls = [(partial(identify, **(line | changes)), words) for changes, words in rows]
-    assert_refused([(call, ValueError, [words]) for call, words in [*calls, *asked]])
+    assert_refused(
+        [
+            *((call, ValueError, [words]) for call, words in [*calls, *asked]),
+            *(
+                (partial(identify, **(line | changes)), TypeError, [words])
+                for changes, words in kinds
+            ),
+        ]
+    )

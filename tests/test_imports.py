@@ -37,8 +37,8 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 ONLY = {
     "shapes": {"_checks", "constraints", "derivatives"},
     "points": {"_checks", "constraints", "derivatives"},
-    "multipliers": {"constraints"},
-    "identifiability": {"constraints", "derivatives"},
+    "multipliers": {"_checks", "constraints"},
+    "identifiability": {"_checks", "constraints", "derivatives"},
     "lagrangians": {
         "_checks",
         "_dtypes",
@@ -53,7 +53,7 @@ ONLY = {
         "lagrangians",
         "multipliers",
     },
-    "selection": {"constraints"},
+    "selection": {"_checks", "constraints"},
     "transforms": {
         "_checks",
         "_dtypes",
@@ -62,6 +62,7 @@ ONLY = {
         "projections",
     },
     "methods": {
+        "_checks",
         "constraints",
         "lagrangians",
         "penalties",

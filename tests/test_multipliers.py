@@ -887,6 +887,67 @@ def on_a_table_of_three():
     return solver, constraints
 
 
+def test_kinds_of_multipliers_name_what_they_refuse():
+    rule = jc.Constraints(inequality={"g": lambda p, b: p - b["x"]})
+    batch = {"x": jnp.ones(2), "index": jnp.array([0, 1]), "none": {}}
+
+    def start(kind):
+        problem = jc.Lagrangian(lambda p, b: p**2, rule, multipliers={"g": kind})
+        solver = jc.alternating(problem, optax.sgd(0.1), jc.dual_ascent(optax.sgd(0.1)))
+        return jax.eval_shape(solver.step, solver.init(1.0, batch), batch)
+
+    def net(apply=lambda psi, x: psi * x, params=1.0, on="x", **rest):
+        return network(apply, params, on=on, **rest)
+
+    dense = jc.Point(jnp.array(1.0), jc.Constraints(inequality={"g": jnp.ones(2)}))
+    sizes = [(0, ValueError), (1.5, ValueError), (np.nan, ValueError)]
+    others = [(None, TypeError), ("2", TypeError), (True, TypeError)]
+    ours = "network multipliers of inequality constraint 'g'"
+    assert_refused(
+        [
+            *(
+                (
+                    partial(indexed, bad, on="index"),
+                    error,
+                    "^size must be a whole number",
+                )
+                for bad, error in [*sizes, *others]
+            ),
+            (partial(indexed, 2, on=1), TypeError, "^on must be a name"),
+            (partial(net, on=object()), TypeError, "^on must be a name"),
+            (partial(net, apply=None), TypeError, "^apply must be a function"),
+            (partial(net, positive="a"), TypeError, "^positive must be a function"),
+            (partial(net, params={"a": 1}), TypeError, "params.'a'. of network"),
+            (
+                lambda: start(indexed(2, on="none")),
+                TypeError,
+                "indices of constraint 'g'",
+            ),
+            (lambda: start(net(lambda psi, x: None)), TypeError, f"apply of {ours}"),
+            (lambda: start(net(lambda psi, x: 1)), TypeError, f"apply of {ours}"),
+            (lambda: start(net(lambda psi: psi)), TypeError, f"raised in {ours}"),
+            (
+                lambda: start(net(positive=lambda output: "a")),
+                TypeError,
+                f"positive of {ours} returned 'a'",
+            ),
+            (
+                lambda: jc.kkt(
+                    jc.Lagrangian(
+                        lambda p, b: p**2,
+                        rule,
+                        multipliers={"g": indexed(2, on="index")},
+                    ),
+                    dense,
+                    batch,
+                ),
+                TypeError,
+                "constraint 'g' must be a jaxcon.multipliers.Table",
+            ),
+        ]
+    )
+
+
 def test_table_is_not_taken_for_a_batch_s_multipliers():
     solver, constraints = on_a_table_of_three()
     batch = {"y": np.ones(2, np.float32), "i": np.array([0, 2])}

@@ -690,6 +690,115 @@ def test_least_squares_multipliers_and_conflict_name_what_is_not_finite():
     )
 
 
+BAD_TOLERANCES = [
+    (-1.0, ValueError),
+    (np.nan, ValueError),
+    (np.inf, ValueError),
+    (None, TypeError),
+    ("a", TypeError),
+    (True, TypeError),
+    (np.ones(2), TypeError),
+]
+
+
+def test_active_and_multipliers_and_conflict_refuse_other_tolerances():
+    problem = jc.Lagrangian(
+        lambda p, _: jnp.sum(p), jc.Constraints({"h": lambda p, _: p})
+    )
+    residuals = jc.Constraints({"h": jnp.zeros(2)})
+    calls = [
+        partial(active, residuals),
+        *(
+            lambda bad, judge=judge: judge(problem, jnp.zeros(2), tolerance=bad)
+            for judge in (least_squares_multipliers, conflict)
+        ),
+    ]
+    assert_refused(
+        [
+            (partial(call, bad), error, "^tolerance must be")
+            for call in calls
+            for bad, error in BAD_TOLERANCES
+        ]
+    )
+
+
+def test_judges_of_a_point_refuse_what_is_no_problem_and_no_point():
+    rules = jc.Constraints({"h": lambda p, batch: p * batch["x"] - 1.0})
+    problem = jc.Lagrangian(lambda p, _: jnp.sum(p), rules)
+    p, batch = jnp.ones(2), {"x": jnp.ones(2)}
+    mu, one = jc.Constraints({"h": jnp.ones(2)}), jnp.ones(2)
+
+    def judge(problem=problem, params=p, batch=batch, multipliers=mu, **rest):
+        return jc.kkt(problem, jc.Point(params, multipliers, **rest), batch)
+
+    solve, apart = least_squares_multipliers, conflict
+    assert_refused(
+        [
+            *(
+                (partial(call, problem=bad), TypeError, "^problem must be a jaxcon.Lag")
+                for call in (
+                    judge,
+                    *(partial(f, params=p, batch=batch) for f in (solve, apart)),
+                )
+                for bad in (None, rules, lambda p, _: p, "a")
+            ),
+            *(
+                (partial(call, params=bad), TypeError, "^params must be a pytree of fl")
+                for call in (judge, *(partial(f, problem) for f in (solve, apart)))
+                for bad in (None, "a", jnp.arange(2), {"w": True}, [object()])
+            ),
+            (lambda: jc.kkt(problem, p, batch), TypeError, "^state must have params"),
+            (lambda: jc.kkt(problem, None), TypeError, "^state must have params"),
+            (
+                partial(judge, multipliers={"h": one}),
+                TypeError,
+                "^multipliers of the state must be jaxcon.Constraints",
+            ),
+            (
+                partial(judge, multipliers=jc.Constraints({"h": None})),
+                TypeError,
+                "multiplier of equality constraint 'h'",
+            ),
+            (
+                partial(judge, multipliers=jc.Constraints({"other": one})),
+                ValueError,
+                "constraint '(h|other)' has a",
+            ),
+            (
+                partial(judge, multipliers=jc.Constraints({}, {"h": one})),
+                ValueError,
+                "constraint 'h' has a",
+            ),
+            (partial(judge, penalty=-1.0), ValueError, "^penalty of the state must be"),
+            (
+                partial(judge, penalty=jc.Constraints({"other": 1.0})),
+                ValueError,
+                "penalty of equality constraint 'other'",
+            ),
+            *(
+                (call, TypeError, "raised in equality constraint 'h'")
+                for call in (
+                    partial(judge, batch=None),
+                    partial(solve, problem, p),
+                    partial(apart, problem, p),
+                )
+            ),
+            *(
+                (
+                    lambda f=f: jax.jit(f, static_argnums=0)(problem, p),
+                    TypeError,
+                    "host",
+                )
+                for f in (solve, apart)
+            ),
+            *(
+                (partial(sensitivity, bad), TypeError, "multiplier")
+                for bad in (None, {"h": one}, jc.Constraints({"h": "a"}), one)
+            ),
+        ]
+    )
+
+
 def optimal_loss(problem):
     """The optimal loss, a function of the right-hand sides, by a solver of its own.
 

@@ -282,21 +282,55 @@ def test_mixture_and_best_iterate_leave_out_what_is_not_finite():
     assert_each([(w, bad) for w in ("loss", "residual") for bad in broken], check)
 
 
+TOLERANCES = [
+    (-1.0, ValueError),
+    (np.nan, ValueError),
+    (np.inf, ValueError),
+    (None, TypeError),
+    ("a", TypeError),
+    (True, TypeError),
+    (np.ones(2), TypeError),
+]
+
+
 def test_mixture_and_best_iterate_refuse_what_cannot_be_chosen_from():
     rows = [
         ([np.nan, 1.0], [0.0, np.inf], "none of the 2 iterates is finite"),
-        ([], [], "none of the 0 iterates is finite"),
-        ([[1.0]], [0.0], "losses has shape (1, 1); it must be (t,)"),
-        (1.0, [0.0], "losses has shape ()"),
+        ([], [], "losses must hold at least one iterate"),
+        ([[1.0]], [0.0], "losses must be an array (t,) of numbers, got shape (1, 1)"),
+        (1.0, [0.0], "losses must be an array (t,) of numbers, got shape ()"),
         ([1.0, 2.0], [0.0], "'g0' has residuals of shape (1,) but losses (2,)"),
-        ([1.0], 0.0, "inequality constraint 'g0' has residuals of shape ()"),
+        ([1.0], 0.0, "residuals of inequality constraint 'g0' must be an array (t,)"),
         ([1.0], [[[0.0]]], "shape (1, 1, 1)"),
+    ]
+    kinds = [
+        (None, [0.0], "losses must be an array (t,)"),
+        (["a"], [0.0], "losses must be an array (t,)"),
+        ([1j], [0.0], "losses must be an array (t,)"),
+        ([True], [0.0], "losses must be an array (t,)"),
+        ([1.0], "a", "residuals of inequality constraint 'g0' must be an array (t,)"),
+        ([1.0], [1j], "residuals of inequality constraint 'g0' must be an array (t,)"),
+    ]
+    shared = [
+        (choose, row) for choose in (best_iterate, mixture) for row in [*rows, *kinds]
     ]
     assert_refused(
         [
-            (partial(choose, losses, inequality(residuals)), ValueError, [words])
+            (
+                partial(choose, row[0], inequality(row[1])),
+                TypeError if row in kinds else ValueError,
+                [row[2]],
+            )
+            for choose, row in shared
+        ]
+        + [
+            (partial(choose, [1.0], jc.Constraints(), bad), error, "^tolerance must be")
             for choose in (best_iterate, mixture)
-            for losses, residuals, words in rows
+            for bad, error in TOLERANCES
+        ]
+        + [
+            (partial(choose, [1.0], {"a": [1.0]}), TypeError, "^residuals must be")
+            for choose in (best_iterate, mixture)
         ]
     )
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxcon._checks import check_array
 from jaxcon.derivatives import jacobian
 from jaxcon.identifiability._parameters import Model, flat
 
@@ -28,9 +29,9 @@ def fisher_information(model: Model, params: Any, noise: Any) -> jax.Array:
         F (p, p), in units of one over those of two parameters. Runs inside jit and vmap.
 
     Raises:
-        ValueError: the model does not return (n,), or `noise` has another shape, is
-            complex, or is a covariance known to be asymmetric.
-        TypeError: the parameters are not real numbers.
+        ValueError: the model does not return (n,), or `noise` has another shape, or is
+            known not to be finite, positive, and symmetric if it is a covariance.
+        TypeError: `model` is no function, or parameters or noise are not real numbers.
 
     References:
         Kay, Fundamentals of Statistical Signal Processing: Estimation Theory (1993),
@@ -71,11 +72,24 @@ def whiten(jac: jax.Array, noise: jax.Array) -> jax.Array:
 
 
 def real_noise(noise: Any, dtype: Any) -> jax.Array:
-    """Returns the noise in a dtype, or refuses complex or asymmetric noise."""
-    if jnp.iscomplexobj(noise):
-        raise ValueError("noise must be real, got complex numbers")
+    """Returns the noise in a dtype, or refuses what no noise can be.
+
+    Args:
+        noise: standard deviations or a covariance.
+        dtype: of the result.
+
+    Returns:
+        The noise, () or (n,) or (n, n).
+
+    Raises:
+        TypeError: it is not real.
+        ValueError: it has another number of axes, or is known not to be finite, positive,
+            and symmetric if it is a covariance.
+    """
+    noise = check_array("noise", noise, "() or (n,) or (n, n)")
     if not isinstance(noise, Tracer):
-        _check_symmetric(np.asarray(noise))
+        _check_symmetric(noise)
+        _check_positive(noise)
     return jnp.asarray(noise, dtype)
 
 
@@ -93,9 +107,9 @@ def _check_symmetric(noise: np.ndarray) -> None:
         )
 
 
-def check_positive(noise: Any) -> None:
-    """Refuses standard deviations or a covariance that are not positive."""
-    noise = np.asarray(noise)
+def _check_positive(noise: np.ndarray) -> None:
+    if noise.ndim == 2 and noise.shape[0] != noise.shape[1]:
+        return
     sizes = np.linalg.eigvalsh(noise) if noise.ndim == 2 else noise
     if not np.all(sizes > 0):
         what = "covariance" if noise.ndim == 2 else "standard deviations"

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxcon._checks import check_array
 from jaxcon.identifiability._combinations import confounded
-from jaxcon.identifiability._fisher import check_positive
 from jaxcon.identifiability._parameters import Model, flat, names_of
 from jaxcon.identifiability._report import Identification, listed
 from jaxcon.identifiability._spectrum import (
@@ -51,7 +51,8 @@ def identify(
             asymmetric or not positive, a Jacobian is not finite, or there is no noise to
             estimate: no `observed`, no more observations than parameters, or no residual
             at all.
-        TypeError: the parameters are not real numbers.
+        TypeError: `model` or `constraints` is no function, or parameters, noise or
+            observations are not real numbers.
 
     References:
         Rothenberg, Identification in Parametric Models (1971), theorem 1.
@@ -71,6 +72,8 @@ def identify(
     residuals = constraint_residuals(constraints, params)
     decompose = partial(decomposition, predict=predict, residuals=residuals)
     freedom = np.inf
+    if observed is not None:
+        observed = np.asarray(check_array("observed", observed, "(n,)"))
     if noise is None:
         if observed is None:
             raise ValueError(
@@ -81,7 +84,6 @@ def identify(
         variance, freedom = _variance(differences, rank)
         noise = np.sqrt(variance)
     spectrum, scaled_covariance = decompose(theta, noise)
-    check_positive(noise)
     names = names_of(params)
     for whose, finite in zip(("model's", "constraints'"), spectrum.finite):
         wild = [name for name, is_so in zip(names, finite) if not is_so]
@@ -108,8 +110,7 @@ def identify(
     )
 
 
-def _differences(predicted: np.ndarray, observed: Any) -> np.ndarray:
-    observed = np.asarray(observed)
+def _differences(predicted: np.ndarray, observed: np.ndarray) -> np.ndarray:
     if predicted.shape != observed.shape:
         raise ValueError(
             f"observed has shape {observed.shape}, the predictions {predicted.shape}"

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxcon._checks import check_number
+
 
 class NonIdentifiable(NamedTuple):
     """Group of parameters that the data cannot determine separately.
@@ -119,8 +121,7 @@ class Identification(NamedTuple):
         # scipy.special takes a tenth of a second to import.
         from scipy.special import ndtri, stdtrit
 
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, got {level}")
+        check_number("level", level, above=0, below=1)
         above = (1 + level) / 2
         known = np.isinf(self.degrees_of_freedom)
         q = ndtri(above) if known else stdtrit(self.degrees_of_freedom, above)
@@ -129,7 +130,7 @@ class Identification(NamedTuple):
         return center - half, center + half
 
     def _index(self, name: str) -> int:
-        if name not in self.names:
+        if not isinstance(name, str) or name not in self.names:
             raise ValueError(
                 f"there is no parameter {name!r}; there are {listed(self.names)}"
             )

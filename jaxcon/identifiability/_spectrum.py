@@ -48,9 +48,10 @@ def cramer_rao_bound(
         infinity on the diagonal and NaN beside it. Runs inside jit and vmap.
 
     Raises:
-        ValueError: the model does not return (n,), or `noise` has another shape, is
-            complex, or is a covariance known to be asymmetric.
-        TypeError: the parameters are not real numbers.
+        ValueError: the model does not return (n,), or `noise` has another shape, or is
+            known not to be finite, positive, and symmetric if it is a covariance.
+        TypeError: `model` or `constraints` is no function, or parameters or noise are not
+            real numbers.
 
     References:
         Gorman and Hero, Lower Bounds for Parametric Estimation with Constraints (1990);
@@ -104,7 +105,7 @@ def constraint_residuals(
     """Returns the residuals (k,) of the constraints as a function of one vector."""
     if constraints is None:
         return None
-    return flat(lambda p: jnp.atleast_1d(constraints(p)), params)[1]
+    return flat(constraints, params, "constraints", "() or (k,)")[1]
 
 
 def rank_tolerance(theta: jax.Array) -> float:

@@ -365,7 +365,6 @@ def check_match(residuals: Constraints, multipliers: Constraints) -> None:
         TypeError: residuals or multipliers are not real arrays by name; or multipliers
             are a table or a network, not those of a batch.
     """
-    check_residuals(residuals)
     check_entries("multipliers", multipliers, "multiplier")
     for kind, name, multiplier in named(multipliers):
         if not jax.tree_util.all_leaves([multiplier]):
@@ -378,6 +377,7 @@ def check_match(residuals: Constraints, multipliers: Constraints) -> None:
         check_real(
             f"the multiplier of {kind} constraint {name!r} is", multiplier, "real"
         )
+    check_residuals(residuals)
     shapes = {(kind, name): jnp.shape(r) for kind, name, r in named(residuals)}
     theirs = {(kind, name): jnp.shape(m) for kind, name, m in named(multipliers)}
     for kind, name in shapes.keys() ^ theirs.keys():

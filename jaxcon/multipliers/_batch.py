@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcon._checks import check_real, described, inside
 from jaxcon.constraints import Constraints, batch_part
 from jaxcon.multipliers._kinds import Indexed, Kinds, Network, Table, Weights
 
@@ -57,10 +58,20 @@ def gather(kinds: Kinds, multipliers: Constraints, batch: Any) -> Constraints:
     Returns:
         `multipliers` with each `Table` replaced by rows of shape (n,); NaN where an index
         is out of range.
+
+    Raises:
+        TypeError: multipliers are not of their kind.
     """
 
-    def entry(_: str, name: str, multiplier: Any) -> Any:
+    def entry(of: str, name: str, multiplier: Any) -> Any:
         kind = kinds.get(name)
+        wanted = {Indexed: Table, Network: Weights}.get(type(kind))
+        if wanted is not None and not isinstance(multiplier, wanted):
+            raise TypeError(
+                f"the multipliers of {of} constraint {name!r} must be a "
+                f"jaxcon.multipliers.{wanted.__name__}, as its kind says, got "
+                f"{described(multiplier)}"
+            )
         if isinstance(kind, Indexed):
             return rows(multiplier.rows, indices(name, kind, batch))
         return multiplier
@@ -206,7 +217,13 @@ def indices(name: str, kind: Indexed, batch: Any) -> jax.Array:
         ValueError: they are not in the batch, or not of shape (n,).
         TypeError: they are no integers.
     """
-    index = jnp.asarray(_part(f"indices of constraint {name!r}", kind.on, batch))
+    index = _part(f"indices of constraint {name!r}", kind.on, batch)
+    if not hasattr(index, "shape"):
+        raise TypeError(
+            f"indices of constraint {name!r} must be an array (n,) of integers, got "
+            f"{described(index)}"
+        )
+    index = jnp.asarray(index)
     if index.ndim != 1:
         raise ValueError(
             f"indices of constraint {name!r} must have shape (n,), got {index.shape}"
@@ -260,13 +277,22 @@ def _density(
 ) -> jax.Array:
     what = f"network multipliers of {kind} constraint {name!r}"
     points = _part(what, how.on, batch)
-    output = jax.vmap(lambda x: how.apply(weights.params, x))(points)
+
+    def at(x: Any) -> jax.Array:
+        value = how.apply(weights.params, x)
+        return check_real(f"apply of {what} returned", value, "one real number ()")
+
+    with inside(what):
+        output = jax.vmap(at)(points)
     if output.shape != residual.shape:
         raise ValueError(
             f"{what} have shape {output.shape} but its residual has {residual.shape}; "
             "both must be (n,), one number per point"
         )
-    output = how.positive(output) if kind == "inequality" else output
+    if kind == "inequality":
+        with inside(f"positive of {what}"):
+            output = how.positive(output)
+        output = check_real(f"positive of {what} returned", output, "real numbers (n,)")
     return output / output.size
 
 

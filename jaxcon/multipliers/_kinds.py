@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
+from jaxcon._checks import check_function, check_number, check_real, described
 from jaxcon.constraints import Constraints, named
 
 
@@ -74,13 +74,15 @@ def indexed(size: int, *, on: Any) -> Indexed:
     Args:
         size: number of samples.
         on: a name, for integer indices ``batch[on]`` of shape (n,), each in [0, size),
-            beside a residual of shape (n,); or None, for the batch itself. An index out
-            of range makes the step non-finite, so that it is skipped.
+            beside a residual of shape (n,); None, for the batch itself; or an array, for
+            fixed indices. An index out of range makes the step non-finite, so that it is
+            skipped.
 
     Returns:
         A kind, for ``multipliers={name: ...}``.
 
     Raises:
+        TypeError: `size` is no number, or `on` neither a name, an array nor None.
         ValueError: `size` is no whole number, or below 1.
 
     Example:
@@ -96,8 +98,8 @@ def indexed(size: int, *, on: Any) -> Indexed:
         >>> print(state.multipliers.inequality["p >= y"].rows[jnp.array([6, 7, 900])])
         [0. 1. 2.]
     """
-    if not jnp.issubdtype(jnp.result_type(size), jnp.integer) or size < 1:
-        raise ValueError(f"size must be a whole number >= 1, got {size!r}")
+    check_number("size", size, least=1, whole=True)
+    _check_on(on)
     return Indexed(size, on)
 
 
@@ -135,7 +137,8 @@ def network(
         its own, ``dual={name: jc.dual_ascent(optax.adam(1e-3)), ...}``.
 
     Raises:
-        TypeError: `params` holds something other than floating-point arrays.
+        TypeError: `params` holds something other than floating-point arrays, `apply` or
+            `positive` is no function, or `on` neither a name, an array nor None.
 
     References:
         Narasimhan et al., Approximate Heavily-Constrained Learning with Lagrange
@@ -157,13 +160,23 @@ def network(
         >>> print(state.multipliers.equality["p = x"].params)
         {'a': Array(-2.5, dtype=float32), 'b': Array(-1.5, dtype=float32)}
     """
+    check_function("apply", apply, "(psi, x) -> ()")
+    check_function("positive", positive, "output -> multiplier, elementwise")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(
-                f"params{jax.tree_util.keystr(path)} of network multipliers is "
-                f"{jnp.result_type(leaf)}; it must be floating-point"
-            )
+        label = f"params{jax.tree_util.keystr(path)} of network multipliers is"
+        check_real(label, leaf, "floating-point")
+    _check_on(on)
     return Network(apply, params, on, positive)
+
+
+def _check_on(on: Any) -> None:
+    if on is None or isinstance(on, str):
+        return
+    arrays = [hasattr(leaf, "shape") for leaf in jax.tree.leaves(on)]
+    if not (arrays and all(arrays)):
+        raise TypeError(
+            f"on must be a name in the batch, an array or None, got {described(on)}"
+        )
 
 
 def check_kinds(kinds: Kinds, constraints: Constraints) -> Kinds:

@@ -11,6 +11,7 @@ from jaxcon._checks import check_number
 from jaxcon.constraints import Constraints, check_residuals, named
 from jaxcon.lagrangians import Lagrangian
 from jaxcon.optimality._bounded import Rows, sketched
+from jaxcon.optimality._point import check_params, check_problem
 from jaxcon.optimality._products import flat, programs
 
 # Bytes of the inner products of all gradients, in float64; beyond, they are not formed.
@@ -162,8 +163,13 @@ def active_set(
         An `ActiveSet`.
 
     Raises:
-        ValueError: a residual or a gradient is not finite.
+        TypeError: `problem` is no problem, `params` hold no floating-point arrays, or
+            `tolerance` is no number.
+        ValueError: a residual or a gradient is not finite, or `tolerance` is negative.
     """
+    check_problem(problem)
+    check_params(params)
+    check_number("tolerance", tolerance, least=0)
     run, at = programs(problem), (params, batch, extra)
     residuals = run.residuals(*at)
     for kind, name, residual in named(residuals):

@@ -10,6 +10,7 @@ from jaxcon.constraints import Constraints, max_violation, named
 from jaxcon.lagrangians import Lagrangian, split
 from jaxcon.optimality._active_set import active_set
 from jaxcon.optimality._bounded import least, least_of_products
+from jaxcon.optimality._point import check_on_host
 
 
 class Conflict(NamedTuple):
@@ -73,7 +74,9 @@ def conflict(
         `least_squares_multipliers`.
 
     Raises:
-        ValueError: a residual or a gradient is not finite.
+        TypeError: `problem` is no problem, `params` hold no floating-point arrays,
+            `tolerance` is no number, or something is traced.
+        ValueError: a residual or a gradient is not finite, or `tolerance` is negative.
 
     References:
         Boyd and Vandenberghe, Convex Optimization (2004), section 5.8 (theorems of
@@ -87,6 +90,7 @@ def conflict(
         >>> print(found.names, round(float(found.weights.inequality["x >= 1"]), 4))
         ('x <= -1', 'x >= 1') 0.5
     """
+    check_on_host("conflict", params, batch)
     batch, _ = split(batch)
     held = active_set(problem, params, batch, extra, tolerance)
     largest = max_violation(held.residuals)

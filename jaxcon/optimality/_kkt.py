@@ -11,6 +11,7 @@ from jaxcon import multipliers as kinds_of
 from jaxcon._display import html_table, text_table
 from jaxcon.constraints import violation, worst
 from jaxcon.lagrangians import Lagrangian, Point, shared, split
+from jaxcon.optimality._point import check_problem, point_of
 
 
 class KKT(NamedTuple):
@@ -90,7 +91,9 @@ def kkt(problem: Lagrangian, state: Any, batch: Any = None) -> KKT:
         backward pass: no Jacobian is formed. It runs inside jit too.
 
     Raises:
-        ValueError: names or shapes of residuals and multipliers differ.
+        TypeError: `problem` is no problem, or `state` no point of one.
+        ValueError: names or shapes of residuals and multipliers differ, or a penalty is
+            not positive. What loss and constraints raise has their name in a note.
 
     References:
         Nocedal and Wright, Numerical Optimization (2006), eqs. 12.34, written there for
@@ -104,13 +107,8 @@ def kkt(problem: Lagrangian, state: Any, batch: Any = None) -> KKT:
         >>> print(jc.kkt(problem, jc.Point(jnp.array([0.5, 0.5]), mu), None).worst)
         0.0
     """
-    point = Point(
-        state.params,
-        state.multipliers,
-        getattr(state, "penalty", None),
-        getattr(state, "extra", None),
-    )
-    return _program(problem)(point, split(batch)[0])
+    check_problem(problem)
+    return _program(problem)(point_of(state), split(batch)[0])
 
 
 @lru_cache(maxsize=16)

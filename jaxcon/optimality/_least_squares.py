@@ -10,6 +10,7 @@ from jaxcon.constraints import Constraints, named
 from jaxcon.lagrangians import Lagrangian, check_match, split
 from jaxcon.optimality._active_set import ActiveSet, active_set
 from jaxcon.optimality._bounded import MOST_ROUNDS, least, least_of_products
+from jaxcon.optimality._point import check_on_host
 
 
 class LeastSquares(NamedTuple):
@@ -87,7 +88,9 @@ def least_squares_multipliers(
         1.5 GB.
 
     Raises:
-        ValueError: a residual or a gradient is not finite.
+        TypeError: `problem` is no problem, `params` hold no floating-point arrays,
+            `tolerance` is no number, or something is traced.
+        ValueError: a residual or a gradient is not finite, or `tolerance` is negative.
 
     References:
         Nocedal and Wright, Numerical Optimization (2006), chapter 18, for equalities and
@@ -105,6 +108,7 @@ def least_squares_multipliers(
         >>> print(found.multipliers.inequality["caps"], found.unique)
         [2. 0.] True
     """
+    check_on_host("least_squares_multipliers", params, batch)
     batch, _ = split(batch)
     held = active_set(problem, params, batch, extra, tolerance)
     y = np.zeros(len(held.rows))
@@ -160,7 +164,8 @@ def sensitivity(multipliers: Constraints) -> dict[str, jax.Array]:
         One slope per constraint, each ().
 
     Raises:
-        TypeError: they are a table's or a network's, not those of a batch.
+        TypeError: they are no real arrays by name, or a table's or a network's, not those
+            of a batch.
 
     References:
         Boyd and Vandenberghe, Convex Optimization (2004), section 5.6.3.
