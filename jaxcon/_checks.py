@@ -141,6 +141,42 @@ def check_function(name: str, value: Any, form: str) -> None:
         raise TypeError(f"{name} must be a function {form}, got {type(value).__name__}")
 
 
+def check_type(name: str, value: Any, kind: Any, form: str) -> None:
+    """Refuses a value of another type.
+
+    Args:
+        name: of the argument, for the message.
+        value: as the caller passed it.
+        kind: the type, or several.
+        form: what the value must be, for the message.
+
+    Raises:
+        TypeError: it is of another type.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {form}, got {described(value)}")
+
+
+def check_each(name: str, values: Any, kind: Any, form: str) -> None:
+    """Refuses a value that is no list or tuple of entries of one type.
+
+    Args:
+        name: of the argument, for the message.
+        values: as the caller passed them.
+        kind: the entries' type, or several.
+        form: what the entries must be, for the message.
+
+    Raises:
+        TypeError: it is of another type, or an entry is.
+    """
+    check_type(name, values, (list, tuple), f"a list or tuple of {form}")
+    for place, value in enumerate(values):
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{name} must hold {form}, got {described(value)} at place {place}"
+            )
+
+
 @contextmanager
 def inside(label: str) -> Iterator[None]:
     """Adds the name of a caller's function to whatever it raises.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import points
-from jaxcon._checks import check_number, described
+from jaxcon._checks import check_number, check_type, described
 from jaxcon.constraints import Constraint, Constraints, named
 from jaxcon.lagrangians import Lagrangian, Point
 from jaxcon.methods import Method, Problem
@@ -328,6 +328,7 @@ def compare(
         augmented: 0.000
     """
     check_number("steps", steps, least=1, whole=True)
+    check_type("factors", factors, (list, tuple, np.ndarray), "a list of numbers")
     for factor in factors:
         check_number("factors", factor, above=0)
     _check_seed(seed)
@@ -413,13 +414,11 @@ def train(
 
 
 def _check_problem(problem: Any) -> None:
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem must be a jaxcon.Problem, got {described(problem)}")
+    check_type("problem", problem, Problem, "a jaxcon.Problem")
 
 
 def _check_method(name: str, method: Any) -> None:
-    if not isinstance(method, Method):
-        raise TypeError(f"{name} must be a jaxcon.Method, got {described(method)}")
+    check_type(name, method, Method, "a jaxcon.Method")
 
 
 def _check_seed(seed: Any) -> None:

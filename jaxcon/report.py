@@ -1,6 +1,7 @@
 """Tables and figures of a comparison of methods."""
 
 import csv
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_array, check_each, check_number, check_type
 from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import named
 from jaxcon.training import FitResult
@@ -49,7 +50,11 @@ def rows(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
         Rows with the same keys. Violations are the largest over all constraints;
         "multipliers" is the largest constraint's sum over its points; "stationarity" and
         "slackness" (the largest) are KKT residuals of the trained problem.
+
+    Raises:
+        TypeError: `outcomes` are no evaluations.
     """
+    _check_outcomes(outcomes)
     return [
         {
             "method": outcome.name,
@@ -77,7 +82,11 @@ def summary(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
         or at random points; "multipliers" the sum over a constraint's points; "swept"
         columns hold the least and the greatest violation and first score over the sweep
         of the hyperparameter; "ms/step" leaves out compilation.
+
+    Raises:
+        TypeError: `outcomes` are no evaluations.
     """
+    _check_outcomes(outcomes)
     table: list[Row] = []
     names = dict.fromkeys(name for one in outcomes for name in one.multipliers)
     for outcome in outcomes:
@@ -98,6 +107,14 @@ def summary(outcomes: Sequence[MethodEvaluation]) -> list[Row]:
         row["ms/step"] = 1000 * outcome.result.seconds / steps
         table.append(row)
     return table
+
+
+def _check_outcomes(outcomes: Any) -> None:
+    check_each("outcomes", outcomes, MethodEvaluation, "evaluations of methods")
+
+
+def _check_path(path: Any) -> None:
+    check_type("path", path, (str, os.PathLike), "a file's path")
 
 
 def _largest(values: Iterable[Any]) -> float:
@@ -148,6 +165,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def _keys(rows: Sequence[Row]) -> list[str]:
     """Returns the keys that all rows have."""
+    check_each("rows", rows, Mapping, "dicts")
     if not rows:
         raise ValueError("rows must hold at least one row, got none")
     for number, row in enumerate(rows):
@@ -185,9 +203,11 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         path: the file to write.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: there are no rows, or one has other keys than the first.
     """
     names = _keys(rows)
+    _check_path(path)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(map(csv_text, names))
@@ -206,11 +226,15 @@ def csv_text(text: str) -> str:
     Returns:
         The text, after an apostrophe if it begins as a formula does.
 
+    Raises:
+        TypeError: it is no text.
+
     Example:
         >>> from jaxcon import report
         >>> report.csv_text("=1+2"), report.csv_text("1+2")
         ("'=1+2", '1+2')
     """
+    check_type("text", text, str, "text")
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
@@ -246,7 +270,18 @@ def plot_curves(
         path: the PNG to write.
         data: points (x, y) to show under the fit.
         truth: the true function, where it is known.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: `x` is not (n,).
     """
+    x = check_array("x", x, "(n,)", finite=False)
+    check_type("curves", curves, Mapping, "a dict of Curve by method")
+    check_each("curves", [*curves.values()], Curve, "Curve")
+    check_each("names", names, str, "two names")
+    if len(names) != 2:
+        raise TypeError(f"names must hold two names, got {len(names)}")
+    _check_path(path)
     figure = new_figure(12, 3.6)
     source, target = map(_label, names)
     labels = (target, f"slope in {source}", f"curvature in {source}")
@@ -298,7 +333,11 @@ def trace(result: FitResult) -> Trace:
 
     Returns:
         A `Trace`.
+
+    Raises:
+        TypeError: `result` is something else.
     """
+    check_type("result", result, FitResult, "what fit returned")
     history = result.history
     violation = np.asarray(history.max_violation, float)
     each = [np.asarray(series, float) for _, _, series in named(history.multiplier)]
@@ -312,7 +351,13 @@ def plot_history(traces: Mapping[str, Trace], path: Path) -> None:
     Args:
         traces: by the method's name.
         path: the PNG to write.
+
+    Raises:
+        TypeError: an argument is of another kind.
     """
+    check_type("traces", traces, Mapping, "a dict of Trace by method")
+    check_each("traces", [*traces.values()], Trace, "Trace")
+    _check_path(path)
     figure = new_figure(9, 3.6)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for name, seen in traces.items():
@@ -338,7 +383,13 @@ def plot_trade_off(outcomes: Sequence[MethodEvaluation], path: Path) -> None:
     Args:
         outcomes: the methods' evaluations on one problem; accuracy is their first score.
         path: the PNG to write.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: there are no outcomes.
     """
+    _check_outcomes(outcomes)
+    _check_path(path)
     if not outcomes:
         raise ValueError("outcomes must hold at least one evaluation, got none")
     figure = new_figure(11, 4.2)

@@ -35,6 +35,11 @@ def field(x):
     return jnp.stack([x[0] * x[1], x[1] ** 2])
 
 
+def swirl(x):
+    """A vector field in three dimensions."""
+    return jnp.stack([-x[1], x[0], x[2]])
+
+
 def apply(params, x):
     """A network of one output."""
     return params["w"] @ jnp.tanh(x)
@@ -310,6 +315,18 @@ GOOD = {
     "derivatives.Partial": of(inputs=0),
     "derivatives.Directional": of(direction=X),
     "derivatives.Laplacian": of(weights=jnp.ones(2)),
+    "derivatives.curl": of(f=swirl),
+    "derivatives.value_and_curl": of(f=swirl),
+    "derivatives.value_and_jacobian_norm_squared": lambda: {
+        "f": field,
+        "projections": 2,
+        "key": jax.random.key(0),
+    },
+    "derivatives.unbiased_square": lambda: {
+        "estimate": lambda key: jax.random.normal(key),
+        "key": jax.random.key(0),
+    },
+    "shapes.boundary": of(apply=apply, value=0.0, flux=False, on="points"),
     "shapes.increasing": of(apply=apply, index=0, on="points"),
     "shapes.decreasing": of(apply=apply, index=0, on="points"),
     "shapes.convex": of(apply=apply, index=0, on="points"),
@@ -342,6 +359,8 @@ NAMES = {
     "fit": ["params", "the loss"],
     "sweep": ["sweep"],
     "shapes.equals": ["'one'"],
+    "shapes.boundary": ["'one'"],
+    "derivatives.unbiased_square": ["estimate"],
     "derivatives.derivatives": ["pass quantities"],
     "derivatives.Partial": ["number of an input"],
     "derivatives.partial_derivative": ["number of an input"],
@@ -356,6 +375,7 @@ FREE = {
     "counted": {"name": {"'a'", "'zzz'", "''"}},
     "nupi": {"learning_rate": {"lambda"}},
     "shapes.equals": {"target": {"lambda"}},
+    "shapes.boundary": {"value": {"lambda"}},
     "derivatives.derivatives": {"mode": {"None"}},
     "derivatives.tiled_vmap": {"tile": {"None"}},
     "derivatives.value_and_grad": {"tile": {"None"}},
@@ -428,6 +448,11 @@ USE = {
     "derivatives.derivative": lambda made, given: made(0.5),
     "derivatives.value_and_derivative": lambda made, given: made(0.5),
     "derivatives.explain": lambda made, given: None,
+    "derivatives.unbiased_square": lambda made, given: None,
+    **dict.fromkeys(
+        ("derivatives.curl", "derivatives.value_and_curl"),
+        lambda made, given: jax.eval_shape(made, jnp.ones(3)),
+    ),
     **dict.fromkeys(
         ("derivatives.Partial", "derivatives.Directional", "derivatives.Laplacian"),
         lambda made, given: at_point(jc.derivatives.derivatives(smooth, made)),

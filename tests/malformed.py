@@ -19,9 +19,14 @@ import numpy as np
 import optax
 
 import jaxcon as jc
-from tests import _malformed_core, _malformed_layers, _malformed_optimality
+from tests import (
+    _malformed_core,
+    _malformed_layers,
+    _malformed_optimality,
+    _malformed_tables,
+)
 
-TABLES = (_malformed_core, _malformed_layers, _malformed_optimality)
+TABLES = (_malformed_core, _malformed_layers, _malformed_optimality, _malformed_tables)
 SECONDS = 30  # after which a call hangs
 
 NAN, INF = float("nan"), float("inf")
@@ -127,7 +132,9 @@ RETURNS = {
     "raises KeyError": lambda *_, **__: {}["missing"],
     "raises AttributeError": lambda *_, **__: None.shape,  # pyright: ignore
     "raises ZeroDivisionError": lambda *_, **__: 1 / 0,
-    "if of a tracer": lambda p=1.0, *_, **__: 1.0 if jax.tree.leaves(p)[0].sum() > 0 else 2.0,
+    "if of a tracer": lambda p=1.0, *_, **__: (
+        1.0 if jax.tree.leaves(p)[0].sum() > 0 else 2.0
+    ),
 }
 
 
@@ -214,7 +221,8 @@ def outcome(case):
     """
     table = next(table for table in TABLES if case.name in table.GOOD)
     given = table.GOOD[case.name]()
-    words = [case.argument, *getattr(table, "NAMES", {}).get(case.name, ())]
+    words = [case.argument, case.argument.replace("_", "-")]  # a setting's flag
+    words += [*getattr(table, "NAMES", {}).get(case.name, ())]
     words += getattr(table, "FUNCTIONS", {}).get((case.name, case.argument), [])
     if isinstance(given[case.argument], jc.Constraints):
         words += ["'h'", "'g'", "constraint"]  # an entry is named, not the argument

@@ -512,14 +512,15 @@ def test_evaluate_does_not_confuse_equal_networks_that_differ():
     assert first.key == second.key != b.key
 
 
-def test_evaluate_takes_one_name_under_both_kinds_as_two_constraints():
+def test_evaluate_of_shapes_in_both_kinds_shares_a_pass_and_refuses_one_name():
     x = np.full((1, 2), 3.0, "float32")
-    both = jc.Constraints(
-        {"a": shapes.equals(bump, 0.0)}, {"a": shapes.bounded(bump, 0.0, 1.0)}
-    )
+    equal, within = shapes.equals(bump, 0.0), shapes.bounded(bump, 0.0, 1.0)
+    both = jc.Constraints({"a": equal}, {"b": within})
     found = compiled(partial(jc.evaluate, both))(1.0, x)
     assert found.equality["a"] == 54
-    assert found.inequality["a"] == 53
+    assert found.inequality["b"] == 53
+    with pytest.raises(ValueError, match="'a' is both an equality and an inequality"):
+        jc.evaluate(jc.Constraints({"a": equal}, {"a": within}), 1.0, x)
 
 
 def test_shapes_may_be_compiled_and_constraints_have_attributes_of_their_own():

@@ -320,7 +320,11 @@ def test_functions_refuse_arguments_and_name_them(fitted):
             (lambda: tabular.places(scaling, "a", 1), ValueError, "num must"),
             (lambda: tabular.constraint_points(0), ValueError, "d must"),
             (lambda: tabular.init_network(jax.random.key(0), [3]), ValueError, "sizes"),
-            (lambda: tabular.init_network(None, [3, 0]), ValueError, "sizes must"),
+            (
+                lambda: tabular.init_network(jax.random.key(0), [3, 0]),
+                ValueError,
+                "sizes must",
+            ),
         ]
     )
 

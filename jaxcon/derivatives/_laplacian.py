@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcon._checks import check_function, check_key, inside
 from jaxcon.derivatives import _checks, _shared
 from jaxcon.derivatives._quantities import Laplacian
 from jaxcon.derivatives._shared import Function, ValueAnd
@@ -178,6 +179,9 @@ def unbiased_square(estimate: Callable[[jax.Array], Any], key: jax.Array) -> Any
     Returns:
       The product, of the estimate's shape; it may be negative.
 
+    Raises:
+      TypeError: `estimate` is no function, or `key` no key.
+
     References:
       Hu et al., "Hutchinson trace estimation for high-dimensional and high-order
       physics-informed neural networks" (2024), section 3.3.
@@ -191,5 +195,8 @@ def unbiased_square(estimate: Callable[[jax.Array], Any], key: jax.Array) -> Any
       >>> print(jc.derivatives.unbiased_square(residual, jax.random.key(0)))
       0.0
     """
+    check_function("estimate", estimate, "key -> array")
+    check_key("key", key)
     first, second = jax.random.split(key)
-    return estimate(first) * estimate(second)
+    with inside("estimate"):
+        return estimate(first) * estimate(second)

@@ -182,6 +182,8 @@ def _augmented(
     """Sums all terms; `inequality` evaluates that of g of a constraint with a penalty."""
     loss = check_real("loss is", loss, "one real number ()")
     check_match(residuals, multipliers)
+    if penalty is None:
+        raise TypeError("penalty must be one number or a Constraints of them, got None")
     check_penalty(penalty)
 
     def plain(residual: jax.Array, multiplier: jax.Array) -> jax.Array:
@@ -320,8 +322,8 @@ def check_penalty(penalty: Any, label: str = "penalty") -> None:
     """Refuses a penalty that is known and not positive.
 
     Args:
-        penalty: rho, one number or a `Constraints` of them, or of None; a tracer passes,
-            its value is not known here.
+        penalty: rho, one number or a `Constraints` of them, or None; a tracer passes, its
+            value is not known here.
         label: of the argument, for the message.
 
     Raises:
@@ -330,10 +332,11 @@ def check_penalty(penalty: Any, label: str = "penalty") -> None:
     """
     if isinstance(penalty, Constraints):
         entries = [(f" of {name!r}", rho) for _, name, rho in named(penalty)]
-        entries = [(name, rho) for name, rho in entries if rho is not None]
     else:
         entries = [("", penalty)]
     for name, rho in entries:
+        if rho is None:
+            continue
         # Not `rho > 0`: while something else is traced, that would be a tracer.
         try:
             value = rho if isinstance(rho, Tracer) else np.asarray(rho)

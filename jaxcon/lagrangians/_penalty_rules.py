@@ -65,6 +65,7 @@ def constant_penalty(penalty: Any) -> PenaltyRule:
         TypeError: it is no number.
     """
     check_penalty(penalty)
+    check_number("penalty", penalty, above=0)
     return PenaltyRule(
         lambda residuals, dtype: (_each(residuals, penalty, dtype), ()),
         lambda residuals, state, penalty, multipliers, value: (penalty, state),
@@ -114,7 +115,9 @@ def scheduled_penalty(schedule: Callable[[Any], Any]) -> PenaltyRule:
 
     check_function("schedule", schedule, "of the step -> rho")
     with inside("the schedule of a penalty"):
-        check_penalty(schedule(0))
+        first = schedule(0)
+        check_penalty(first)
+        check_number("penalty", first, above=0)
     return PenaltyRule(init, update)
 
 
@@ -168,6 +171,7 @@ def growing_penalty(
         10.0
     """
     check_penalty(initial, "initial penalty")
+    check_number("initial", initial, above=0)
     check_number("every", every, least=1, whole=True)
     check_number("factor", factor, above=1)
     check_number("decrease", decrease, above=0, most=1)
@@ -265,6 +269,7 @@ def adaptive_penalty(
         8.0
     """
     check_penalty(initial, "initial penalty")
+    check_number("initial", initial, above=0)
     check_number("learning_rate", learning_rate, above=0)
     check_number("decay", decay, least=0, below=1)
     check_number("decrease", decrease, above=0, most=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_each, check_number, check_type
 from jaxcon.tabular._rules import Rules
 from jaxcon.tabular._settings import Settings
 from jaxcon.tabular._table import (
@@ -46,6 +46,9 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
         TypeError: a rule or a setting is of another type.
         TableError: it names the first fault.
     """
+    check_type("table", table, Table, "a jaxcon.tabular.Table")
+    check_type("target", target, str, "a column's name")
+    check_type("rules", rules, Rules, "jaxcon.tabular.Rules")
     _check_values(table)
     if target not in table.names:
         raise TableError(no_column(target, table.names, "the table"))
@@ -84,6 +87,7 @@ def check_settings(settings: Settings) -> None:
         TypeError: one is no number.
         TableError: one is out of its range.
     """
+    check_type("settings", settings, Settings, "jaxcon.tabular.Settings")
     for name, value in asdict(settings).items():
         check_flag(name, value, **RANGES[name])
 
@@ -115,7 +119,13 @@ def held_out_rows(rows: int, settings: Settings) -> int:
 
     Returns:
         The share `settings.held_out` of them, rounded.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: `rows` is negative.
     """
+    check_number("rows", rows, least=0, whole=True)
+    check_type("settings", settings, Settings, "jaxcon.tabular.Settings")
     return round(settings.held_out * rows)
 
 
@@ -146,8 +156,7 @@ def _check_rules(rules: Rules, target: str, inputs: list[str]) -> None:
     """Refuses rules that no function of the inputs can obey."""
     for rule in ("increasing", "decreasing", "convex", "concave"):
         columns = getattr(rules, rule)
-        if isinstance(columns, str):
-            raise TypeError(f"--{rule} must be a tuple of names, got {columns!r}")
+        check_each(f"--{rule}", columns, str, "names of columns")
         for name in columns:
             if name == target:
                 raise TableError(f"--{rule} {name}: that is the target, not an input")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcon._checks import check_each
 from jaxcon.tabular._table import (
     LARGEST,
     Table,
@@ -193,8 +194,9 @@ def _places(names: list[str], columns: Sequence[str] | None, path: Any) -> list[
                     "name the columns to read, else name it"
                 )
         return list(range(len(names)))
-    if isinstance(columns, str) or not len(columns):
-        raise TypeError(f"columns must be a list of names, got {columns!r}")
+    check_each("columns", columns, str, "names of columns")
+    if not columns:
+        raise TypeError("columns must be a list of names, got none")
     place_of = {name: place for place, name in enumerate(names) if name}
     counts = Counter(columns)
     for name in columns:

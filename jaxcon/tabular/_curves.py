@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcon import derivatives
-from jaxcon._checks import check_number
+from jaxcon._checks import check_each, check_number, check_type
 from jaxcon.report import Curve
 from jaxcon.tabular._network import network
 from jaxcon.tabular._scaling import Scaling
@@ -27,6 +27,7 @@ def places(scaling: Scaling, name: str, num: int = 400) -> np.ndarray:
     Returns:
         (num,), in the input's units.
     """
+    check_type("scaling", scaling, Scaling, "of tabular.problem")
     index = place_of(name, scaling.inputs, "the fit")
     check_number("num", num, least=2, whole=True)
     return np.linspace(scaling.lower[index], scaling.upper[index], num)
@@ -43,11 +44,18 @@ def curve(scaling: Scaling, params: Any, name: str, num: int = 400) -> Curve:
 
     Returns:
         Value, slope and curvature there, in the table's units.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: `num` is below 2.
+        TableError: the fit has no input of this name.
     """
+    check_type("scaling", scaling, Scaling, "of tabular.problem")
     index = place_of(name, scaling.inputs, "the fit")
     check_number("num", num, least=2, whole=True)
     z = np.full((num, len(scaling.inputs)), 0.5, np.float32)
     z[:, index] = np.linspace(0, 1, num)
+    check_each("params", params, dict, "layers, as init_network returns them")
     f = partial(network, params)
     width = scaling.upper[index] - scaling.lower[index]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_key, check_number, check_type
 
 
 def init_network(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
@@ -19,9 +19,11 @@ def init_network(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Arr
         One {"w": (in, out), "b": (out,)} per layer.
 
     Raises:
-        TypeError: a size is no whole number.
+        TypeError: `key` is no key, or a size no whole number.
         ValueError: there are fewer than two, or one is below 1.
     """
+    check_key("key", key)
+    check_type("sizes", sizes, (list, tuple), "a list of whole numbers")
     if len(sizes) < 2:
         raise ValueError(f"sizes must be of two layers at least, got {tuple(sizes)}")
     for size in sizes:
