@@ -586,6 +586,7 @@ def corner(x):
 
 
 MIX = np.cos(np.arange(12.0)).reshape(3, 4)
+SLABS = np.cos(np.arange(24.0)).reshape(2, 3, 4)
 # Functions of (x, t, u) whose slopes in t or u are infinite at zero, and what they are
 # as functions of x alone.
 CORNERS = {
@@ -636,6 +637,25 @@ CORNERS = {
     "two variable operands": (
         lambda v: jnp.sum(jnp.arctan2(jnp.sqrt(v), 1 + jnp.sqrt(v))),
         lambda x: jnp.arctan2(jnp.sqrt(x), 1 + jnp.sqrt(x)),
+    ),
+    "power of a variable": (lambda v: v[1] ** v[0] + v[0] ** 2, lambda x: x**2),
+    "powers of a variable": (lambda v: jnp.sum(v ** (0.5 + 0 * v[0])), jnp.sqrt),
+    "own rule of two": (lambda v: jnp.sum(jnp.hypot(v, 0 * v)), lambda x: x),
+    "product of two": (
+        lambda v: jnp.dot(jnp.sqrt(v) + 1, jnp.cbrt(v) + 1),
+        lambda x: (jnp.sqrt(x) + 1) * (jnp.cbrt(x) + 1) + 2,
+    ),
+    "summed up": (
+        lambda v: jnp.sum(jnp.sqrt(jnp.cumsum(jnp.roll(v, 1)))),
+        jnp.sqrt,
+    ),
+    "many at once": (
+        lambda v: jnp.sum(
+            jnp.sin(jax.vmap(lambda a, w: a @ w)(jnp.stack([v**0.5, v]), SLABS))
+        ),
+        lambda x: (
+            jnp.sum(jnp.sin(x**0.5 * SLABS[0][0])) + jnp.sum(jnp.sin(x * SLABS[1][0]))
+        ),
     ),
     "own rule": (
         lambda v: jnp.sum(jax.nn.softplus(jnp.sqrt(v))),

@@ -102,21 +102,34 @@ class Equation:
 
 
 class Reach:
-    """Propagation of known zeros through one equation, from its series."""
+    """Propagation of known zeros through an equation, from those of its series."""
 
-    def __init__(self, eqn: Any, values: list[Any], places: list[tuple[int, ...]]):
-        self.eqn, self.values, self.places = eqn, values, places
-        self.floats = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
-        self.outputs = sum(self.floats)
+    def __init__(self, outputs: int, find: Callable[[list[Any]], list[Any]]):
+        self.outputs, self.find = outputs, find  # outputs: how many are floats
 
     def __call__(self, supports: list[Any]) -> list[Any]:
         """Returns the support of each output that is a float; None if unknown."""
-        operands = [None] * len(self.values)
-        for support, place in zip(supports, self.places):
+        return self.find(supports)
+
+
+def reach_of(eqn: Equation, values: list[Any], places: list[tuple[int, ...]]) -> Reach:
+    """Returns that of an equation, whose series stand in these places."""
+    floats = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
+
+    def find(supports: list[Any]) -> list[Any]:
+        operands = [None] * len(values)
+        for support, place in zip(supports, places):
             for i in place:
                 operands[i] = support
-        found = _reach.reached(self.eqn, operands, self.values)
-        return [support for support, kept in zip(found, self.floats) if kept]
+        found = _reach.reached(eqn, operands, values)
+        return [support for support, kept in zip(found, floats) if kept]
+
+    return Reach(sum(floats), find)
+
+
+def reach_of_broadcast(shape: tuple[int, ...]) -> Reach:
+    """Returns that of a broadcast to a shape."""
+    return Reach(1, lambda supports: [_zeros.spread(supports[0], shape)])
 
 
 def held_operands(name: str, operands: int, active: list[int]) -> set[int] | None:
@@ -187,15 +200,15 @@ def is_variable(atom: Any) -> bool:
 def is_entrywise(
     eqn: Equation, bind: Bind, places: list[tuple[int, ...]], values: list[Any]
 ) -> bool:
-    """Returns whether the one output is a function of like entries of the series alone.
+    """Returns whether the outputs are functions of like entries of the series alone.
 
     A call counts if everything inside is elementwise: jax.nn.gelu is then one function with
     one slope, not ten equations for every tangent, and a jax.custom_jvp such as
     jax.nn.softplus is differentiated by its own rule.
     """
-    avals = [eqn.invars[place[0]].aval for place in places]
-    kinds = {(v.shape, v.dtype) for v in avals}
-    if [(v.aval.shape, v.aval.dtype) for v in eqn.outvars] != list(kinds):
+    kinds = {(jnp.shape(values[i]), jnp.result_type(values[i])) for i, *_ in places}
+    outputs = {(v.aval.shape, v.aval.dtype) for v in eqn.outvars}
+    if len(kinds) > 1 or outputs != kinds:
         return False
     if eqn.inner is not None:
         if eqn.name in _rules.CALLS:

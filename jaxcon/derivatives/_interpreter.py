@@ -38,6 +38,8 @@ from jaxcon.derivatives._equations import (
     linear_part,
     may_have_kinks,
     product,
+    reach_of,
+    reach_of_broadcast,
     require_forward_mode,
     selects,
 )
@@ -196,11 +198,15 @@ def _evaluate(eqn: Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
         if eqn.name == "div":
             return [algebra.quotient(x, y)]
         return [algebra.bilinear(product(eqn, values), x, y)]
+    if eqn.name in _rules.MIXED and len(active) == 2:
+        shape = eqn.outvars[0].aval.shape
+        inputs = [_broadcast(x, shape, algebra) for x in inputs]
+        values = _values(inputs, algebra)
     # A series that stands in two places is one variable of the equation.
     xs = list({id(inputs[i]): inputs[i] for i in active}.values())
     places = [tuple(i for i in active if inputs[i] is x) for x in xs]
     bind = eqn.at(values, places)
-    reach = Reach(eqn, values, places)
+    reach = reach_of(eqn, values, places)
     if eqn.name.startswith("custom_vjp_call"):
         raise NoForwardMode(CUSTOM_VJP)
     if eqn.is_opaque:
@@ -210,7 +216,7 @@ def _evaluate(eqn: Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
     if eqn.name == "select_n" and eqn.compared[0]:
         algebra.corners.append("where")
     entrywise = is_entrywise(eqn, bind, places, values)
-    if entrywise and len(xs) == 1:
+    if entrywise and len(xs) == 1 and len(eqn.outvars) == 1:
         if selects(eqn):
             algebra.corners.append("where")
         kinked = eqn.inner is not None and may_have_kinks(eqn.inner.jaxpr)
@@ -225,6 +231,17 @@ def _evaluate(eqn: Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
         apply = linear_part(eqn, values, places, held)
         return algebra.linear(bind, apply, xs, reach)
     return algebra.general(bind, xs, reach, entrywise)
+
+
+def _broadcast(x: Any, shape: tuple[int, ...], algebra: Algebra) -> Any:
+    """Returns the operand of a function of each entry in the shape of its result."""
+    if jnp.shape(algebra.value(x)) == shape:
+        return x
+
+    def bind(value: Any) -> list[Any]:
+        return [jnp.broadcast_to(value, shape)]
+
+    return algebra.linear(bind, bind, [x], reach_of_broadcast(shape))[0]
 
 
 def _yields_integers(eqn: Equation, values: list[Any]) -> bool:

@@ -52,6 +52,9 @@ ELEMENTWISE = {
     *("tanh", "xor"),
 }
 
+# Functions of like entries of two operands, one of which may be broadcast.
+MIXED = {"atan2", "pow"}
+
 # f'(x) and f''(x), written out so that they share subexpressions; y is f(x).
 SLOPES: dict[str, Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]] = {
     "cos": lambda x, y: (-jnp.sin(x), -y),

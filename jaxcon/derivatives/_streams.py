@@ -19,6 +19,7 @@ References:
   differentiation" (2025).
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ from jaxcon.derivatives._zeros import (
     dense,
     joined,
     over,
+    patterns,
     plus,
     restricted,
     rows,
@@ -200,26 +202,33 @@ class Streams:
         floats = floating(bind, values)
         outputs = floats(*values)
 
+        nothing = [None] * len(outputs)
+
         def along(row: Row, *parts: Any) -> list:
             if all(part is None for part in parts):
-                return [None] * len(outputs)
-            support = union(parts) if entrywise else None
-            found = _jvp(floats, _restricted(values, support, row), parts)
-            if entrywise:
-                return [cleared(row, y, support) for y in found]
-            supports = reach(list(map(support_of, values, parts)))
-            return list(map(as_part, found, supports))
+                return nothing
+            if not entrywise:
+                supports = reach(list(map(support_of, values, parts)))
+                return list(map(as_part, _jvp(floats, values, parts), supports))
+            total = nothing
+            for some, here in patterns(parts):
+                found = _jvp(floats, _restricted(values, here, row), some)
+                total = [plus(a, cleared(row, y, here)) for a, y in zip(total, found)]
+            return total
 
         def twice(row: Row, t: Any, u: Any) -> list:
             if all(a is None for a in t) or all(a is None for a in u):
-                return [None] * len(outputs)
-            support = _common(union(t), union(u)) if entrywise else None
-
-            def once(*values: Any) -> list:
-                return _jvp(floats, values, t)
-
-            found = _jvp(once, _restricted(values, support, row), u)
-            return [cleared(row, y, support) for y in found]
+                return nothing
+            if not entrywise:
+                return _jvp2(floats, values, t, u)
+            total = nothing
+            for (a, here), (b, there) in itertools.product(patterns(t), patterns(u)):
+                both = _common(here, there)
+                if both is not None and not both.any():
+                    continue
+                found = _jvp2(floats, _restricted(values, both, row), a, b)
+                total = [plus(c, cleared(row, y, both)) for c, y in zip(total, found)]
+            return total
 
         firsts = self._first(along, xs, len(outputs))
         seconds = []
@@ -333,6 +342,10 @@ def _common(a: Support | None, b: Support | None) -> Support | None:
     if a is None or b is None:
         return b if a is None else a
     return a & b
+
+
+def _jvp2(f: Bind, values: Sequence[Any], t: Any, u: Any) -> list[Any]:
+    return _jvp(lambda *values: _jvp(f, values, t), values, u)
 
 
 def _jvp(f: Bind, values: Sequence[Any], parts: Sequence[Any]) -> list[Any]:

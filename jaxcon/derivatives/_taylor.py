@@ -18,7 +18,7 @@ References:
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,10 +29,12 @@ from jaxcon.derivatives._interpreter import interpret
 from jaxcon.derivatives._layouts import filled
 from jaxcon.derivatives._streams import floating, mapped, restore
 from jaxcon.derivatives._zeros import (
+    Sparse,
     as_part,
     cleared,
     dense,
     over,
+    patterns,
     plus,
     restricted,
     scaled,
@@ -146,31 +148,46 @@ class Taylor:
     ) -> list[Any]:
         """Applies any primitive, by nested jvp along the curve of the coefficients."""
         values = tuple(map(self.value, xs))
-        support = None
-        if entrywise:
-            support = union([c for x in xs for c in x.coefficients[1:]])
-        curves = [
-            (restricted(self.value(x), support, None), *map(dense, x.coefficients[1:]))
-            for x in xs
-        ]
+        known = [support_of(self.value(x), *x.coefficients[1:]) for x in xs]
+        columns = [floating(bind, values)(*values)]
+        if not entrywise:
+            supports = reach(known)
+            found = self._along(bind, values, [x.coefficients[1:] for x in xs])
+            columns += [list(map(as_part, ys, supports)) for ys in found]
+            return restore(bind, values, [Series(row) for row in zip(*columns)])
+        moving = [None if s is None else Sparse(None, s) for s in known]
+        total = [[None] * len(columns[0])] * self.order
+        for some, here in patterns(moving):
+            parts = [
+                x.coefficients[1:] if kept is not None else (None,) * self.order
+                for x, kept in zip(xs, some)
+            ]
+            inside = [restricted(value, here, None) for value in values]
+            found = self._along(bind, inside, parts)
+            total = [
+                [plus(a, cleared(None, y, here)) for a, y in zip(sums, ys)]
+                for sums, ys in zip(total, found)
+            ]
+        columns += total
+        return restore(bind, values, [Series(row) for row in zip(*columns)])
+
+    def _along(
+        self, bind: Bind, values: Sequence[Any], parts: Sequence[Any]
+    ) -> list[list[Any]]:
+        """Returns the coefficients of each order, of every output that is a float."""
+        curves = [(value, *map(dense, each)) for value, each in zip(values, parts)]
 
         def along(t: jax.Array) -> list:
             return bind(*(_horner(curve, t) for curve in curves))
 
         zero = jnp.zeros((), values[0].dtype)
         kept = floating(along, (zero,))
-        columns = [floating(bind, values)(*values)]
-        supports = [support] * len(columns[0])
-        if not entrywise:
-            known = [support_of(self.value(x), *x.coefficients[1:]) for x in xs]
-            supports = reach(known)
+        found = []
         for k in range(1, self.order + 1):
             kept = _differentiated(kept)
             scale = 1 / math.factorial(k)
-            ys = [scale * y for y in kept(zero)]
-            clear = cleared if entrywise else lambda row, y, s: as_part(y, s)
-            columns.append([clear(None, y, s) for y, s in zip(ys, supports)])
-        return restore(bind, values, [Series(row) for row in zip(*columns)])
+            found.append([scale * y for y in kept(zero)])
+        return found
 
     def fill(self, x: Any, like: Any) -> Any:
         """Fills x with explicit zeros where ``like`` has more than symbolic ones."""

@@ -11,6 +11,7 @@ that is mapped over them by ``jax.vmap`` is given the number of its row; without
 there is one row, and its number is None.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -119,6 +120,37 @@ def union(parts: Sequence[Any]) -> Support | None:
     return joined(
         [getattr(each, "support", None) for each in parts if each is not None]
     )
+
+
+def patterns(parts: Sequence[Any]) -> list[tuple[list[Any], Support | None]]:
+    """Divides the entries of several operands by which of the operands vary there.
+
+    A function of like entries, e.g. a power, may have an infinite slope in one operand
+    where only the other varies.
+
+    Args:
+        parts: of the operands, all of one shape.
+
+    Returns:
+        For each set of operands their parts, None for the others, and the entries; None
+        for all of them.
+    """
+    present = [n for n, each in enumerate(parts) if each is not None]
+    known = [each.support for each in parts if isinstance(each, Sparse)]
+    if len(present) < 2 or not known:
+        return [(list(parts), union(parts))]
+    everywhere = np.ones((1, *known[0].shape[1:]), bool)
+    supports = {n: getattr(parts[n], "support", everywhere) for n in present}
+    found = []
+    for count in range(1, len(present) + 1):
+        for chosen in itertools.combinations(present, count):
+            here = everywhere
+            for n, support in supports.items():
+                here = here & (support if n in chosen else ~support)
+            if here.any():
+                kept = [part if n in chosen else None for n, part in enumerate(parts)]
+                found.append((kept, here))
+    return found
 
 
 def joined(supports: Sequence[Support | None]) -> Support | None:
