@@ -15,6 +15,8 @@ _LOOSE = 1e-4
 _MOST_WORSE = 3
 # Newton's steps of one round; after the first round it takes two or three.
 _MOST_STEPS = 60
+# Steps that do not halve the smallest gap, before its rounding is taken for the reason.
+_MOST_STALE = 8
 # Products of one of Newton's systems, which need not be solved exactly.
 _MOST_PRODUCTS = 200
 
@@ -198,12 +200,18 @@ def _nearest(
 
     values, vectors = rows.spectrum
     pushed = rows.pushed(y)
+    smallest, stale = np.inf, 0
     for _ in range(_MOST_STEPS):
         u, held = at(pushed)
         gap = offset + rows.pulled(u) - y
         rounding = rows.epsilon * max(np.linalg.norm(offset), np.linalg.norm(y))
         near = loose * prox**0.5 * np.linalg.norm(u - start)
-        if np.linalg.norm(gap) <= max(4 * rounding, near):
+        size = np.linalg.norm(gap)
+        if size < smallest / 2:
+            smallest, stale = size, 0
+        elif size <= len(free) * rounding:  # of a sum of so many terms
+            stale += 1
+        if size <= max(4 * rounding, near) or stale == _MOST_STALE:
             break
         # The rows that are held are about so large a part of all of A^T A.
         sizes = prox + np.mean(held) * np.maximum(values, 0)
