@@ -215,7 +215,9 @@ class Solver:
         ours = jax.eval_shape(
             self._first, state.params, state.extra, at.loss, at.residuals
         )
-        if jax.tree.structure(state.multipliers) != jax.tree.structure(ours.multipliers):
+        if jax.tree.structure(state.multipliers) != jax.tree.structure(
+            ours.multipliers
+        ):
             self._check_state(state, ours, "multipliers")
         dual = self._dual(at.residuals)
         touched = kinds_of.gather(self.problem.multipliers, state.multipliers, there)
