@@ -273,6 +273,27 @@ def test_shapes_refuse_what_is_wrong():
     )
 
 
+def test_shapes_at_the_corners_of_a_box_ignore_slopes_of_other_inputs():
+    def network(p, x):
+        return jnp.tanh(p * x[0] + jnp.sqrt(x[1]))
+
+    def alone(p, x):
+        return jnp.tanh(p * x[0])
+
+    corners = jc.points.grid([0.0, 0.0], [1.0, 1.0], 2)
+    bottom = corners[corners[:, 1] == 0]
+    makes = shapes.increasing, shapes.decreasing, shapes.convex, shapes.concave
+
+    @compiled
+    def residuals(p):
+        return [
+            (make(network, 0)(p, bottom), make(alone, 0)(p, bottom)) for make in makes
+        ]
+
+    for found, expected in residuals(SCALE):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_shapes_say_that_a_python_if_is_in_the_network():
     def either(p, x):
         return p if x[0] > 0 else -p

@@ -13,6 +13,11 @@ the value, and every sum of second derivatives as one more stream, by interpreta
 f's jaxpr; orders above the second are Taylor series. All operators compose with
 ``jax.jit``, ``jax.vmap`` and ``jax.grad``. A function with a ``jax.custom_vjp`` inside
 has no forward mode in JAX: its derivatives up to the second are then taken backwards.
+One with a loop that JAX differentiates only forwards is taken forwards.
+
+Zeros of a tangent that are known when f is traced are never multiplied: the derivative
+in one input is finite where another input's slope is infinite, e.g. that of a square
+root at a corner of a box. A sort, or places that depend on x, end that knowledge.
 
 ``value_and_grad`` is the derivative of a batch's loss with respect to the parameters,
 computed in tiles of as many examples as fit the cache.

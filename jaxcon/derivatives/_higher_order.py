@@ -35,9 +35,9 @@ def partial_derivative(f: Function, *inputs: int) -> Function:
       A function of x (d,) that returns the derivative, of f's shape.
 
     Raises:
-      ValueError: if no input is named; when called, if x is not (d,) or has no such
-        input.
-      TypeError: if an index is not an integer; when called, if x or f(x) is not one
+      ValueError: if no input is named, or an index is not a whole number >= 0; when
+        called, if x is not (d,) or has no such input.
+      TypeError: if an index is not a number; when called, if x or f(x) is not one
         real floating-point array.
 
     Example:
@@ -96,8 +96,8 @@ def derivative(f: Function, order: int = 1) -> Function:
       A function of x () that returns the derivative, of f's shape.
 
     Raises:
-      ValueError: if order < 1; when called, if x is not ().
-      TypeError: if order is not an integer; when called, if x or f(x) is not one real
+      ValueError: if order is not a whole number >= 1; when called, if x is not ().
+      TypeError: if order is not a number; when called, if x or f(x) is not one real
         floating-point array.
 
     References:

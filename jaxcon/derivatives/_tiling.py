@@ -56,10 +56,11 @@ def value_and_grad(
       params. Its one example has the structure of the batch and leaves (...).
 
     Raises:
-      ValueError: if the reduction is another or tile < 1; when called, if the leading
-        axes differ or have no entry, a leaf of the batch has none, or loss is not ().
-      TypeError: if tile is not an integer, "auto" or None; when called, if the loss or
-        a leaf of params is not real floating point.
+      ValueError: if the reduction is another, e.g. a maximum, whose tiles could not be
+        added up, or tile is not a whole number >= 1; when called, if the leading axes
+        differ or have no entry, a leaf of the batch has none, or loss is not ().
+      TypeError: if loss is not a function, or tile not a number, "auto" or None; when
+        called, if the loss or a leaf of params is not real floating point.
 
     Example:
       >>> import jax.numpy as jnp
@@ -72,7 +73,6 @@ def value_and_grad(
     """
     name = "value_and_grad"
     check_function(f"{name}: loss", loss, "(params, example) -> number")
-    # Of a maximum or a quantile the tiles could not be added up.
     check_choice(f"{name}: reduction", reduction, ["mean", "sum"])
     tile = _tile(tile, name)
 
@@ -146,9 +146,9 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
       outputs of f with n in front of every shape.
 
     Raises:
-      ValueError: if tile < 1; when called, if the leading axes differ or have no entry,
-        or a leaf has none.
-      TypeError: if tile is not an integer, "auto" or None.
+      ValueError: if tile is not a whole number >= 1; when called, if the leading axes
+        differ or have no entry, or a leaf has none.
+      TypeError: if f is not a function, or tile not a number, "auto" or None.
 
     Example:
       >>> import jax.numpy as jnp
