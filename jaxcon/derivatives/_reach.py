@@ -83,7 +83,7 @@ def folded(eqn: Any, values: Sequence[Any]) -> list[Any] | None:
             return None
         if v.aval.size > LIMIT:
             return None
-    if not all(map(is_known, values)):
+    if not eqn.outvars or not all(map(is_known, values)):
         return None
     arrays = [np.asarray(value) for value in values]
     dtypes, shapes = zip(*((v.aval.dtype, v.aval.shape) for v in eqn.outvars))
