@@ -12,6 +12,8 @@ from jaxcon.lagrangians import Lagrangian
 
 # Steps, at most.
 _DESCENTS = 100
+# Lengths of step that are tried, in sizes of the parameters.
+_LENGTHS = 2.0 ** np.arange(-20, 7)
 
 
 @lru_cache(maxsize=16)
@@ -21,7 +23,6 @@ def restoration(problem: Lagrangian) -> Any:
     Steepest descent on the sum of squared violations, with lengths of step that are tried
     from all scales up to many times the size of the parameters.
     """
-    lengths = 2.0 ** np.arange(-20, 7)
 
     def restore(params: Any, batch: Any, extra: Any, size: Any, tolerance: Any) -> Any:
         def squares(params: Any) -> tuple[jax.Array, jax.Array]:
@@ -35,6 +36,7 @@ def restoration(problem: Lagrangian) -> Any:
             gradient = jax.grad(lambda p: squares(p)[0])(params)
             norm = jnp.sqrt(sum(square(leaf) for leaf in jax.tree.leaves(gradient)))
             unit = size / jnp.where(norm > 0, norm, 1.0)
+            lengths = jnp.asarray(_LENGTHS, unit.dtype)
 
             def moved(length: Any) -> Any:
                 # A complex gradient is the conjugate of the direction it stands for.
@@ -47,7 +49,7 @@ def restoration(problem: Lagrangian) -> Any:
             tried = jax.lax.map(lambda length: squares(moved(length))[0], lengths)
             best = jnp.argmin(jnp.where(jnp.isfinite(tried), tried, jnp.inf))
             better = (tried[best] < value) & (norm > 0)
-            new = moved(jnp.where(better, jnp.asarray(lengths)[best], 0.0))
+            new = moved(jnp.where(better, lengths[best], 0.0))
             value, worst = squares(new)
             return i + 1, new, value, worst, better
 
