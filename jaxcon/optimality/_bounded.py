@@ -8,9 +8,7 @@ import numpy as np
 # Of the proximal iterations that find multipliers.
 MOST_ROUNDS = 30
 # Eigenvectors by which the systems are preconditioned, and bytes of all of them.
-_MOST_VECTORS, _LARGEST_SKETCH = 128, 256 * 2**20
-# Error of later rounds, relative to the distance that they move.
-_LOOSE = 1e-4
+_MOST_VECTORS, _LARGEST_SKETCH = 512, 256 * 2**20
 # Rounds that end in a longer sum, before the best is taken.
 _MOST_WORSE = 3
 # Newton's steps of one round; after the first round it takes two or three.
@@ -148,8 +146,9 @@ def least_of_products(
         small = np.max(np.abs(u - before)) <= 8 * rows.epsilon * np.max(np.abs(u))
         if small or worse == _MOST_WORSE:
             break
-        # The first round settles what the rows leave open, and is solved exactly.
-        prox, loose = max(prox / 10, noise), _LOOSE
+        # The first round settles what the rows leave open, and is solved exactly; later
+        # ones up to a part of the distance that they move, which decreases.
+        prox, loose = max(prox / 10, noise), rows.epsilon**0.25
     return best
 
 
