@@ -85,7 +85,7 @@ def least_squares_multipliers(
         their number: seconds for hundreds, minutes for thousands. More: some hundred to
         some ten thousand passes, whatever their number: on two CPU cores a quarter of a
         minute for 10^5 active outputs of a network of 96 parameters, 80 seconds and 1 GB
-        for 10^6, and some minutes for 5,000 of a network of 12,760 parameters.
+        for 10^6, and eight minutes for 5,000 of a network of 12,760 parameters.
 
     Raises:
         TypeError: `problem` is no problem, `params` hold no floating-point arrays,
