@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcon._checks import check_number, described
+from jaxcon._checks import check_number, check_type, described
 from jaxcon.diagnosis import _rules as rules
 from jaxcon.diagnosis import _statistics as stats
 from jaxcon.diagnosis import _unmet as unmet
@@ -98,8 +98,8 @@ def diagnose(
             "history must be a FitResult.history, or an Info of one row per step, got "
             f"{described(history)}"
         )
-    if end is not None and not isinstance(end, End):
-        raise TypeError(f"end must be a jaxcon.diagnosis.End, got {described(end)}")
+    if end is not None:
+        check_type("end", end, End, "a jaxcon.diagnosis.End")
     finite = np.asarray(history.finite, bool)
     if finite.ndim != 1:
         raise ValueError(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxcon._checks import check_real, described
+from jaxcon._checks import check_real, check_type, described
 from jaxcon.constraints import Constraints, check_entries, named
 from jaxcon.lagrangians import Lagrangian, Point, check_penalty
 from jaxcon.multipliers import Table, Weights
@@ -21,11 +21,8 @@ def check_problem(problem: Any) -> None:
     Raises:
         TypeError: it is no `Lagrangian`.
     """
-    if not isinstance(problem, Lagrangian):
-        raise TypeError(
-            "problem must be a jaxcon.Lagrangian(loss, constraints), got "
-            f"{described(problem)}"
-        )
+    form = "a jaxcon.Lagrangian(loss, constraints)"
+    check_type("problem", problem, Lagrangian, form)
 
 
 def check_params(params: Any) -> None:

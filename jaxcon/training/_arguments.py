@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxcon._checks import check_choice, check_function, check_number, described
+from jaxcon._checks import (
+    check_choice,
+    check_function,
+    check_number,
+    check_type,
+    described,
+)
 from jaxcon.primal_dual import PrimalDualState, Solver
 
 # Steps are counted in int32.
@@ -28,11 +34,8 @@ def check_solver(solver: Any) -> None:
     Raises:
         TypeError: it is something else, e.g. a problem.
     """
-    if not isinstance(solver, Solver):
-        raise TypeError(
-            "solver must be what jaxcon.alternating, simultaneous or extragradient "
-            f"returns, got {described(solver)}"
-        )
+    form = "what jaxcon.alternating, simultaneous or extragradient returns"
+    check_type("solver", solver, Solver, form)
 
 
 def check_start(start: Any) -> None:

@@ -11,7 +11,7 @@ from jaxcon._checks import (
     check_function,
     check_number,
     check_real,
-    described,
+    check_type,
     inside,
 )
 from jaxcon._dtypes import largest
@@ -129,8 +129,7 @@ def counted(
         >>> print(state.fired)
         {'global norm': Array(1, dtype=int32)}
     """
-    if not isinstance(name, str):
-        raise TypeError(f"name must be text, got {described(name)}")
+    check_type("name", name, str, "text")
     inner = as_transform("clip", clip)
 
     def update(
