@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -130,3 +131,11 @@ def dtype(request):
     jax.config.update("jax_enable_x64", request.param == "float64")
     yield request.param
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def interruptible():
+    """Lets Ctrl-C raise, even where the shell has put us in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

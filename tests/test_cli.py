@@ -531,14 +531,6 @@ def test_fit_stopped_before_it_trained_is_kept(
     assert "stopped before it trained" in one_line(capsys)
 
 
-@pytest.fixture
-def interruptible():
-    """Lets Ctrl-C end a child, even where the shell has put us in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "name"),

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from tables import assert_refused
 
@@ -516,18 +517,45 @@ def test_fit_saves_at_sigterm_and_says_so(tmp_path):
     assert len(resumed.history.loss) == 10
 
 
-def test_fit_does_not_lose_a_signal_that_is_swallowed():
+SIGNALS = [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(("number", "name"), SIGNALS)
+def test_fit_does_not_lose_a_signal_that_is_swallowed(number, name):
     """As one is that arrives while a destructor runs."""
 
     def swallow(state, _):
         if int(state.step) == 20:
             with contextlib.suppress(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(number)
 
-    with pytest.raises(Interrupted, match="by SIGTERM after step 20 of 60") as caught:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=f"by {name} after step 20 of 60") as caught:
         fit(stream(60), callbacks=[swallow])
-    assert caught.value.signal == signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert caught.value.signal == number
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(("number", "name"), SIGNALS)
+def test_a_save_is_never_cut_short_by_a_signal(number, name, tmp_path):
+    """Orbax's threads would keep the process from ending."""
+    saved = []
+
+    class Manager(ocp.CheckpointManager):
+        def save(self, step, *args, **options):
+            if step == 20:
+                signal.raise_signal(number)
+            saved.append(step)
+            return super().save(step, *args, **options)
+
+    often = ocp.checkpoint_managers.FixedIntervalPolicy(interval=10)
+    options = ocp.CheckpointManagerOptions(save_decision_policy=often)
+    with Manager(tmp_path, options=options) as manager:
+        with pytest.raises(Interrupted, match=f"by {name} after step 20 of 60"):
+            fit(stream(60), chunk=10, checkpoint=manager)
+    assert saved == [10, 20]
 
 
 def test_fit_leaves_a_signal_handler_set_during_the_run():

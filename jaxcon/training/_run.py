@@ -123,7 +123,8 @@ class Run:
             bar.after(chunk)
             # The last state is saved when the run is done, and no error then.
             if int(self.reached[0].step) < end:
-                self.saved.save((*self.reached, spikes.level))
+                with signals.saving():
+                    self.saved.save((*self.reached, spikes.level))
             for watcher in (moving, skips):
                 watcher.after(chunk)
             state = self.reached[0]
