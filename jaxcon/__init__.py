@@ -73,8 +73,10 @@ from jaxcon.primal_dual import (
     PrimalDualState,
     Solver,
     alternating,
+    augmented_lagrangian_method,
     extragradient,
     simultaneous,
+    stochastic_lagrangian,
 )
 from jaxcon.selection import (
     best_iterate,
@@ -85,6 +87,7 @@ from jaxcon.training import (
     History,
     SweepResult,
     fit,
+    solve,
     sweep,
 )
 from jaxcon.transforms import (
@@ -107,6 +110,7 @@ from jaxcon.transforms import (
     fixed_penalty,
     gauss_newton,
     method_of_multipliers,
+    newton,
     nupi,
     pid,
     project_conflicts,
@@ -152,12 +156,15 @@ __all__ = [  # noqa: RUF022 (by task)
     "PrimalDualState",
     "Solver",
     "alternating",
+    "augmented_lagrangian_method",
     "extragradient",
     "simultaneous",
+    "stochastic_lagrangian",
     "FitResult",
     "History",
     "SweepResult",
     "fit",
+    "solve",
     "sweep",
     # Optimizers of multipliers and rules for penalties.
     "capped",
@@ -176,6 +183,7 @@ __all__ = [  # noqa: RUF022 (by task)
     # Optimizers of parameters.
     "MeanSquares",
     "gauss_newton",
+    "newton",
     "proximal",
     # Gradients of single terms: balancing and clipping.
     "GradientTerms",

@@ -229,6 +229,16 @@ GOOD = {
         "primal": optax.sgd(0.1),
         "dual": dual(),
     },
+    "augmented_lagrangian_method": lambda: {
+        "problem": problem(penalty=None),
+        "primal": optax.sgd(0.1),
+        "tolerance": 1e-3,
+    },
+    "stochastic_lagrangian": lambda: {
+        "problem": problem(penalty=None),
+        "primal": optax.sgd(0.1),
+        "steps": 10,
+    },
     "capped": lambda: {"dual": dual(), "limit": 3.0},
     "dual_ascent": lambda: {"optimizer": optax.sgd(0.1)},
     "every": lambda: {"dual": dual(), "k": 3},
@@ -255,6 +265,7 @@ GOOD = {
         "on": {"misfit": ("x", "y")},
         "damping": 1e-3,
     },
+    "newton": of(dense=10),
     "proximal": lambda: {
         "optimizer": optax.sgd(0.1),
         "operator": lambda p: jax.tree.map(lambda w: jnp.clip(w, 0.0, 1.0), p),
@@ -270,6 +281,13 @@ GOOD = {
     "each_term": lambda: {"transform": optax.clip(1.0)},
     "project_conflicts": of(seed=1),
     "fit": fitted,
+    "solve": lambda: {
+        "problem": problem(penalty=None),
+        "start": PARAMS,
+        "batches": BATCH,
+        "steps": 2,
+        "primal": optax.sgd(0.1),
+    },
     "sweep": lambda: {
         "make_run": run,
         "grid": {"rate": [0.1, 0.2]},
@@ -357,6 +375,7 @@ CALLS = {
 NAMES = {
     "MeanSquares": ["MeanSquares"],
     "fit": ["params", "the loss"],
+    "solve": ["params", "the loss"],
     "sweep": ["sweep"],
     "shapes.equals": ["'one'"],
     "shapes.boundary": ["'one'"],
@@ -384,7 +403,13 @@ FREE = {
 # What shows that the result of a good call works; a malformed one may fail there.
 USE = {
     **dict.fromkeys(
-        ("alternating", "simultaneous", "extragradient"),
+        (
+            "alternating",
+            "simultaneous",
+            "extragradient",
+            "augmented_lagrangian_method",
+            "stochastic_lagrangian",
+        ),
         lambda made, given: stepped(made),
     ),
     **dict.fromkeys(
@@ -402,6 +427,7 @@ USE = {
     ),
     **dict.fromkeys(
         (
+            "newton",
             "restart_every",
             "proximal",
             "counted",

@@ -9,9 +9,10 @@ from jaxcon.diagnosis import _rules as rules
 from jaxcon.diagnosis import _statistics as stats
 from jaxcon.diagnosis import _unmet as unmet
 from jaxcon.diagnosis._evidence import End, Evidence, evidence
+from jaxcon.diagnosis._residuals import by_residuals
 from jaxcon.diagnosis._tracks import Track, tracks_of
 from jaxcon.diagnosis._verdicts import Diagnosis, Verdict
-from jaxcon.primal_dual import Info
+from jaxcon.primal_dual import Info, Outer
 
 
 def diagnose(
@@ -109,6 +110,8 @@ def diagnose(
     tracks, loss = tracks_of(history, finite), np.asarray(history.loss, float)[finite]
     verdicts = [] if finite.all() else rules.not_finite(finite)
     at = None if end is None else evidence(end, tracks, tolerance)
+    if at is not None and isinstance(getattr(at.end.state, "rule", None), Outer):
+        return Diagnosis((*verdicts, *by_residuals(tracks, loss, tolerance, at)))
     fixed = end is not None and end.fixed
     verdicts += _judged(tracks, loss, tolerance, at, _stride(history), fixed)
     return Diagnosis(tuple(verdicts))

@@ -7,6 +7,7 @@ from jaxcon.diagnosis._evidence import Evidence
 from jaxcon.diagnosis._tracks import Track, worst_violation
 from jaxcon.diagnosis._verdicts import Verdict
 from jaxcon.diagnosis._words import figures, quoted, verdict
+from jaxcon.primal_dual import Outer
 
 
 def level(
@@ -40,7 +41,7 @@ def level(
         else f"stays at {violations} while its multiplier grows to {multipliers}"
     )
     if end is not None and end.infeasible:
-        return _infeasible(found, what)
+        return infeasible(found, what)
     return verdict("not met", found, f"{_violations(found)} {what}; {_way_out(end)}")
 
 
@@ -49,7 +50,8 @@ def _violations(tracks: list[Track]) -> str:
     return f"the {noun} of {quoted(tracks)}"
 
 
-def _infeasible(tracks: list[Track], what: str) -> list[Verdict]:
+def infeasible(tracks: list[Track], what: str) -> list[Verdict]:
+    """Judges constraints that cannot all hold; `what` says how their violations stay."""
     cannot, relax = (
         ("cannot all hold near here: their violations", "relax one of them")
         if len(tracks) > 1
@@ -101,7 +103,7 @@ def at_rest(
     if end is not None and end.infeasible:
         violations = figures(stats.thirds(t.violation)[2] for t in found)
         verb = "stay" if len(found) > 1 else "stays"
-        return _infeasible(found, f"{verb} at {violations}")
+        return infeasible(found, f"{verb} at {violations}")
     verdicts = []
     if penalized := [t for t in found if t.penalty[-1] > 0]:
         verdicts += _under_a_penalty(penalized, end)
@@ -155,6 +157,8 @@ def _without_a_penalty(tracks: list[Track], end: Evidence | None) -> list[Verdic
 def stalled(tracks: list[Track], end: Evidence) -> list[Verdict]:
     """Judges a run that rests where the KKT residuals are not small."""
     advice = "raise the learning rates, or let them decay later"
+    if isinstance(getattr(end.end.state, "rule", None), Outer):
+        advice = "start elsewhere, or compute in float64"
     stiffest = max(end.stiffness, key=lambda name: end.stiffness[name], default=None)
     if stiffest is not None and end.stiffness[stiffest] > 1 / stats.SETTLED:
         advice = (

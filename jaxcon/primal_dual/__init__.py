@@ -25,6 +25,8 @@ penalty-barrier multipliers ``every(method_of_multipliers(),     rho, and
 The orders differ in the body of their step and nowhere else.
 """
 
+from jaxcon.primal_dual._augmented import Outer, augmented_lagrangian_method
+from jaxcon.primal_dual._averaged import stochastic_lagrangian
 from jaxcon.primal_dual._orders import alternating, extragradient, simultaneous
 from jaxcon.primal_dual._solver import Solver
 from jaxcon.primal_dual._state import DualStates, Info, PrimalDualState
@@ -32,11 +34,14 @@ from jaxcon.primal_dual._state import DualStates, Info, PrimalDualState
 __all__ = [
     "DualStates",
     "Info",
+    "Outer",
     "PrimalDualState",
     "Solver",
     "alternating",
+    "augmented_lagrangian_method",
     "extragradient",
     "simultaneous",
+    "stochastic_lagrangian",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,8 @@ class Solver:
     order: Order
     name: str
     dual_first: bool = False
+    # Whether a residual (n,) has a multiplier at each entry, which then must stay there.
+    per_point: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         return f"Solver({self.name}) of {self.problem!r}"
@@ -185,6 +187,11 @@ class Solver:
             step=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
         )
+
+    def finished(self, state: PrimalDualState) -> jax.Array:
+        """Returns whether nothing is left to do, boolean (); of most solvers never."""
+        del state
+        return jnp.zeros((), bool)
 
     def gradients(self, state: PrimalDualState, batch: Any = None) -> GradientTerms:
         """Evaluates the gradient of each term of the objective.

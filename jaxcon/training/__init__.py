@@ -14,6 +14,7 @@ from jaxcon.training._result import (
     Iterate,
     NonFiniteError,
 )
+from jaxcon.training._solve import solve
 from jaxcon.training._sweep import SweepResult, sweep
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "NonFiniteError",
     "SweepResult",
     "fit",
+    "solve",
     "sweep",
 ]
 

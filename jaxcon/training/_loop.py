@@ -27,12 +27,17 @@ _SMALL = 4096
 # A second fit by the same solver runs the same program; an old solver's is let go.
 @lru_cache(maxsize=16)
 def compiled(
-    step: Callable[..., Any], draw: Any, streamed: bool, length: int | None
+    step: Callable[..., Any],
+    finished: Callable[[Any], Any],
+    draw: Any,
+    streamed: bool,
+    length: int | None,
 ) -> Program:
     """Returns the program of a chunk.
 
     Args:
         step: a solver's.
+        finished: a solver's; the chunk ends where it is true.
         draw: (key, state) -> batch; or None.
         streamed: whether a chunk's data are one batch for each step.
         length: most steps of a chunk; chosen by the size of the infos if None.
@@ -44,6 +49,7 @@ def compiled(
     advance = partial(
         _advance,
         step=step,
+        finished=finished,
         draw=draw,
         streamed=streamed,
         length=length,
@@ -61,6 +67,7 @@ def _advance(
     tolerance: Any,
     *,
     step: Callable[..., tuple[PrimalDualState, Info]],
+    finished: Callable[[PrimalDualState], Any],
     draw: Callable[..., Any] | None,
     streamed: bool,
     length: int | None,
@@ -101,7 +108,8 @@ def _advance(
 
     def goes_on(carry: Any) -> jax.Array:
         i, begin, state, *_ = carry
-        return (i < count) & (state.skipped <= allowed) & (i - begin < block)
+        goes_on = (i < count) & (state.skipped <= allowed) & (i - begin < block)
+        return goes_on & ~finished(state)
 
     def body_of_blocks(carry: Any) -> Any:
         begin, state, best, rows, infos = carry

@@ -111,6 +111,8 @@ class Run:
         """Takes chunks of steps until step `end`, or until something ends the run."""
         moving = MovingPoints(self.solver, self.source)
         while (left := end - int(self.reached[0].step)) > 0:
+            if self.solver.finished(self.reached[0]):
+                break
             self.reached = self.judge.at(self.reached)
             data, count = self._read(left)
             if count == 0:
@@ -169,7 +171,11 @@ class Run:
         if self.program is None:
             length = self.chunk or (_STREAMED if self.source.streamed else None)
             self.program = compiled(
-                self.solver.step, self.source.draw, self.source.streamed, length
+                self.solver.step,
+                self.solver.finished,
+                self.source.draw,
+                self.source.streamed,
+                length,
             )
             began = time.perf_counter()
             self.program.executable(*self._arguments(reached, data, count))

@@ -117,7 +117,7 @@ class MovingPoints:
     def __init__(self, solver: Solver, source: Source):
         self._solver, self._source = solver, source
         # A stream's first chunk may be of one batch, and show no change yet.
-        self._looks = 1 + source.streamed
+        self._looks = (1 + source.streamed) * solver.per_point
         self._moving: set[tuple[str, str]] = set()
         self._warned: set[tuple[str, str]] = set()
 

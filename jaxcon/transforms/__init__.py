@@ -90,6 +90,7 @@ from jaxcon.transforms._gauss_newton import (
     gauss_newton,
 )
 from jaxcon.transforms._gauss_newton import Objective as Objective
+from jaxcon.transforms._newton import newton
 from jaxcon.transforms._proximal import proximal
 from jaxcon.transforms._terms import GradientTerms, each_term
 from jaxcon.transforms._terms import like as like
@@ -122,6 +123,7 @@ __all__ = [
     "fixed_penalty",
     "gauss_newton",
     "method_of_multipliers",
+    "newton",
     "nupi",
     "pid",
     "project_conflicts",

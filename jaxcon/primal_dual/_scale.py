@@ -1,0 +1,73 @@
+r"""Scales of a problem: the lengths of its gradients where it stands.
+
+The Lagrangian's gradient is small against :math:`F = \max(\|\nabla f\|,
+\|\nabla^2 f \, d\|)` with :math:`d = |\theta| + |\theta - \theta_0|`, the scale by which
+`jaxcon.diagnosis` judges; a residual is small against the length of its own gradient.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from jaxcon.constraints import Constraints
+from jaxcon.lagrangians import Lagrangian
+
+# Parameters up to which a Jacobian's rows are measured exactly, and number of random
+# directions above.
+_EXACT, _PROBES = 32, 16
+
+
+def length(tree: Any) -> jax.Array:
+    """Returns the Euclidean norm of all entries, ()."""
+    leaves = [
+        leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        for leaf in jax.tree.leaves(tree)
+    ]
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in leaves))
+
+
+def loss_scale(
+    problem: Lagrangian, params: Any, start: Any, batch: Any, extra: Any
+) -> jax.Array:
+    """Returns the length of a gradient that is large for the loss, (); 1 if it is flat."""
+
+    def loss(params: Any) -> jax.Array:
+        return problem.evaluate(params, batch, extra).loss
+
+    way = jax.tree.map(lambda p, p0: jnp.abs(p) + jnp.abs(p - p0), params, start)
+    gradient, bend = jax.jvp(jax.grad(loss), (params,), (way,))
+    # Half way between its two readings, the gradient and its change.
+    scale = jnp.maximum(length(gradient), length(bend))
+    return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)
+
+
+def residual_scales(
+    problem: Lagrangian, params: Any, batch: Any, extra: Any
+) -> Constraints:
+    """Returns the largest length of a residual's gradient, by constraint, each ()."""
+    theta, unravel = ravel_pytree(params)
+
+    def residuals(theta: jax.Array) -> Constraints:
+        return problem.evaluate(unravel(theta), batch, extra).residuals
+
+    if theta.size <= _EXACT:
+        directions = jnp.eye(theta.size, dtype=theta.dtype)
+    else:
+        shape = (_PROBES, theta.size)
+        directions = jax.random.normal(jax.random.key(0), shape, theta.dtype)
+        directions = directions / _PROBES**0.5
+
+    def along(total: Constraints, direction: jax.Array) -> tuple[Constraints, None]:
+        moves = jax.jvp(residuals, (theta,), (direction,))[1]
+        return jax.tree.map(lambda t, m: t + jnp.square(m), total, moves), None
+
+    zero = jax.tree.map(jnp.zeros_like, residuals(theta))
+    squares, _ = jax.lax.scan(along, zero, directions)
+
+    def largest(square: jax.Array) -> jax.Array:
+        scale = jnp.sqrt(jnp.max(square, initial=0))
+        return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)
+
+    return jax.tree.map(largest, squares)

@@ -1,0 +1,230 @@
+"""Trust-region Newton steps on a solver's objective."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from jaxcon._checks import check_number
+
+# Tries of one update; each has a quarter of the radius of the one before, or less.
+_TRIES = 12
+# Roundings in an objective's value: it tells no smaller share of itself.
+_ROUNDINGS = 8
+# Bisections of the multiplier of the trust region.
+_BISECTIONS = 60
+# Steps of conjugate gradients, and the share of the gradient that they may leave.
+_STEPS, _LEFT = 60, 0.1
+
+
+class NewtonState(NamedTuple):
+    """State of `newton`.
+
+    Attributes:
+        radius: of the trust region, in the parameters' units, ().
+    """
+
+    radius: jax.Array
+
+
+def newton(*, dense: int = 50) -> optax.GradientTransformationExtraArgs:
+    r"""Takes Newton steps within a trust region.
+
+    .. math::
+        \delta = \arg\min_{\|\delta\| \le \Delta}
+            g^T \delta + \tfrac12 \delta^T \nabla^2 L \, \delta
+
+    Directions of negative curvature are followed to the boundary. A move is made if the
+    objective falls; else the radius shrinks and another is tried. Where the gain that the
+    model foretells is lost in the objective's roundings the model is trusted, so that the
+    gradient falls further than the objective can tell.
+
+    It goes as `primal` of a solver, on batches that stay the same for a few steps at
+    least. Up to `dense` parameters the Hessian is formed, by one product for each, and
+    factored by its eigenvalues; above, conjugate gradients see it through products alone.
+
+    Args:
+        dense: most parameters whose Hessian is formed.
+
+    Returns:
+        An optax transform for the parameters.
+
+    Raises:
+        ValueError: `dense` is no whole number >= 0.
+        TypeError: at the first step, that no objective is given.
+
+    References:
+        Nocedal and Wright, Numerical Optimization (2006), algorithms 4.1 and 7.2 and
+        section 4.3.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxcon as jc
+        >>> def loss(p, _):                                # Rosenbrock's
+        ...     return 100.0 * (p[1] - p[0] ** 2) ** 2 + (1.0 - p[0]) ** 2
+        >>> inside = jc.Constraints(inequality={"disk": lambda p, _: p @ p - 4.0})
+        >>> problem = jc.Lagrangian(loss, inside, penalty=1.0)
+        >>> solver = jc.alternating(problem, jc.newton(), jc.method_of_multipliers())
+        >>> state = solver.init(jnp.array([-1.0, 1.0]))
+        >>> step = jax.jit(solver.step)
+        >>> for _ in range(30):
+        ...     state, info = step(state)
+        >>> print(state.params.round(3))
+        [1. 1.]
+    """
+    check_number("dense", dense, least=0, whole=True)
+
+    def init(params: Any) -> NewtonState:
+        theta, _ = ravel_pytree(params)
+        return NewtonState(0.1 * jnp.maximum(jnp.linalg.norm(theta), 1.0))
+
+    def update(
+        updates: Any,
+        state: NewtonState,
+        params: Any = None,
+        *,
+        value: Any = None,
+        value_fn: Any = None,
+        **_: Any,
+    ) -> tuple[Any, NewtonState]:
+        if value_fn is None:
+            raise TypeError(
+                "newton needs the objective of a solver: pass it as primal= of "
+                "jaxcon.alternating or jaxcon.simultaneous"
+            )
+        gradient, unravel = ravel_pytree(updates)
+        theta, _ = ravel_pytree(params)
+
+        def objective(theta: jax.Array) -> jax.Array:
+            return value_fn(unravel(theta))
+
+        def product(v: jax.Array) -> jax.Array:
+            return jax.jvp(jax.grad(objective), (theta,), (v,))[1]
+
+        if gradient.size <= dense:
+            within = _by_eigenvalues(product, gradient)
+        else:
+            within = _by_conjugate_gradients(product, gradient)
+        eps = jnp.finfo(gradient.dtype).eps
+        rounding = _ROUNDINGS * eps * jnp.abs(value)
+
+        def attempt(carry: Any) -> Any:
+            tries, radius, _, _ = carry
+            move, foretold = within(radius)
+            moved = objective(theta + move)
+            hidden = foretold <= rounding
+            share = (value - moved) / foretold
+            # Each is False of a NaN.
+            fell = jnp.where(hidden, moved <= value + rounding, share > 1e-4)
+            length = jnp.linalg.norm(move)
+            smaller = jnp.where(fell & (share > 0.25) | hidden, radius, 0.25 * length)
+            larger = fell & ~hidden & (share > 0.75) & (length > 0.8 * radius)
+            radius = jnp.where(
+                larger, 2.5 * radius, jnp.where(fell, smaller, 0.25 * length)
+            )
+            radius = radius.astype(state.radius.dtype)
+            return tries + 1, radius, jnp.where(fell, move, 0.0), fell
+
+        def go_on(carry: Any) -> jax.Array:
+            tries, _, _, fell = carry
+            return ~fell & (tries < _TRIES)
+
+        start = (
+            jnp.zeros((), jnp.int32),
+            state.radius,
+            jnp.zeros_like(gradient),
+            jnp.zeros((), bool),
+        )
+        _, radius, move, fell = jax.lax.while_loop(go_on, attempt, start)
+        # Where nothing helps, the last radius says nothing of the next step's problem.
+        radius = jnp.where(fell, radius, state.radius)
+        return unravel(move), NewtonState(radius)
+
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
+
+
+Within = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def _by_eigenvalues(
+    product: Callable[[jax.Array], jax.Array], gradient: jax.Array
+) -> Within:
+    """Returns radius -> (the exact minimiser within it, the fall that it foretells)."""
+    size = gradient.size
+    hessian = jax.vmap(product)(jnp.eye(size, dtype=gradient.dtype))
+    bends, vectors = jnp.linalg.eigh((hessian + hessian.T) / 2)
+    slopes = jnp.matmul(gradient, vectors, precision="highest")
+
+    def within(radius: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # The shift that makes the curvature positive, and the one that is surely enough.
+        most = jnp.linalg.norm(slopes) / radius + jnp.max(jnp.abs(bends))
+        floor = jnp.finfo(gradient.dtype).eps * most
+        least = jnp.maximum(-bends[0], 0.0) + floor
+        most = least + most
+
+        def length(shift: jax.Array) -> jax.Array:
+            return jnp.linalg.norm(slopes / (bends + shift))
+
+        def halve(_: Any, ends: Any) -> Any:
+            low, high = ends
+            # Geometric: shifts run over many orders of magnitude.
+            middle = jnp.sqrt(low * high)
+            long = length(middle) > radius
+            return jnp.where(long, middle, low), jnp.where(long, high, middle)
+
+        _, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (least, most))
+        zero = jnp.zeros_like(least)
+        free = (bends[0] > floor) & (length(zero) <= radius)
+        shift = jnp.where(free, zero, high)
+        along = -slopes / (bends + jnp.where(free, zero, shift))
+        # The hard case: the lowest curvature is negative, and the gradient lacks it.
+        missing = jnp.sqrt(jnp.maximum(radius**2 - jnp.sum(along**2), 0.0))
+        side = jnp.where(slopes[0] > 0, -1.0, 1.0)
+        along = along.at[0].add(jnp.where(bends[0] < -floor, side * missing, 0.0))
+        foretold = -jnp.sum(slopes * along + bends * along**2 / 2)
+        return jnp.matmul(vectors, along, precision="highest"), foretold
+
+    return within
+
+
+def _by_conjugate_gradients(
+    product: Callable[[jax.Array], jax.Array], gradient: jax.Array
+) -> Within:
+    """Returns radius -> (Steihaug's step within it, the fall that it foretells)."""
+    size = jnp.linalg.norm(gradient)
+
+    def within(radius: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def to_boundary(at: jax.Array, along: jax.Array) -> jax.Array:
+            a, b = jnp.sum(along**2), jnp.sum(at * along)
+            c = jnp.sum(at**2) - radius**2
+            root = jnp.sqrt(jnp.maximum(b**2 - a * c, 0.0))
+            return at + (root - b) / jnp.maximum(a, jnp.finfo(a.dtype).tiny) * along
+
+        def step(carry: Any) -> Any:
+            count, at, bent, rest, along, _ = carry
+            image = product(along)
+            curvature, square = jnp.sum(along * image), jnp.sum(rest**2)
+            share = square / curvature
+            next_at = at + share * along
+            leaves = (curvature <= 0) | (jnp.linalg.norm(next_at) >= radius)
+            edge = to_boundary(at, along)
+            moved = jnp.where(leaves, edge, next_at)
+            length = jnp.sum((moved - at) * along) / jnp.sum(along**2)
+            bent = bent + length * image
+            after = rest + share * image
+            done = leaves | (jnp.linalg.norm(after) <= _LEFT * size)
+            along = -after + jnp.sum(after**2) / square * along
+            return count + 1, moved, bent, after, along, done
+
+        def go_on(carry: Any) -> jax.Array:
+            count, *_, done = carry
+            return ~done & (count < _STEPS)
+
+        zero = jnp.zeros_like(gradient)
+        start = (0, zero, zero, gradient, -gradient, size <= 0)
+        _, at, bent, *_ = jax.lax.while_loop(go_on, step, start)
+        return at, -jnp.sum(gradient * at + bent * at / 2)
+
+    return within
