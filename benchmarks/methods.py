@@ -3,10 +3,10 @@
 Question     For every training method and every problem with a known solution: how many
              steps until parameters *and* multipliers stay within the tolerance of it; and
              where they do not get there, does theory say so?
-Conditions   The problems of benchmarks/problems.py, one learning rate for each (its own),
-             the same for parameters and multipliers; rho = 1 where there is a penalty;
-             methods that search along a line (L-BFGS) move the multipliers every 30 steps.
-             Tolerance 1e-4 in float32, 1e-7 in float64, held for 20 steps.
+Conditions   The problems of benchmarks.problems.closed_form, one learning rate for each
+             (its own), the same for parameters and multipliers; rho = 1 where there is a
+             penalty; methods that search along a line (L-BFGS) move the multipliers every
+             30 steps. Tolerance 1e-4 in float32, 1e-7 in float64, held for 20 steps.
              "x1.0050" is no number of steps but the spectral radius of the step's
              Jacobian at the solution: the factor by which errors grow at each step; 1
              circles. "-" is a failure that is listed, with its reason. "!" marks a run that

@@ -1,8 +1,8 @@
 """Constrained training of neural networks in JAX.
 
 min f(θ) subject to h(θ) = 0 and g(θ) ≤ 0, where h and g may be exact derivatives of a
-network with respect to its inputs. Start at `Constraints`, `Lagrangian`, `alternating` and
-`fit`; `shapes` has ready constraints, `layers` networks that obey by construction.
+network with respect to its inputs. Start at `Constraints`, `Lagrangian` and `solve`;
+`shapes` has ready constraints, `layers` networks that obey by construction.
 """
 
 from importlib.metadata import version as _version

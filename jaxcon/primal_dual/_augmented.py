@@ -143,7 +143,8 @@ def augmented_lagrangian_method(
     for field in ("barrier", "multipliers"):
         if getattr(problem, field):
             raise ValueError(f"{name}: {field}= of the Lagrangian is for alternating")
-    return AugmentedLagrangianMethod(**vars(made) | {"tolerance": tolerance})
+    fields: dict[str, Any] = {**vars(made), "tolerance": tolerance}
+    return AugmentedLagrangianMethod(**fields)
 
 
 @dataclass(frozen=True, eq=False)

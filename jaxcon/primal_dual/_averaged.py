@@ -108,7 +108,8 @@ def stochastic_lagrangian(
                 f"stochastic_lagrangian sets its multipliers itself: {field}= of the "
                 "Lagrangian is for alternating"
             )
-    return StochasticLagrangian(**vars(made) | {"steps": int(steps)})
+    fields: dict[str, Any] = {**vars(made), "steps": int(steps)}
+    return StochasticLagrangian(**fields)
 
 
 @dataclass(frozen=True, eq=False)

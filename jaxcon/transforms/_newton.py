@@ -95,14 +95,13 @@ def newton(*, dense: int = 50) -> optax.GradientTransformationExtraArgs:
                 "jaxcon.alternating or jaxcon.simultaneous"
             )
         gradient, unravel = ravel_pytree(updates)
-        theta, _ = ravel_pytree(params)
+        theta = ravel_pytree(params)[0]
 
         def objective(theta: jax.Array) -> jax.Array:
             return value_fn(unravel(theta))
 
-        def product(v: jax.Array) -> jax.Array:
-            return jax.jvp(jax.grad(objective), (theta,), (v,))[1]
-
+        # Once: each product then costs the tangent alone.
+        _, product = jax.linearize(jax.grad(objective), theta)
         if gradient.size <= dense:
             within = _by_eigenvalues(product, gradient)
         else:
