@@ -576,6 +576,22 @@ def test_fit_resumed_after_a_kill_ends_as_if_never_killed(tmp_path, source):
     assert_same_bits((resumed.state, resumed.best), (whole.state, whole.best))
 
 
+def test_checkpoint_of_a_schedule_that_was_not_called_yet_resumes(tmp_path):
+    """Optax's cosine turns its number of steps into a float when it is called."""
+
+    def run(steps, called):
+        schedule = optax.cosine_decay_schedule(0.1, 30)
+        if called:
+            schedule(0)
+        solver = jc.alternating(
+            jc.Lagrangian(lambda x, _: x**2), optax.sgd(schedule), optax.set_to_zero()
+        )
+        return jc.fit(solver, 1.0, steps=steps, checkpoint=tmp_path)
+
+    run(10, called=True)
+    assert run(20, called=False).state.step == 20
+
+
 def test_fit_resumed_at_its_end_does_nothing(tmp_path):
     first = fit(checkpoint=tmp_path)
     again = fit(checkpoint=tmp_path)

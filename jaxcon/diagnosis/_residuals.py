@@ -8,6 +8,7 @@ from jaxcon.diagnosis._evidence import Evidence
 from jaxcon.diagnosis._tracks import Track
 from jaxcon.diagnosis._verdicts import Verdict
 from jaxcon.diagnosis._words import figures, verdict
+from jaxcon.primal_dual import RESCUES
 
 
 def by_residuals(
@@ -28,10 +29,18 @@ def by_residuals(
     """
     if end.optimal:
         return [rules.converged(end, tolerance, loss)]
-    if not bool(end.end.state.rule.finished):
+    at_end = end.end.state.rule
+    if not bool(at_end.finished):
         left = " and ".join(end.shortfalls()[:2])
         return verdict(
             "still moving", [], f"the steps are used up, but {left}; allow more steps"
+        )
+    if at_end.rescues >= RESCUES:
+        return verdict(
+            "diverging",
+            [],
+            "the loss falls without end, whatever the penalties: bound the loss, or "
+            "constrain the parameters",
         )
     broken = [t for t in tracks if end.violation[t.name].value > tolerance]
     if broken and end.infeasible:

@@ -25,6 +25,7 @@ penalty-barrier multipliers ``every(method_of_multipliers(),     rho, and
 The orders differ in the body of their step and nowhere else.
 """
 
+from jaxcon.primal_dual._augmented import RESCUES as RESCUES
 from jaxcon.primal_dual._augmented import Outer, augmented_lagrangian_method
 from jaxcon.primal_dual._averaged import stochastic_lagrangian
 from jaxcon.primal_dual._orders import alternating, extragradient, simultaneous

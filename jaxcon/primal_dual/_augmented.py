@@ -34,8 +34,8 @@ _RESCUE, _AWAY = 100.0, 1e8
 _SLOW = 1e-3
 # Steps of a subproblem.
 _STEPS = 300
-# Updates in a row without progress that end the run.
-_STUCK = 4
+# Updates in a row without progress that end the run, and subproblems without minimum.
+_STUCK, RESCUES = 4, 8
 
 
 class Outer(NamedTuple):
@@ -54,6 +54,7 @@ class Outer(NamedTuple):
         inner: steps of the subproblem, int32 ().
         updates: of the multipliers, int32 ().
         stuck: updates in a row without progress, int32 ().
+        rescues: subproblems that had no minimum, int32 ().
         finished: whether the run is done, boolean ().
     """
 
@@ -69,6 +70,7 @@ class Outer(NamedTuple):
     inner: jax.Array
     updates: jax.Array
     stuck: jax.Array
+    rescues: jax.Array
     finished: jax.Array
 
 
@@ -188,6 +190,7 @@ class AugmentedLagrangianMethod(Solver):
             inner=none,
             updates=none,
             stuck=none,
+            rescues=none,
             finished=jnp.zeros((), bool),
         )
         penalty = each(1.0) if state.penalty is None else state.penalty
@@ -278,6 +281,9 @@ def _look(start: Start, found: Gradient) -> _Look:
     size = 1.0 + length(rule.anchor)
     deep = rule.value - found.value > _AWAY * size * rule.loss_scale
     away = deep | (length(state.params) > _AWAY * size)
+    # Or beyond the loss's domain, e.g. at the root of a number that is zero.
+    broken = (rule.inner > 0) & ~jnp.isfinite(length(found.gradient))
+    away |= broken
 
     stationarity = (length(found.gradient) / rule.loss_scale).astype(rule.value.dtype)
     share = _SLOW * jnp.abs(found.value)
@@ -299,7 +305,7 @@ def _look(start: Start, found: Gradient) -> _Look:
     stays = now > _LEFT * then
     exact = now <= eps**0.95
     return _Look(
-        stationarity=stationarity,
+        stationarity=jnp.where(away, rule.stationarity, stationarity),
         violation=violation,
         update=(solved | (rule.inner >= _STEPS)) & ~away,
         solved=solved,
@@ -325,7 +331,8 @@ def _inexact(start: Start) -> Proposal:
         return jax.lax.cond(event, begin, lambda: step(gradient, params, primal))
 
     after = _after(start, found, look, anchor)
-    return Proposal((start.at.residuals,), found.gradient, (), moved, None, after)
+    gradient = jax.tree.map(lambda g: jnp.where(event, 0, g), found.gradient)
+    return Proposal((start.at.residuals,), gradient, (), moved, None, after)
 
 
 def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVariables:
@@ -351,6 +358,7 @@ def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVaria
     grew = _largest(penalties) > _largest(before.penalty)
     idle = jnp.where(look.idle & ~grew, rule.stuck + 1, 0)
     stuck = jnp.where(look.update, idle, rule.stuck).astype(jnp.int32)
+    rescues = rule.rescues + look.away.astype(jnp.int32)
     climbed = start.climb(at.loss, at.residuals)
     multipliers = _chosen(look.update, climbed.multipliers, before.multipliers)
     value = start.solver.problem.objective(
@@ -375,7 +383,10 @@ def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVaria
         inner=jnp.where(event, 0, rule.inner + 1).astype(jnp.int32),
         updates=rule.updates + look.update.astype(jnp.int32),
         stuck=stuck,
-        finished=rule.finished | look.update & (look.converged | (stuck >= _STUCK)),
+        rescues=rescues,
+        finished=rule.finished
+        | (look.update & (look.converged | (stuck >= _STUCK)))
+        | (rescues >= RESCUES),
     )
     return DualVariables(multipliers, penalties, before.dual, outer)
 

@@ -1,5 +1,6 @@
 """Checkpoints of a run."""
 
+import gc
 import hashlib
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -210,15 +212,23 @@ def _quiet(checkpoint: Checkpoint) -> Iterator[None]:
 
     def hook(unraisable: Any) -> None:
         nonlocal last
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-        else:
+        error = unraisable.exc_value
+        # Reads of other arrays that were given up, and are collected now.
+        given_up = isinstance(getattr(error, "__cause__", None), GeneratorExit)
+        given_up |= str(error).endswith("was never awaited")
+        if given_up or str(error) == "Event loop is closed":
             last = time.monotonic()
+        else:
+            before(unraisable)
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
+        if checkpoint.failed > -math.inf:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".* was never awaited")
+                gc.collect()
         # Threads of a read or a write that failed end soon after.
         while time.monotonic() < max(last, checkpoint.failed) + _PATIENCE:
             time.sleep(_PATIENCE / 4)

@@ -116,9 +116,17 @@ def difference(saved: dict[str, Any], ours: dict[str, Any], group: str) -> str |
                     return f"{_short(name)}: other values there than here"
                 continue
             was, is_ = was["form"], is_["form"]
-        if was != is_:
+        if was != is_ and not _same_number(was, is_):
             return f"{_short(name)}: {_worded(was)} there, {_worded(is_)} here"
     return None
+
+
+def _same_number(was: str, is_: str) -> bool:
+    """Returns whether two texts are one number: optax's schedules make integers floats."""
+    try:
+        return float(was) == float(is_)
+    except ValueError:
+        return False
 
 
 def _short(name: str) -> str:
