@@ -80,6 +80,23 @@ def test_solve_ends_where_nothing_is_feasible_and_says_so():
     assert result.diagnosis.verdicts[0].kind == "infeasible"
 
 
+@pytest.mark.usefixtures("x64")
+def test_solve_says_that_a_loss_falls_without_end():
+    zero = jc.Constraints({"y = 0": lambda p, _: p[1]})
+    problem = jc.Lagrangian(lambda p, _: -p[0], zero)
+    result = jc.solve(problem, jnp.array([1.0, 1.0]), progress=False)
+    assert result.state.step < 1000
+    assert result.diagnosis.verdicts[0].kind == "diverging"
+
+
+@pytest.mark.usefixtures("x64")
+def test_solve_comes_back_from_where_a_constraint_is_no_number():
+    """x^(1/2) >= 1/2 has none beyond 0, where the loss leads."""
+    root = jc.Constraints(inequality={"root": lambda x, _: 0.5 - jnp.sqrt(x)})
+    result = jc.solve(jc.Lagrangian(lambda x, _: 10.0 * x, root), 9.0, progress=False)
+    np.testing.assert_allclose(result.state.params, 0.25, atol=1e-8)
+
+
 def test_solve_runs_without_constraints():
     result = jc.solve(jc.Lagrangian(lambda x, _: jnp.sum((x - 1) ** 2)), jnp.zeros(3))
     np.testing.assert_allclose(result.state.params, 1.0, atol=1e-5)

@@ -114,7 +114,8 @@ def augmented_lagrangian(
     def inequality(g: jax.Array, lam: jax.Array, rho: Any) -> jax.Array:
         pushing = lam * g + 0.5 * rho * jnp.square(g)
         resting = -jnp.square(lam) / (2 * rho)
-        return jnp.where(lam + rho * g > 0, pushing, resting)
+        # A NaN pushes: a line search must see it.
+        return jnp.where(lam + rho * g <= 0, resting, pushing)
 
     return _augmented(loss, residuals, multipliers, penalty, inequality)
 

@@ -35,7 +35,7 @@ _SLOW = 1e-3
 # Steps of a subproblem.
 _STEPS = 300
 # Updates in a row without progress that end the run, and subproblems without minimum.
-_STUCK, RESCUES = 4, 8
+_STUCK, RESCUES = 4, 5
 
 
 class Outer(NamedTuple):
