@@ -121,11 +121,11 @@ def difference(saved: dict[str, Any], ours: dict[str, Any], group: str) -> str |
     return None
 
 
-def _same_number(was: str, is_: str) -> bool:
+def _same_number(was: Any, is_: Any) -> bool:
     """Returns whether two texts are one number: optax's schedules make integers floats."""
     try:
         return float(was) == float(is_)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
 
 
