@@ -130,8 +130,10 @@ def augmented_lagrangian_method(
         >>> problem = jc.Lagrangian(lambda p, _: p[0] + p[1], circle)
         >>> solver = jc.augmented_lagrangian_method(problem)
         >>> run = jc.fit(solver, jnp.array([-0.5, -1.5]), steps=1000)
-        >>> print(run.state.params.round(3), run.state.multipliers.equality["circle"])
-        [-1. -1.] 0.5
+        >>> print(run.state.params.round(3))
+        [-1. -1.]
+        >>> print(f"{run.state.multipliers.equality['circle']:.3f}")
+        0.500
     """
     check_number("tolerance", 1.0 if tolerance is None else tolerance, above=0)
     primal = newton() if primal is None else as_transform("primal", primal)
