@@ -6,8 +6,8 @@ Question     Of Hock and Schittkowski's problems and other textbooks', with know
              the multipliers are right, and how often does a solver say that it converged
              where it did not? The same of problems in other units (--robust).
 Answer       Of 135 well-posed problems jaxcon solves 134, Ipopt 133, SLSQP 126 and
-             trust-constr 93; with right multipliers 134, 129, 122 and 86. In other units they
-             solve 133, 107, 105 and 82. jaxcon is never wrongly converged.
+             trust-constr 93; with right multipliers 134, 129, 122 and 86. In other units
+             they solve 133, 107, 105 and 82. jaxcon is never wrongly converged.
 Conditions   float64; every solver with its own defaults, those of others at a tolerance of
              1e-9. jaxcon gets bounds as constraints like any other, the others get them as
              bounds; Ipopt gets exact Hessians.
