@@ -39,8 +39,8 @@ def by_residuals(
         return verdict(
             "diverging",
             [],
-            "the loss falls without end, whatever the penalties: bound the loss, or "
-            "constrain the parameters",
+            "under every penalty the parameters leave for infinity, or for where the loss "
+            "or a constraint is no number: bound them, or start elsewhere",
         )
     broken = [t for t in tracks if end.violation[t.name].value > tolerance]
     if broken and end.infeasible:
