@@ -229,6 +229,17 @@ def test_methods_refuse_what_alternating_is_for():
     )
 
 
+def test_methods_refuse_a_batch_of_each_side():
+    problem = jc.Lagrangian(lambda x, _: x**2, jc.Constraints({"h": cap}))
+    both = jc.SplitBatch(jnp.ones(2), jnp.ones(2))
+    for solver in (
+        jc.augmented_lagrangian_method(problem),
+        jc.stochastic_lagrangian(problem, steps=10),
+    ):
+        with pytest.raises(ValueError, match="one batch for both sides"):
+            solver.init(jnp.array(1.0), both)
+
+
 def test_newton_needs_an_objective():
     primal = jc.newton()
     x = jnp.zeros(2)

@@ -1,8 +1,8 @@
 """The augmented Lagrangian method: subproblems solved inexactly, everything scaled."""
 
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,6 @@ from jaxcon.primal_dual._steps import DualVariables, Gradient
 from jaxcon.transforms import method_of_multipliers, newton
 from jaxcon.transforms._entries import as_transform
 
-# Parameters up to which Newton steps are cheap.
-_NEWTON = 300
 # First relative stationarity, and its share from one subproblem to the next.
 _FIRST, _TIGHTER = 0.1, 0.1
 # First penalties, in units in which loss and constraints have gradients of length 1.
@@ -140,7 +138,7 @@ def augmented_lagrangian_method(
     name = "augmented Lagrangian method"
     dual = method_of_multipliers()
     made = make_solver(problem, watched(primal), dual, None, _inexact, name)
-    if not isinstance(problem.penalty, (int, float, NoneType)):
+    if not isinstance(problem.penalty, Real | None):
         raise ValueError(
             f"{name} moves its penalties itself: penalty= may be the first, one number"
         )
@@ -155,6 +153,7 @@ def augmented_lagrangian_method(
 class AugmentedLagrangianMethod(Solver):
     """Solver of `augmented_lagrangian_method`."""
 
+    splits: ClassVar[bool] = False
     tolerance: float | None = None
 
     def init(

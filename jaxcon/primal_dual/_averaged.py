@@ -42,8 +42,8 @@ class Control(NamedTuple):
         units: by constraint, a multiplier at which its gradient is as long as the
             loss's, each ().
         sizes: by constraint, a residual that counts as large, each ().
-        average: xi, by constraint, shaped like the residuals.
-        integral: I, likewise.
+        average: xi, by constraint, each ().
+        integral: I, by constraint, each ().
         step: of the run, int32 ().
     """
 
@@ -117,6 +117,7 @@ class StochasticLagrangian(Solver):
     """Solver of `stochastic_lagrangian`."""
 
     per_point: ClassVar[bool] = False
+    splits: ClassVar[bool] = False
     steps: int = 1
 
     def init(

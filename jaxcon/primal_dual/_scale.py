@@ -9,8 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
+from jaxcon._dtypes import at_least_float32
 from jaxcon.constraints import Constraints
 from jaxcon.lagrangians import Lagrangian
 
@@ -21,11 +23,7 @@ _EXACT, _PROBES = 32, 16
 
 def length(tree: Any) -> jax.Array:
     """Returns the Euclidean norm of all entries, ()."""
-    leaves = [
-        leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        for leaf in jax.tree.leaves(tree)
-    ]
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in leaves))
+    return optax.tree.norm(jax.tree.map(at_least_float32, tree))
 
 
 def loss_scale(
@@ -38,7 +36,6 @@ def loss_scale(
 
     way = jax.tree.map(lambda p, p0: jnp.abs(p) + jnp.abs(p - p0), params, start)
     gradient, bend = jax.jvp(jax.grad(loss), (params,), (way,))
-    # Half way between its two readings, the gradient and its change.
     scale = jnp.maximum(length(gradient), length(bend))
     return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)
 

@@ -57,6 +57,8 @@ class Solver:
     dual_first: bool = False
     # Whether a residual (n,) has a multiplier at each entry, which then must stay there.
     per_point: ClassVar[bool] = True
+    # Whether it takes a batch of each side's own.
+    splits: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         return f"Solver({self.name}) of {self.problem!r}"
@@ -238,6 +240,11 @@ class Solver:
         return make_dual(self.dual, self.problem.multipliers, residuals)
 
     def _check_batch(self, batch: Any) -> None:
+        if isinstance(batch, SplitBatch) and not self.splits:
+            raise ValueError(
+                f"the {self.name} reads one batch for both sides: a SplitBatch is for "
+                "alternating"
+            )
         for name, kind in self.problem.multipliers.items():
             if isinstance(batch, SplitBatch) and isinstance(kind, Indexed):
                 raise ValueError(

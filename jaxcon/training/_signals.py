@@ -52,6 +52,7 @@ class Signals:
     def saving(self) -> Iterator[None]:
         """Lets what is done inside end before a signal raises."""
         self.deferred = True
+        # After an error it stays so: what was reached is saved once more.
         yield
         self.deferred = False
         self.check()

@@ -31,8 +31,8 @@ def solve(
 
     On one batch it runs `augmented_lagrangian_method`, which stops by itself where the KKT
     residuals are small in the problem's own scale, or where nothing mends them. On
-    minibatches it runs `stochastic_lagrangian` for `steps` steps. ``print(result)`` says
-    which end it was.
+    minibatches it runs `stochastic_lagrangian` for `steps` steps. ``result.diagnosis``
+    says which end it was.
 
     Args:
         problem: the `Lagrangian`, without penalty or kinds of multipliers.

@@ -177,7 +177,7 @@ def _by_eigenvalues(
         zero = jnp.zeros_like(least)
         free = (bends[0] > floor) & (length(zero) <= radius)
         shift = jnp.where(free, zero, high)
-        along = -slopes / (bends + jnp.where(free, zero, shift))
+        along = -slopes / (bends + shift)
         # The hard case: the lowest curvature is negative, and the gradient lacks it.
         missing = jnp.sqrt(jnp.maximum(radius**2 - jnp.sum(along**2), 0.0))
         side = jnp.where(slopes[0] > 0, -1.0, 1.0)
