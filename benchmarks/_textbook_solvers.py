@@ -104,7 +104,7 @@ def trust_constr(f: Flat) -> Answer:
 
 def ipopt(f: Flat) -> Answer:
     """Ipopt, through CasADi, with exact Hessians."""
-    import casadi
+    import casadi  # pyright: ignore[reportMissingImports]
 
     rows = np.flatnonzero(~f.bound)
     n, m = len(f.start), len(rows)
@@ -190,8 +190,8 @@ def ipopt(f: Flat) -> Answer:
 
 def slsqp_jax(f: Flat) -> Answer:
     """slsqp-jax, as `minimize_like_scipy`."""
-    import optimistix
-    from slsqp_jax import minimize_like_scipy
+    import optimistix  # pyright: ignore[reportMissingImports]
+    from slsqp_jax import minimize_like_scipy  # pyright: ignore[reportMissingImports]
 
     kinds = {"eq": f.equality, "ineq": ~f.equality & ~f.bound}
     rows = {kind: np.flatnonzero(which) for kind, which in kinds.items() if which.any()}

@@ -58,7 +58,7 @@ def by_scipy(
 def by_slsqp_jax(
     method: str, name: str, arrays: Any, steps: int, callback: Callable[..., Any]
 ) -> Any:
-    from slsqp_jax import minimize_like_scipy
+    from slsqp_jax import minimize_like_scipy  # pyright: ignore[reportMissingImports]
 
     data = {k: jnp.asarray(v) for k, v in arrays.items() if k != "weights"}
     start, unravel = ravel_pytree(jax.tree.map(doubled, arrays["weights"]))
