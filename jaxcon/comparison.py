@@ -343,18 +343,14 @@ def compare(
     for name, method in methods.items():
         changed = method.change(problem)
         params = changed.init(jax.random.key(seed))
-        swept = bool(method.hyperparameter) and len(factors) > 0
-        runs = sweep(
-            lambda value, method=method, changed=changed, params=params: (
-                method.solver(changed, value),
-                params,
-                changed.batch,
-            ),
-            {"value": method.value * np.array([1.0, *(factors if swept else ())])},
-            steps=steps,
-            keep=steps,
-        )
-        failed = np.flatnonzero(~runs.history.finite[0])
+        values = [method.value * factor for factor in factors]
+        runs = None
+        if method.hyperparameter and values:
+            runs = _swept(method, changed, params, [method.value, *values], steps)
+            run = runs.run(0)
+        else:
+            run = _alone(method, changed, params, steps)
+        failed = np.flatnonzero(~run.history.finite)
         if failed.size:
             warnings.warn(
                 f"{name}: {failed.size} of {steps} steps were not finite and were "
@@ -362,13 +358,39 @@ def compare(
                 RuntimeWarning,
                 stacklevel=2,
             )
-        evaluation = evaluator(name, method, runs.run(0))
-        if swept:
+        evaluation = evaluator(name, method, run)
+        if runs is not None:
             evaluation = evaluation._replace(
                 sensitivity=evaluator.sensitivity(evaluation, runs)
             )
         evaluations.append(evaluation)
     return evaluations
+
+
+def _swept(
+    method: Method, problem: Problem, params: Any, values: list[float], steps: int
+) -> SweepResult:
+    """Trains by every value of a hyperparameter, in one program."""
+    return sweep(
+        lambda value: (method.solver(problem, value), params, problem.batch),
+        {"value": np.array(values)},
+        steps=steps,
+        keep=steps,
+    )
+
+
+def _alone(method: Method, problem: Problem, params: Any, steps: int) -> FitResult:
+    """Trains by one value; a solver that ends by itself does so."""
+    with warnings.catch_warnings():  # the caller says it, with the method's name
+        warnings.filterwarnings("ignore", ".*the step was skipped")
+        return fit(
+            method.solver(problem, method.value),
+            params,
+            problem.batch,
+            steps=steps,
+            max_skipped=steps,
+            progress=False,
+        )
 
 
 def train(

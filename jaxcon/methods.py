@@ -18,7 +18,7 @@ from jaxcon import penalties
 from jaxcon._checks import check_choice, check_function, check_number, inside
 from jaxcon.constraints import Constraints, evaluate, named
 from jaxcon.lagrangians import Lagrangian
-from jaxcon.primal_dual import Solver, alternating
+from jaxcon.primal_dual import Solver, alternating, augmented_lagrangian_method
 from jaxcon.transforms import (
     dual_ascent,
     every,
@@ -37,6 +37,7 @@ __all__ = [
     "afterwards",
     "augmented",
     "by_construction",
+    "default",
     "lagrangian",
     "multipliers",
     "penalty",
@@ -122,6 +123,28 @@ class Method(NamedTuple):
     hyperparameter: str = ""
     value: float = float("nan")
     change: Callable[[Problem], Problem] = _unchanged
+
+
+def default(primal: optax.GradientTransformation | None = None) -> Method:
+    """Solves by `jaxcon.augmented_lagrangian_method`, which stops by itself.
+
+    Args:
+        primal: an optax transform for the parameters; the solver's own unless given.
+
+    Returns:
+        A `Method` without hyperparameter.
+
+    Raises:
+        TypeError: `primal` is no optax transform.
+    """
+    if primal is not None:
+        primal = as_transform("primal", primal)
+
+    def solver(problem: Problem, _: Any) -> Solver:
+        lagrangian = Lagrangian(problem.objective, problem.trained_on())
+        return augmented_lagrangian_method(lagrangian, primal)
+
+    return Method(solver)
 
 
 def unconstrained(primal: optax.GradientTransformation) -> Method:
@@ -396,13 +419,13 @@ def _changed(output: Callable[[Apply], Apply], apply: Apply) -> Apply:
 def standard(
     primal: optax.GradientTransformation, strength: float
 ) -> dict[str, Method]:
-    r"""Lists the standard methods: unconstrained, penalties and two Lagrangians.
+    r"""Lists the standard methods: the default, unconstrained, penalties, Lagrangians.
 
-    They share the primal optimizer and one `strength` c (see `augmented`). There are also
-    a fixed penalty with a thousandth of the weight and one with a hundred times the
-    weight, because the weight has to be guessed. Every method, the unconstrained one too,
-    evaluates the constraints at every step, so that their histories can be compared; its
-    seconds include this.
+    All but the default share the primal optimizer and one `strength` c (see `augmented`).
+    There are also a fixed penalty with a thousandth of the weight and one with a hundred
+    times the weight, because the weight has to be guessed. Every method, the
+    unconstrained one too, evaluates the constraints at every step, so that their histories
+    can be compared; its seconds include this.
 
     Args:
         primal: an optax transform for the parameters.
@@ -423,6 +446,7 @@ def standard(
         "heavy penalty": penalty(primal, strength * 100),
         "lagrangian": lagrangian(primal, strength),
         "augmented": augmented(primal, strength),
+        "default": default(),
     }
 
 

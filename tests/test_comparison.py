@@ -178,10 +178,10 @@ def evaluations():
 
 
 def test_compare_returns_every_method_in_order(evaluations):
-    assert [evaluation.name for evaluation in evaluations] == list(STANDARD)
-    assert [len(evaluation.result.history.loss) for evaluation in evaluations] == [
-        1
-    ] * 6
+    names = [evaluation.name for evaluation in evaluations]
+    assert names == [*STANDARD, "default"]
+    steps = [len(evaluation.result.history.loss) for evaluation in evaluations]
+    assert steps == [1] * len(names)
 
 
 def test_compare_starts_every_method_from_the_seed(evaluations):

@@ -325,7 +325,8 @@ def scheduled(rho, unsettled_at, v):
 def growing(rho, unsettled_at, v):
     before = np.inf
     for t in range(1, 21):
-        if t % EVERY == 0:
+        falls = t > 1 and v[t - 1] < v[t - 2] - abs(v[t - 2]) / 1000
+        if t % EVERY == 0 and not falls:
             now = abs(unsettled_at(t - 1, rho)).max()
             if now > max(TAU * before, EPS):
                 rho = min(GAMMA * rho, LIMIT)
@@ -357,6 +358,7 @@ RULES = {
             r"|\max(g, -\lambda / \rho)|",
             r"""\rho \leftarrow \min(\gamma \rho, \rho_{\max}) \quad \text{if} \quad
             V > \max(\tau V', \epsilon)""",
+            r"L_t \ge L_{t-1} - |L_{t-1}| / 1000",
         ],
         jc.growing_penalty(
             RHO, every=EVERY, factor=GAMMA, decrease=TAU, tolerance=EPS, limit=LIMIT

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, get_type_hints
 from jaxcon.examples import STUDIES, TABLES
 from jaxcon.tabular import Rules, Settings, TableError
 
-METHODS = ("unconstrained", "penalty", "lagrangian", "augmented")
+METHODS = ("default", "unconstrained", "penalty", "lagrangian", "augmented")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

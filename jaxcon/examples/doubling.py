@@ -54,6 +54,7 @@ from jaxcon.methods import (
     Problem,
     augmented,
     by_construction,
+    default,
     lagrangian,
     multipliers,
     penalty,
@@ -236,6 +237,7 @@ def common_methods() -> dict[str, Method]:
         "Lagrangian": lagrangian(PRIMAL, 0.01),
         "PI control": pi_control(PRIMAL, 0.01),
         "augmented": augmented(PRIMAL, 0.1),
+        "default": default(),
     }
 
 

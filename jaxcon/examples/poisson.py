@@ -62,6 +62,7 @@ from jaxcon.methods import (
     Problem,
     augmented,
     by_construction,
+    default,
     lagrangian,
     penalty,
     pi_control,
@@ -303,6 +304,7 @@ def methods(strength: float) -> dict[str, Method]:
         "PI control": pi_control(PRIMAL, strength / 100),
         "augmented, each step": augmented(PRIMAL, strength),
         f"augmented, each {PERIOD} steps": augmented(PRIMAL, strength, PERIOD),
+        "default": default(),
         "by construction": by_construction(PRIMAL, obeying),
     }
 

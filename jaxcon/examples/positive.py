@@ -195,6 +195,7 @@ def _methods_of(steps: int) -> dict[str, Method]:
         "lagrangian": methods.lagrangian(adam, STRENGTH),
         "PI control": methods.pi_control(adam, STRENGTH),
         "augmented": methods.augmented(adam, STRENGTH),
+        "default": methods.default(),
         "projection afterwards": methods.afterwards(adam, with_head(jax.nn.relu)),
     } | {
         name: methods.by_construction(adam, with_head(head))

@@ -52,6 +52,7 @@ from jaxcon.methods import (
     Problem,
     augmented,
     by_construction,
+    default,
     lagrangian,
     penalty,
     pi_control,
@@ -198,6 +199,7 @@ def methods() -> dict[str, Method]:
         "Lagrangian": lagrangian(PRIMAL, 0.1),
         "PI control": pi_control(PRIMAL, 0.1),
         "augmented": augmented(PRIMAL, 0.1),
+        "default": default(),
         "softmax layer": by_construction(PRIMAL, softmax),
         "simplex projection, squares": unconstrained(PRIMAL)._replace(
             change=on_simplex

@@ -12,6 +12,9 @@ from jaxcon._dtypes import largest
 from jaxcon.constraints import Constraints, named, only
 from jaxcon.lagrangians._formulas import check_penalty
 
+# Share of itself that an objective keeps from one step to the next at a minimum.
+_SETTLED = 0.999
+
 
 class PenaltyRule(NamedTuple):
     """Rule of penalties, in optax's grammar: two pure functions.
@@ -33,10 +36,12 @@ class GrowthState(NamedTuple):
     Attributes:
         reference: the violation that must fall, of each constraint, each of shape ().
         calls: since the last look, int32 of shape ().
+        value: the augmented Lagrangian one update ago, shape ().
     """
 
     reference: Constraints
     calls: jax.Array
+    value: jax.Array
 
 
 class AdaptiveState(NamedTuple):
@@ -128,7 +133,7 @@ def growing_penalty(
     factor: float = 10.0,
     decrease: float = 0.25,
     tolerance: float = 1e-4,
-    limit: float = 1e6,
+    limit: float | None = None,
 ) -> PenaltyRule:
     r"""Grows the penalty of each constraint whose violation does not fall fast enough.
 
@@ -139,8 +144,10 @@ def growing_penalty(
         \rho \leftarrow \min(\gamma \rho, \rho_{\max}) \quad \text{if} \quad
         V > \max(\tau V', \epsilon)
 
-    and else rho stays. Between two looks the parameters should come close to a minimum:
-    pair it with ``every(method_of_multipliers(), k)`` of the same k.
+    and else rho stays. It compares only near a minimum, where the augmented Lagrangian no
+    longer falls by a thousandth of itself in a step,
+    :math:`L_t \ge L_{t-1} - |L_{t-1}| / 1000`: what is violated before says nothing of
+    rho. Pair it with ``every(method_of_multipliers(), k)`` of the same k.
 
     Args:
         initial: rho to start from, > 0.
@@ -148,7 +155,9 @@ def growing_penalty(
         factor: gamma > 1.
         decrease: tau in (0, 1], the share of the violation that may be left.
         tolerance: epsilon >= 0, below which a violation is small enough, in its own units.
-        limit: rho_max; beyond it the objective is too ill-conditioned to be minimised.
+        limit: rho_max, beyond which the objective is too ill-conditioned to be minimised;
+            :math:`\rho_0 / \varepsilon^{2/3}` with the number format's machine epsilon
+            unless given, 4e4 times the first in float32.
 
     Returns:
         A rule, with a memory for each constraint.
@@ -176,14 +185,16 @@ def growing_penalty(
     check_number("factor", factor, above=1)
     check_number("decrease", decrease, above=0, most=1)
     check_number("tolerance", tolerance, least=0)
-    check_number("limit", limit, above=0, finite=False)
-    if not any(isinstance(end, Tracer) for end in (initial, limit)) and limit < initial:
-        raise ValueError(f"limit must be at least initial = {initial}, got {limit}")
+    if limit is not None:
+        check_number("limit", limit, above=0, finite=False)
+        known = not any(isinstance(end, Tracer) for end in (initial, limit))
+        if known and limit < initial:
+            raise ValueError(f"limit must be at least initial = {initial}, got {limit}")
 
     def init(residuals: Constraints, dtype: Any) -> tuple[Constraints, GrowthState]:
         # Nothing has been seen yet: whatever comes first is a fall.
         reference = _each(residuals, largest(dtype), dtype)
-        state = GrowthState(reference, jnp.zeros((), jnp.int32))
+        state = GrowthState(reference, jnp.zeros((), jnp.int32), -largest(dtype) / 2)
         return _each(residuals, initial, dtype), state
 
     def update(
@@ -199,11 +210,14 @@ def growing_penalty(
             state.reference,
         )
         calls = ((state.calls + 1) % every).astype(jnp.int32)
-        look = calls == 0
+        look = (calls == 0) & has_stalled(value, state.value, _SETTLED)
 
         def grown(rho: jax.Array, v: jax.Array, before: jax.Array) -> jax.Array:
             stuck = v > jnp.maximum(decrease * before, tolerance)
-            larger = jnp.minimum(factor * rho, limit).astype(rho.dtype)
+            most = limit
+            if most is None:
+                most = initial / jnp.finfo(rho.dtype).eps ** (2 / 3)
+            larger = jnp.minimum(factor * rho, most).astype(rho.dtype)
             return jnp.where(look & stuck, larger, rho)
 
         return (
@@ -213,6 +227,7 @@ def growing_penalty(
                     lambda v, before: jnp.where(look, v, before), now, state.reference
                 ),
                 calls,
+                value.astype(state.value.dtype),
             ),
         )
 

@@ -28,8 +28,11 @@ _LEFT, _GROWTH = 0.5, 10.0
 # Growth of the penalties where a subproblem has no minimum, and what shows it: a fall of
 # the loss, in its own scale, or parameters so many times as large as they were.
 _RESCUE, _AWAY = 100.0, 1e8
-# Share of itself that the objective may still lose in a step at the end of a run.
-_SLOW = 1e-3
+# Share of itself that the objective may still lose in so many steps at a run's end, and
+# in a whole subproblem that mends nothing.
+_SLOW, _WINDOW, _IDLE = 1e-2, 10, 1e-3
+# Stationarity, in what is wanted, above which the multipliers stay.
+_ROUGH = 10.0
 # Steps of a subproblem.
 _STEPS = 300
 # Updates in a row without progress that end the run, and subproblems without minimum.
@@ -48,8 +51,8 @@ class Outer(NamedTuple):
         start: the parameters that the run started from.
         anchor: those that the subproblem started from.
         value: the objective there, ().
-        last: the objective one step ago, ().
-        inner: steps of the subproblem, int32 ().
+        last: the objective at the last step that was a multiple of ten, ().
+        inner: steps of the subproblem, int32 (); -1 before the scales are measured.
         updates: of the multipliers, int32 ().
         stuck: updates in a row without progress, int32 ().
         rescues: subproblems that had no minimum, int32 ().
@@ -156,14 +159,6 @@ class AugmentedLagrangianMethod(Solver):
     splits: ClassVar[bool] = False
     tolerance: float | None = None
 
-    def init(
-        self, params: Any, batch: Any = None, extra: Any = None
-    ) -> PrimalDualState:
-        """Returns the state to start from, scaled by what `batch` holds."""
-        state = super().init(params, batch, extra)
-        scaled = jax.jit(self._scaled)(state, split(batch)[0])
-        return state._replace(penalty=scaled.penalty, rule=scaled.rule)
-
     def finished(self, state: PrimalDualState) -> jax.Array:
         """Returns whether nothing is left to do."""
         return state.rule.finished
@@ -178,6 +173,7 @@ class AugmentedLagrangianMethod(Solver):
             return jax.tree.map(lambda _: jnp.full((), value, dtype), residuals)
 
         one, none = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
+        unmeasured = jnp.full((), -1, jnp.int32)
         rule = Outer(
             loss_scale=one,
             scales=each(1.0),
@@ -188,7 +184,7 @@ class AugmentedLagrangianMethod(Solver):
             anchor=params,
             value=one,
             last=one,
-            inner=none,
+            inner=unmeasured,
             updates=none,
             stuck=none,
             rescues=none,
@@ -206,29 +202,6 @@ class AugmentedLagrangianMethod(Solver):
         of_residuals = residual_scales(*args, batch, state.extra)
         return of_loss.astype(rule.value.dtype), jax.tree.map(
             lambda new, old: new.astype(old.dtype), of_residuals, rule.scales
-        )
-
-    def _scaled(self, state: PrimalDualState, batch: Any) -> PrimalDualState:
-        """Measures the scales at the start, and sets the penalties by them."""
-        problem, rule, penalty = self.problem, state.rule, state.penalty
-        found = problem.evaluate(state.params, batch, state.extra)
-        of_loss, scales = self.scales(state, batch)
-        if problem.penalty is None:
-            broken = unsettled(found.residuals, state.multipliers, penalty)
-            ways = jax.tree.map(lambda v, c: jnp.sum((v / c) ** 2), broken, scales)
-            square = sum(jax.tree.leaves(ways), jnp.zeros(()))
-            tiny = jnp.finfo(square.dtype).tiny
-            balance = 4 * jnp.abs(found.loss / of_loss) / jnp.maximum(square, tiny)
-            first = jnp.clip(balance, _LEAST, _MOST) * of_loss
-            penalty = jax.tree.map(lambda c: (first / c**2).astype(c.dtype), scales)
-        value = problem.objective(
-            found.loss, found.residuals, state.multipliers, penalty
-        ).astype(rule.value.dtype)
-        return state._replace(
-            penalty=penalty,
-            rule=rule._replace(
-                loss_scale=of_loss, scales=scales, value=value, last=value
-            ),
         )
 
 
@@ -258,6 +231,7 @@ class _Look(NamedTuple):
     Attributes:
         stationarity: the objective's gradient over F, ().
         violation: by constraint, each ().
+        first: whether the problem's scales are still to be measured, boolean ().
         update: whether the multipliers' turn has come, boolean ().
         solved: whether it came because the subproblem is solved, boolean ().
         away: whether the subproblem has no minimum, boolean ().
@@ -267,6 +241,7 @@ class _Look(NamedTuple):
 
     stationarity: jax.Array
     violation: Constraints
+    first: jax.Array
     update: jax.Array
     solved: jax.Array
     away: jax.Array
@@ -283,16 +258,15 @@ def _look(start: Start, found: Gradient) -> _Look:
     deep = rule.value - found.value > _AWAY * size * rule.loss_scale
     away = deep | (length(state.params) > _AWAY * size)
     # Or beyond the loss's domain, e.g. at the root of a number that is zero.
+    first = rule.inner < 0
     broken = (rule.inner > 0) & ~jnp.isfinite(length(found.gradient))
-    away |= broken
+    away = (away | broken) & ~first
 
     stationarity = (length(found.gradient) / rule.loss_scale).astype(rule.value.dtype)
-    share = _SLOW * jnp.abs(found.value)
-    slow = (rule.inner > 0) & (rule.last - found.value <= share)
+    falls, size_of = rule.last - found.value, jnp.abs(found.value)
+    tenth = rule.inner % _WINDOW == 0
+    slow = (rule.inner > 0) & tenth & (falls <= _SLOW * size_of)
     done = (stationarity <= goal) & slow | (stationarity <= goal * eps**0.25)
-    enough = jnp.where(rule.wanted > goal, stationarity <= rule.wanted, done)
-    solved = enough | state.primal.still
-
     violation = jax.tree.map(
         lambda v, old: jnp.max(jnp.abs(v), initial=0).astype(old.dtype),
         unsettled(start.at.residuals, found.multipliers, start.before.penalty),
@@ -303,26 +277,33 @@ def _look(start: Start, found: Gradient) -> _Look:
         _largest(jax.tree.map(jnp.divide, v, rule.scales))
         for v in (violation, rule.violation)
     )
+    enough = jnp.where(rule.wanted > goal, stationarity <= rule.wanted, done)
+    solved = enough | state.primal.still
     stays = now > _LEFT * then
     exact = now <= eps**0.95
     return _Look(
         stationarity=jnp.where(away, rule.stationarity, stationarity),
         violation=violation,
-        update=(solved | (rule.inner >= _STEPS)) & ~away,
+        first=first,
+        update=(solved | (rule.inner >= _STEPS)) & ~away & ~first,
         solved=solved,
         away=away,
         converged=done & (now <= eps**0.8) & (stays | exact),
-        idle=stays & (state.primal.still | (rule.value - found.value <= share)),
+        idle=stays
+        & (state.primal.still | (rule.value - found.value <= _IDLE * size_of)),
     )
 
 
 def _inexact(start: Start) -> Proposal:
-    """Moves the parameters, or, where the subproblem is solved, the multipliers."""
+    """Moves the parameters or, where the subproblem is solved, the multipliers.
+
+    The first step measures the scales and moves nothing.
+    """
     state, before, solver = start.state, start.before, start.solver
     found = start.gradient(start.at, before)
     _, _, step = start.descend(start.at, found, before.penalty)
     look = _look(start, found)
-    event = look.update | look.away
+    event = look.first | look.update | look.away
     anchor = _chosen(look.update, state.params, state.rule.anchor)
 
     def moved(gradient: Any, params: Any, primal: Any) -> tuple[Any, Any]:
@@ -342,7 +323,13 @@ def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVaria
     dtype = rule.value.dtype
     eps = float(jnp.finfo(dtype).eps)
     goal = start.solver.tolerance or eps**0.5
-    event = look.update | look.away
+    event = look.first | look.update | look.away
+    tenth = rule.inner % _WINDOW == 0
+    loss_scale, scales = jax.lax.cond(
+        look.first | look.update,
+        lambda: start.solver.scales(start.state, split(start.batch)[0]),
+        lambda: (rule.loss_scale, rule.scales),
+    )
 
     def penalty(
         rho: jax.Array, v: jax.Array, old: jax.Array, c: jax.Array
@@ -356,20 +343,20 @@ def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVaria
     penalties = jax.tree.map(
         penalty, before.penalty, look.violation, rule.violation, rule.scales
     )
+    if start.solver.problem.penalty is None:
+        balanced = _balanced(start, found, loss_scale, scales)
+        penalties = _chosen(look.first, balanced, penalties)
     grew = _largest(penalties) > _largest(before.penalty)
     idle = jnp.where(look.idle & ~grew, rule.stuck + 1, 0)
     stuck = jnp.where(look.update, idle, rule.stuck).astype(jnp.int32)
     rescues = rule.rescues + look.away.astype(jnp.int32)
     climbed = start.climb(at.loss, at.residuals)
-    multipliers = _chosen(look.update, climbed.multipliers, before.multipliers)
+    # Far from a subproblem's solution their estimates say nothing of the multipliers.
+    near = look.stationarity <= _ROUGH * jnp.maximum(rule.wanted, goal)
+    multipliers = _chosen(look.update & near, climbed.multipliers, before.multipliers)
     value = start.solver.problem.objective(
         at.loss, at.residuals, multipliers, penalties
     ).astype(dtype)
-    loss_scale, scales = jax.lax.cond(
-        look.update,
-        lambda: start.solver.scales(start.state, split(start.batch)[0]),
-        lambda: (rule.loss_scale, rule.scales),
-    )
     tighter = jnp.maximum(_TIGHTER * rule.wanted, goal).astype(dtype)
     outer = Outer(
         loss_scale=loss_scale,
@@ -379,8 +366,10 @@ def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVaria
         violation=_chosen(look.update, look.violation, rule.violation),
         start=rule.start,
         anchor=anchor,
-        value=jnp.where(look.update, value, rule.value),
-        last=jnp.where(event, value, found.value).astype(dtype),
+        value=jnp.where(look.first | look.update, value, rule.value),
+        last=jnp.where(event, value, jnp.where(tenth, found.value, rule.last)).astype(
+            dtype
+        ),
         inner=jnp.where(event, 0, rule.inner + 1).astype(jnp.int32),
         updates=rule.updates + look.update.astype(jnp.int32),
         stuck=stuck,
@@ -390,6 +379,21 @@ def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVaria
         | (rescues >= RESCUES),
     )
     return DualVariables(multipliers, penalties, before.dual, outer)
+
+
+def _balanced(
+    start: Start, found: Gradient, loss_scale: jax.Array, scales: Constraints
+) -> Constraints:
+    """Returns penalties under which the loss and the violations weigh about the same."""
+    broken = unsettled(start.at.residuals, found.multipliers, start.before.penalty)
+    ways = jax.tree.map(lambda v, c: jnp.sum((v / c) ** 2), broken, scales)
+    square = sum(jax.tree.leaves(ways), jnp.zeros(()))
+    tiny = jnp.finfo(square.dtype).tiny
+    balance = 4 * jnp.abs(start.at.loss / loss_scale) / jnp.maximum(square, tiny)
+    first = jnp.clip(balance, _LEAST, _MOST) * loss_scale
+    return jax.tree.map(
+        lambda c, old: (first / c**2).astype(old.dtype), scales, start.before.penalty
+    )
 
 
 def _chosen(which: jax.Array, new: Any, old: Any) -> Any:

@@ -180,10 +180,20 @@ def all_finite(tree: Any, before: Any = None) -> jax.Array:
 
 def still_finite(before: Any, after: Any) -> jax.Array:
     """Returns whether nothing became infinite or NaN that was not, boolean ()."""
-    sound = jnp.array(True)
+    numbers: dict[Any, list[Any]] = {}
+    pairs = []
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after)):
-        if jnp.issubdtype(jnp.result_type(new), jnp.inexact):
-            sound &= jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
+        if old is new or not jnp.issubdtype(jnp.result_type(new), jnp.inexact):
+            continue
+        if jnp.shape(new) == ():
+            numbers.setdefault(jnp.result_type(new), []).append((old, new))
+        else:
+            pairs.append((old, new))
+    # Numbers are compared as one array, as in `_all_of`.
+    pairs += [tuple(map(jnp.stack, zip(*each))) for each in numbers.values()]
+    sound = jnp.array(True)
+    for old, new in pairs:
+        sound &= jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
     return sound
 
 

@@ -49,19 +49,21 @@ def residual_scales(
     def residuals(theta: jax.Array) -> Constraints:
         return problem.evaluate(unravel(theta), batch, extra).residuals
 
-    if theta.size <= _EXACT:
-        directions = jnp.eye(theta.size, dtype=theta.dtype)
-    else:
-        shape = (_PROBES, theta.size)
-        directions = jax.random.normal(jax.random.key(0), shape, theta.dtype)
-        directions = directions / _PROBES**0.5
+    exact = theta.size <= _EXACT
 
-    def along(total: Constraints, direction: jax.Array) -> tuple[Constraints, None]:
-        moves = jax.jvp(residuals, (theta,), (direction,))[1]
-        return jax.tree.map(lambda t, m: t + jnp.square(m), total, moves), None
+    def direction(i: jax.Array) -> jax.Array:
+        if exact:
+            return jax.nn.one_hot(i, theta.size, dtype=theta.dtype)
+        key = jax.random.fold_in(jax.random.key(0), i)
+        return jax.random.normal(key, theta.shape, theta.dtype) / _PROBES**0.5
 
-    zero = jax.tree.map(jnp.zeros_like, residuals(theta))
-    squares, _ = jax.lax.scan(along, zero, directions)
+    def along(i: jax.Array, total: Constraints) -> Constraints:
+        moves = jax.jvp(residuals, (theta,), (direction(i),))[1]
+        return jax.tree.map(lambda t, m: t + jnp.square(m), total, moves)
+
+    count = theta.size if exact else _PROBES
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(residuals, theta))
+    squares = jax.lax.fori_loop(0, count, along, zero)
 
     def largest(square: jax.Array) -> jax.Array:
         scale = jnp.sqrt(jnp.max(square, initial=0))

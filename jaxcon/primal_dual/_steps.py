@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import optax
 
 from jaxcon import multipliers as kinds_of
 from jaxcon.constraints import Constraints, named, only
-from jaxcon.lagrangians import Lagrangian, safeguarded_estimates
+from jaxcon.lagrangians import Evaluation, Lagrangian, safeguarded_estimates
 from jaxcon.primal_dual._dual import Dual
 from jaxcon.primal_dual._linearization import Linearization
 from jaxcon.primal_dual._state import PrimalDualState
@@ -133,13 +134,6 @@ def primal_step(
     """
     problem, (batch, extra, penalty) = solver.problem, context
 
-    def value(params: Any) -> jax.Array:
-        """Evaluates the objective for a line search."""
-        tried = problem.evaluate(params, batch, extra)
-        return problem.objective(
-            tried.loss, tried.residuals, found.multipliers, penalty
-        )
-
     def curvature() -> Constraints:
 
         def slope(residuals: Constraints) -> jax.Array:
@@ -151,13 +145,28 @@ def primal_step(
         # No entry's slope depends on another's: the sum has each entry's own.
         return jax.grad(slope)(at.residuals)
 
-    objective = value if elsewhere else Objective(value, curvature, problem, batch)
-
-    def gradient_at(params: Any, _: Any) -> Any:
-        """Evaluates the objective's gradient, for `optax.contrib.sam`."""
-        return jax.grad(value)(params)
-
     def step(gradient: Any, params: Any, state: Any) -> tuple[Any, Any]:
+        evaluate = _line(problem, at.residuals, params, batch, extra)
+        if elsewhere:
+            evaluate = partial(problem.evaluate, batch=batch, extra=extra)
+
+        def value(params: Any) -> jax.Array:
+            """Evaluates the objective for a line search."""
+            tried = evaluate(params)
+            return problem.objective(
+                tried.loss, tried.residuals, found.multipliers, penalty
+            )
+
+        def residuals(params: Any) -> Constraints:
+            return evaluate(params).residuals
+
+        def gradient_at(params: Any, _: Any) -> Any:
+            """Evaluates the objective's gradient, for `optax.contrib.sam`."""
+            return jax.grad(value)(params)
+
+        objective: Any = value
+        if not elsewhere:
+            objective = Objective(value, residuals, curvature, problem, batch)
         known = {"value": found.value, "grad": gradient, "value_fn": objective}
         asked = inspect.signature(solver.primal.update).parameters
         if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
@@ -168,6 +177,43 @@ def primal_step(
         return optax.apply_updates(params, updates), state
 
     return step
+
+
+def _line(
+    problem: Lagrangian, residuals: Constraints, start: Any, batch: Any, extra: Any
+) -> Callable[[Any], Evaluation]:
+    """Returns params -> the loss and the residuals that a search from `start` compares.
+
+    A proxy moves by as much as its surrogate does: along the way its strict value may be
+    flat, or jump, and the gradient is the surrogate's.
+    """
+    surrogates = {
+        name: constraint.surrogate
+        for _, name, constraint in named(problem.constraints)
+        if hasattr(constraint, "surrogate")
+    }
+    shifts = {
+        name: residual - surrogates[name](start, batch)
+        for _, name, residual in named(residuals)
+        if name in surrogates
+    }
+
+    def evaluate(params: Any) -> Evaluation:
+        found = problem.evaluate(params, batch, extra)
+        moved = Constraints(
+            *(
+                {
+                    name: shifts[name] + surrogates[name](params, batch)
+                    if name in shifts
+                    else residual
+                    for name, residual in kind.items()
+                }
+                for kind in found.residuals
+            )
+        )
+        return found._replace(residuals=moved)
+
+    return evaluate
 
 
 def _fast(gradient: Any, params: Any, state: Any) -> Any:

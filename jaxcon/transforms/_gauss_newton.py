@@ -81,6 +81,7 @@ class Objective:
 
     Attributes:
         value: params -> the objective at the present multipliers, ().
+        residuals: params -> those of the constraints.
         curvature: () -> its second derivative with respect to each residual, in the
             residuals' shapes, at the present parameters.
         problem: the solver's `Lagrangian`.
@@ -88,6 +89,7 @@ class Objective:
     """
 
     value: Callable[[Any], jax.Array]
+    residuals: Callable[[Any], Constraints]
     curvature: Callable[[], Constraints]
     problem: Lagrangian
     batch: Any

@@ -9,6 +9,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxcon._checks import check_number
+from jaxcon.transforms._gauss_newton import MeanSquares, Objective
 
 # Tries of one update; each has a quarter of the radius of the one before, or less.
 _TRIES = 12
@@ -18,6 +19,8 @@ _ROUNDINGS = 8
 _BISECTIONS = 60
 # Steps of conjugate gradients, and the share of the gradient that they may leave.
 _STEPS, _LEFT = 60, 0.1
+# Residuals, and entries of their Jacobian, up to which it preconditions them.
+_ROWS, _ENTRIES = 128, 2**24
 
 
 class NewtonState(NamedTuple):
@@ -105,19 +108,19 @@ def newton(*, dense: int = 50) -> optax.GradientTransformationExtraArgs:
         if gradient.size <= dense:
             within = _by_eigenvalues(product, gradient)
         else:
-            within = _by_conjugate_gradients(product, gradient)
+            inverse = _preconditioner(value_fn, product, theta, unravel)
+            within = _by_conjugate_gradients(product, gradient, inverse)
         eps = jnp.finfo(gradient.dtype).eps
         rounding = _ROUNDINGS * eps * jnp.abs(value)
 
         def attempt(carry: Any) -> Any:
             tries, radius, _, _ = carry
-            move, foretold = within(radius)
+            move, foretold, length = within(radius)
             moved = objective(theta + move)
             hidden = foretold <= rounding
             share = (value - moved) / foretold
             # Each is False of a NaN.
             fell = jnp.where(hidden, moved <= value + rounding, share > 1e-4)
-            length = jnp.linalg.norm(move)
             smaller = jnp.where(fell & (share > 0.25) | hidden, radius, 0.25 * length)
             larger = fell & ~hidden & (share > 0.75) & (length > 0.8 * radius)
             radius = jnp.where(
@@ -144,19 +147,19 @@ def newton(*, dense: int = 50) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
 
 
-Within = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+# radius -> (move, the fall that it foretells, its length in the trust region's norm).
+Within = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+Product = Callable[[jax.Array], jax.Array]
 
 
-def _by_eigenvalues(
-    product: Callable[[jax.Array], jax.Array], gradient: jax.Array
-) -> Within:
-    """Returns radius -> (the exact minimiser within it, the fall that it foretells)."""
+def _by_eigenvalues(product: Product, gradient: jax.Array) -> Within:
+    """Returns radius -> the exact minimiser within it."""
     size = gradient.size
     hessian = jax.vmap(product)(jnp.eye(size, dtype=gradient.dtype))
     bends, vectors = jnp.linalg.eigh((hessian + hessian.T) / 2)
     slopes = jnp.matmul(gradient, vectors, precision="highest")
 
-    def within(radius: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def within(radius: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         # The shift that makes the curvature positive, and the one that is surely enough.
         most = jnp.linalg.norm(slopes) / radius + jnp.max(jnp.abs(bends))
         floor = jnp.finfo(gradient.dtype).eps * most
@@ -183,47 +186,98 @@ def _by_eigenvalues(
         side = jnp.where(slopes[0] > 0, -1.0, 1.0)
         along = along.at[0].add(jnp.where(bends[0] < -floor, side * missing, 0.0))
         foretold = -jnp.sum(slopes * along + bends * along**2 / 2)
-        return jnp.matmul(vectors, along, precision="highest"), foretold
+        move = jnp.matmul(vectors, along, precision="highest")
+        return move, foretold, jnp.linalg.norm(move)
 
     return within
 
 
+def _preconditioner(
+    objective: Any, product: Product, theta: jax.Array, unravel: Any
+) -> Product:
+    r"""Returns the inverse of what is known of the Hessian beside a multiple of one.
+
+    .. math:: M = I + \frac1\sigma A^T A
+
+    with the rows of A the gradients of the residuals, each times the root of the
+    objective's second derivative with respect to it, and :math:`\sigma` the mean
+    curvature that they leave. It needs few and known residuals; else it is the identity.
+    """
+    # With other losses plain conjugate gradients end networks at better places.
+    if not isinstance(objective, Objective) or not isinstance(
+        objective.problem.loss, MeanSquares
+    ):
+        return lambda vector: vector
+
+    def residuals(theta: jax.Array) -> jax.Array:
+        entries = jax.tree.leaves(objective.residuals(unravel(theta)))
+        return jnp.concatenate(list(map(jnp.ravel, entries))).astype(theta.dtype)
+
+    bends = list(map(jnp.ravel, jax.tree.leaves(objective.curvature())))
+    count = sum(map(jnp.size, bends))
+    if not 0 < count <= min(_ROWS, _ENTRIES // theta.size):
+        return lambda vector: vector
+    roots = jnp.sqrt(jnp.maximum(jnp.concatenate(bends), 0.0)).astype(theta.dtype)
+    rows = roots[:, None] * jax.jacrev(residuals)(theta)
+    gram = jnp.matmul(rows, rows.T, precision="highest")
+    # The Hessian's mean diagonal, by one random vector of signs.
+    signs = jax.random.rademacher(jax.random.key(0), theta.shape, theta.dtype)
+    seen = jnp.matmul(rows, signs, precision="highest")
+    rest = jnp.abs(jnp.vdot(signs, product(signs)) - jnp.sum(seen**2)) / theta.size
+    floor = 10 * jnp.finfo(theta.dtype).eps * jnp.trace(gram)
+    sigma = jnp.maximum(rest, floor)
+    sigma = jnp.where(jnp.isfinite(sigma) & (sigma > 0), sigma, 1.0)
+    factor = jnp.linalg.cholesky(gram + sigma * jnp.eye(count, dtype=gram.dtype))
+    rows = jax.scipy.linalg.solve_triangular(factor, rows, lower=True)
+
+    def inverse(vector: jax.Array) -> jax.Array:
+        seen = jnp.matmul(rows, vector, precision="highest")
+        return vector - jnp.matmul(rows.T, seen, precision="highest")
+
+    return inverse
+
+
 def _by_conjugate_gradients(
-    product: Callable[[jax.Array], jax.Array], gradient: jax.Array
+    product: Product, gradient: jax.Array, inverse: Product
 ) -> Within:
-    """Returns radius -> (Steihaug's step within it, the fall that it foretells)."""
-    size = jnp.linalg.norm(gradient)
+    """Returns radius -> Steihaug's step within it, in the preconditioner's norm."""
 
-    def within(radius: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def to_boundary(at: jax.Array, along: jax.Array) -> jax.Array:
-            a, b = jnp.sum(along**2), jnp.sum(at * along)
-            c = jnp.sum(at**2) - radius**2
-            root = jnp.sqrt(jnp.maximum(b**2 - a * c, 0.0))
-            return at + (root - b) / jnp.maximum(a, jnp.finfo(a.dtype).tiny) * along
-
+    def within(radius: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         def step(carry: Any) -> Any:
-            count, at, bent, rest, along, _ = carry
+            count, at, bent, rest, square, along, lengths, _ = carry
             image = product(along)
-            curvature, square = jnp.sum(along * image), jnp.sum(rest**2)
+            curvature = jnp.sum(along * image)
             share = square / curvature
-            next_at = at + share * along
-            leaves = (curvature <= 0) | (jnp.linalg.norm(next_at) >= radius)
-            edge = to_boundary(at, along)
-            moved = jnp.where(leaves, edge, next_at)
-            length = jnp.sum((moved - at) * along) / jnp.sum(along**2)
-            bent = bent + length * image
-            after = rest + share * image
-            done = leaves | (jnp.linalg.norm(after) <= _LEFT * size)
-            along = -after + jnp.sum(after**2) / square * along
-            return count + 1, moved, bent, after, along, done
+            # <at, at>, <at, along> and <along, along> in the preconditioner's norm.
+            aa, ab, bb = lengths
+            beyond = aa + share * (2 * ab + share * bb) >= radius**2
+            leaves = (curvature <= 0) | beyond | ~jnp.isfinite(share)
+            root = jnp.sqrt(jnp.maximum(ab**2 - bb * (aa - radius**2), 0.0))
+            edge = (root - ab) / jnp.maximum(bb, jnp.finfo(bb.dtype).tiny)
+            share = jnp.where(leaves, edge, share)
+            at, bent = at + share * along, bent + share * image
+            rest = rest + share * image
+            direct = inverse(rest)
+            after = jnp.sum(rest * direct)
+            done = leaves | (after <= _LEFT**2 * first)
+            turn = after / square
+            aa = aa + share * (2 * ab + share * bb)
+            ab = turn * (ab + share * bb)
+            bb = after + turn**2 * bb
+            along = -direct + turn * along
+            return count + 1, at, bent, rest, after, along, (aa, ab, bb), done
 
         def go_on(carry: Any) -> jax.Array:
             count, *_, done = carry
             return ~done & (count < _STEPS)
 
-        zero = jnp.zeros_like(gradient)
-        start = (0, zero, zero, gradient, -gradient, size <= 0)
-        _, at, bent, *_ = jax.lax.while_loop(go_on, step, start)
-        return at, -jnp.sum(gradient * at + bent * at / 2)
+        zero, none = jnp.zeros_like(gradient), jnp.zeros((), gradient.dtype)
+        direct = inverse(gradient)
+        first = jnp.sum(gradient * direct)
+        lengths = none, none, first
+        start = (0, zero, zero, gradient, first, -direct, lengths, first <= 0)
+        _, at, bent, *_, lengths, _ = jax.lax.while_loop(go_on, step, start)
+        foretold = -jnp.sum(gradient * at + bent * at / 2)
+        return at, foretold, jnp.sqrt(lengths[0])
 
     return within
