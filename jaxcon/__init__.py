@@ -66,6 +66,7 @@ from jaxcon.optimality import (
     conflict,
     kkt,
     least_squares_multipliers,
+    polish,
     sensitivity,
 )
 from jaxcon.primal_dual import (
@@ -205,6 +206,7 @@ __all__ = [  # noqa: RUF022 (by task)
     "conflict",
     "kkt",
     "least_squares_multipliers",
+    "polish",
     "sensitivity",
     "Diagnosis",
     "diagnose",

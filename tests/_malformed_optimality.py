@@ -93,6 +93,12 @@ GOOD = {
         "state": jc.Point(PARAMS, MULTIPLIERS),
         "batch": BATCH,
     },
+    "polish": lambda: {
+        "problem": PROBLEM,
+        "state": jc.Point(PARAMS, MULTIPLIERS),
+        "batch": BATCH,
+        "steps": 2,
+    },
     "least_squares_multipliers": at_a_point,
     "conflict": at_a_point,
     "sensitivity": lambda: {"multipliers": MULTIPLIERS},
@@ -112,6 +118,7 @@ GOOD = {
     "cramer_rao_bound": inverse,
     "identify": lambda: {**inverse(), "observed": jnp.array([1.0, 0.5, 2.0])},
     "methods.unconstrained": lambda: {"primal": optax.sgd(0.1)},
+    "methods.default": lambda: {"primal": optax.sgd(0.1)},
     "methods.penalty": lambda: {
         "primal": optax.sgd(0.1),
         "weight": 1.0,
@@ -157,6 +164,7 @@ GOOD = {
 # Values that an argument may have.
 FREE = {
     "kkt": {"batch": ("all",)},
+    "polish": {"batch": ("all",)},
     "least_squares_multipliers": {"batch": ("all",)},
     "conflict": {"batch": ("all",)},
 }

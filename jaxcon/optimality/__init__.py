@@ -8,8 +8,9 @@ qualification) has multipliers with
     h = 0, \quad g \le 0, \quad \lambda \ge 0, \quad \lambda g = 0.
 
 `kkt` measures these at given multipliers and runs inside jit.
+`polish` solves them from a point near a solution, to the last digits.
 `least_squares_multipliers` and `conflict` find the multipliers at a point, on the host.
-They read the Jacobian J of the m active residuals through products with J and its
+These two read the Jacobian J of the m active residuals through products with J and its
 transpose: it is never formed. What is kept grows with :math:`m^2` up to 64 MB, and
 beyond with m alone, and with the number of parameters. For a constraint made by
 `jaxcon.proxy` every gradient here is the surrogate's.
@@ -23,6 +24,7 @@ from jaxcon.optimality._least_squares import (
     least_squares_multipliers,
     sensitivity,
 )
+from jaxcon.optimality._polish import polish
 
 __all__ = [
     "KKT",
@@ -32,6 +34,7 @@ __all__ = [
     "conflict",
     "kkt",
     "least_squares_multipliers",
+    "polish",
     "sensitivity",
 ]
 
