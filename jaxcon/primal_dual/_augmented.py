@@ -163,6 +163,15 @@ class AugmentedLagrangianMethod(Solver):
         """Returns whether nothing is left to do."""
         return state.rule.finished
 
+    def progress(self, state: PrimalDualState) -> list[str]:
+        """Says which subproblem it is, how far it is solved, and the largest penalty."""
+        rule = state.rule
+        return [
+            f"subproblem {int(rule.updates) + 1}",
+            f"stationarity {float(rule.stationarity):.1e} of {float(rule.wanted):.1e}",
+            f"penalty {float(_largest(state.penalty)):.1e}",
+        ]
+
     def _first(
         self, params: Any, extra: Any, loss: Any, residuals: Constraints
     ) -> PrimalDualState:

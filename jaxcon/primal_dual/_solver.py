@@ -195,6 +195,11 @@ class Solver:
         del state
         return jnp.zeros((), bool)
 
+    def progress(self, state: PrimalDualState) -> list[str]:
+        """Says in a few words how far a run is, beside its loss and violations."""
+        del state
+        return []
+
     def gradients(self, state: PrimalDualState, batch: Any = None) -> GradientTerms:
         """Evaluates the gradient of each term of the objective.
 

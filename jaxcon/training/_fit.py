@@ -152,7 +152,7 @@ def fit(
         allowed = None if max_skipped is None else int(state.skipped) + max_skipped
         run = Run(solver, source, tolerance, chunk, allowed, saved, judging)
         terms = Terms(solver, source)
-        with ProgressBar(progress, end - int(reached.step)) as bar:
+        with ProgressBar(progress, end - int(reached.step), solver) as bar:
             return run.to(
                 end,
                 (reached, best),

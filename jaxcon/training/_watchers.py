@@ -88,8 +88,9 @@ class Terms:
 class ProgressBar:
     """Progress bar; none where tqdm is missing or the output is no terminal."""
 
-    def __init__(self, progress: bool | None, total: int):
+    def __init__(self, progress: bool | None, total: int, solver: Solver):
         self._context = _tqdm(progress, total)
+        self._solver = solver
         self._bar: Any = None
 
     def __enter__(self) -> "ProgressBar":
@@ -105,9 +106,9 @@ class ProgressBar:
         """Moves the bar."""
         if self._bar is not None and len(chunk.info.loss):
             loss, worst = chunk.info.loss[-1], chunk.info.max_violation[-1]
-            self._bar.set_postfix_str(
-                f"loss {loss:.4g}, worst violation {worst:.2e}", refresh=False
-            )
+            words = [f"loss {loss:.4g}", f"worst violation {worst:.2e}"]
+            words += self._solver.progress(chunk.after[0])
+            self._bar.set_postfix_str(", ".join(words), refresh=False)
             self._bar.update(len(chunk.info.loss))
 
 

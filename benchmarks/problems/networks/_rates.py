@@ -125,7 +125,7 @@ def problem_gap(arrays: Arrays) -> tuple[jc.Lagrangian, Any, Any]:
     def batches(key: jax.Array, state: Any) -> Any:
         batch = {}
         for group, own in enumerate(jax.random.split(key)):
-            rows = jax.random.randint(own, (BATCH,), 0, len(arrays["x0"]))
+            rows = jax.random.randint(own, (arrays["examples"],), 0, len(arrays["x0"]))
             batch[f"x{group}"] = data[f"x{group}"][rows]
             batch[f"y{group}"] = data[f"y{group}"][rows]
         return batch
