@@ -1,5 +1,7 @@
 """The default: `solve`, the two methods behind it, and `newton`."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,9 @@ from tables import assert_refused
 
 import jaxcon as jc
 from benchmarks.problems import PROBLEMS
+from jaxcon.constraints import evaluate
+from jaxcon.transforms import Objective
+from jaxcon.transforms._newton import preconditioner
 
 FAST = ("circle", "HS43", "quadratic program", "linear program")
 
@@ -238,6 +243,51 @@ def test_methods_refuse_a_batch_of_each_side():
     ):
         with pytest.raises(ValueError, match="one batch for both sides"):
             solver.init(jnp.array(1.0), both)
+
+
+def test_first_step_measures_the_scales_and_moves_nothing():
+    problem = jc.Lagrangian(
+        lambda x, _: 5.0 * x[0], jc.Constraints({"h": lambda x, _: 3.0 * x[1] - 6.0})
+    )
+    solver = jc.augmented_lagrangian_method(problem)
+    state = solver.init(jnp.zeros(2))
+    after, _ = jax.jit(solver.step)(state)
+    np.testing.assert_array_equal(after.params, state.params)
+    assert float(after.rule.loss_scale) == 5.0
+    assert float(after.rule.scales.equality["h"]) == 3.0
+    # 4 |f| / F over the square of the way to feasibility is 0: the least first penalty.
+    assert float(after.penalty.equality["h"]) == pytest.approx(0.1 * 5.0 / 9.0)
+    number, stationarity, penalty = solver.progress(after)
+    assert (number, penalty) == ("subproblem 1", "penalty 5.6e-02")
+    assert re.fullmatch(r"stationarity \S+ of 1.0e-01", stationarity)
+
+
+@pytest.mark.usefixtures("x64")
+def test_constraints_rows_precondition_conjugate_gradients():
+    # H = sigma I + rho J^T J of a mean of squares under a penalty: its inverse is known.
+    rng = np.random.default_rng(0)
+    rows, target, v = rng.normal(size=(3, 60)), rng.normal(size=60), rng.normal(size=60)
+    held = jc.Constraints({"rows": lambda p, _: rows @ p - 1.0})
+    loss = jc.MeanSquares({"distance": lambda p, _: p - target})
+    sigma, rho = 2 / 60, 1e4
+
+    def inverse(loss):
+        objective = Objective(
+            lambda p: loss(p, None) + rho / 2 * jnp.sum((rows @ p - 1.0) ** 2),
+            lambda p: evaluate(held, p, None),
+            lambda: jc.Constraints({"rows": jnp.full(3, rho)}),
+            jc.Lagrangian(loss, held),
+            None,
+        )
+        theta = jnp.zeros(60)
+        product = jax.linearize(jax.grad(objective), theta)[1]
+        return preconditioner(objective, product, theta, lambda theta: theta)(
+            product(v)
+        )
+
+    np.testing.assert_allclose(inverse(loss), sigma * v, rtol=1e-6, atol=1e-9)
+    image = sigma * v + rho * rows.T @ (rows @ v)
+    np.testing.assert_allclose(inverse(lambda p, b: loss(p, b)), image, rtol=1e-9)
 
 
 def test_newton_needs_an_objective():

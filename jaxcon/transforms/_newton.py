@@ -108,7 +108,7 @@ def newton(*, dense: int = 50) -> optax.GradientTransformationExtraArgs:
         if gradient.size <= dense:
             within = _by_eigenvalues(product, gradient)
         else:
-            inverse = _preconditioner(value_fn, product, theta, unravel)
+            inverse = preconditioner(value_fn, product, theta, unravel)
             within = _by_conjugate_gradients(product, gradient, inverse)
         eps = jnp.finfo(gradient.dtype).eps
         rounding = _ROUNDINGS * eps * jnp.abs(value)
@@ -192,7 +192,7 @@ def _by_eigenvalues(product: Product, gradient: jax.Array) -> Within:
     return within
 
 
-def _preconditioner(
+def preconditioner(
     objective: Any, product: Product, theta: jax.Array, unravel: Any
 ) -> Product:
     r"""Returns the inverse of what is known of the Hessian beside a multiple of one.
