@@ -266,8 +266,8 @@ def _look(start: Start, found: Gradient) -> _Look:
     size = 1.0 + length(rule.anchor)
     deep = rule.value - found.value > _AWAY * size * rule.loss_scale
     away = deep | (length(state.params) > _AWAY * size)
-    # Or beyond the loss's domain, e.g. at the root of a number that is zero.
     first = rule.inner < 0
+    # Or beyond the loss's domain, e.g. at the root of a number that is zero.
     broken = (rule.inner > 0) & ~jnp.isfinite(length(found.gradient))
     away = (away | broken) & ~first
 

@@ -48,6 +48,8 @@ def newton(*, dense: int = 50) -> optax.GradientTransformationExtraArgs:
     It goes as `primal` of a solver, on batches that stay the same for a few steps at
     least. Up to `dense` parameters the Hessian is formed, by one product for each, and
     factored by its eigenvalues; above, conjugate gradients see it through products alone.
+    Where the solver's loss is a `MeanSquares` and its constraints have at most 128
+    residuals, their gradients precondition them, so that a large penalty costs no steps.
 
     Args:
         dense: most parameters whose Hessian is formed.
@@ -229,6 +231,8 @@ def preconditioner(
     sigma = jnp.where(jnp.isfinite(sigma) & (sigma > 0), sigma, 1.0)
     factor = jnp.linalg.cholesky(gram + sigma * jnp.eye(count, dtype=gram.dtype))
     rows = jax.scipy.linalg.solve_triangular(factor, rows, lower=True)
+    # Roundings of many rows may exceed sigma.
+    rows = jnp.where(jnp.all(jnp.isfinite(rows)), rows, 0.0)
 
     def inverse(vector: jax.Array) -> jax.Array:
         seen = jnp.matmul(rows, vector, precision="highest")
