@@ -31,7 +31,7 @@ _RESCUE, _AWAY = 100.0, 1e8
 # Share of itself that the objective may still lose in so many steps at a run's end, and
 # in a whole subproblem that mends nothing.
 _SLOW, _WINDOW, _IDLE = 1e-2, 10, 1e-3
-# Stationarity, in what is wanted, above which the multipliers stay.
+# Stationarity, in what is wanted, that is far from it.
 _ROUGH = 10.0
 # Steps of a subproblem.
 _STEPS = 300
@@ -360,9 +360,11 @@ def _after(start: Start, found: Gradient, look: _Look, anchor: Any) -> DualVaria
     stuck = jnp.where(look.update, idle, rule.stuck).astype(jnp.int32)
     rescues = rule.rescues + look.away.astype(jnp.int32)
     climbed = start.climb(at.loss, at.residuals)
-    # Far from a subproblem's solution their estimates say nothing of the multipliers.
-    near = look.stationarity <= _ROUGH * jnp.maximum(rule.wanted, goal)
-    multipliers = _chosen(look.update & near, climbed.multipliers, before.multipliers)
+    # Where no step is found, though far from the subproblem's solution, the residuals say
+    # nothing of the multipliers.
+    far = look.stationarity > _ROUGH * jnp.maximum(rule.wanted, goal)
+    moves = look.update & ~(start.state.primal.still & far)
+    multipliers = _chosen(moves, climbed.multipliers, before.multipliers)
     value = start.solver.problem.objective(
         at.loss, at.residuals, multipliers, penalties
     ).astype(dtype)
