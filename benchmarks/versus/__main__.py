@@ -40,7 +40,7 @@ Last         2026-11-30, jax 0.12.0, two CPU cores; three seeds, and the default
              linear regulator        9.5e-07  1.1e-06  2.4 s    6.2e-04  8.4e-06  0.4 s
 
              Cooper's augmented Lagrangian, tuned, ends as that by hand does on the six
-             problems where it was run; a step of it takes 18 to 195 times as long as by hand.
+             problems where it was run; its steps take 18 to 195 times as long.
 
 Conclusion   The default loses the call surface (1.3 times the error, one seed of three) and
              Lipschitz (1.05 times), and time wherever compiling Newton's step costs more
