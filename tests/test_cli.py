@@ -36,6 +36,7 @@ METHODS = [
     "heavy penalty",
     "lagrangian",
     "augmented",
+    "default",
 ]
 
 

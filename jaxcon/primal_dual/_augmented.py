@@ -164,7 +164,7 @@ class AugmentedLagrangianMethod(Solver):
         return state.rule.finished
 
     def progress(self, state: PrimalDualState) -> list[str]:
-        """Says which subproblem it is, how far it is solved, and the largest penalty."""
+        """Describes the subproblem, how far it is solved, and the largest penalty."""
         rule = state.rule
         return [
             f"subproblem {int(rule.updates) + 1}",

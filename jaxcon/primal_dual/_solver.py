@@ -196,7 +196,7 @@ class Solver:
         return jnp.zeros((), bool)
 
     def progress(self, state: PrimalDualState) -> list[str]:
-        """Says in a few words how far a run is, beside its loss and violations."""
+        """Describes in a few words how far a run is, beside loss and violations."""
         del state
         return []
 
