@@ -3,23 +3,28 @@
 Question     With loss and constraints multiplied by 1e-4 to 1e4, initial weights of other
              sizes, other batch sizes and other learning rates, nothing tuned: how many runs
              of `jc.solve` end infeasible or inaccurate, and does the verdict say so?
-Answer       6 of 92 runs failed (7 %), none with a wrong verdict.
-Conditions   float32, seeds that no setting was chosen on. Each variation is one run of each
+Answer       6 of 92 runs failed (7 %); 3 of these are called converged.
+Conditions   float32. Each variation is one run of each
              problem of `benchmarks.problems.networks`. A run fails if a violation on the
              dense grid, in the problem's own units, is above 1e-3, or if its error is more
              than twice that of the problem as it is, on the same seed (and above what the
-             problem calls enough). Its verdict is wrong if it fails and is called converged
-             though a constraint is violated on its own data, or if it is called diverging,
-             infeasible or conflicting: all problems have solutions. "units of" are factors;
-             "mixed" draws one from 1e-4 to 1e4 for each constraint.
+             problem calls enough). Verdicts are counted as impossible if they are
+             diverging, infeasible or conflicting: all problems have solutions. A failure
+             that is called converged is no contradiction where points are trained on and
+             the dense grid is judged, but hides it. "units of" are factors; "mixed" draws
+             one from 1e-4 to 1e4 for each constraint.
 Run          python -m benchmarks.untuned    (--seeds N, --problems, --variations)
-Last         2026-11-30, jax 0.12.0, CPU, one seed; Poisson 2-D and the Lipschitz classifier
-             were not run.
+Last         2026-11-30, jax 0.12.0, CPU, seed 50; Poisson 2-D and the Lipschitz classifier
+             were not run. No verdict was impossible. Neyman-Pearson and y = 2x pointwise
+             were run again after the multipliers' rule had been changed for the first of
+             them, on this very seed (4 of its 8 runs had failed); all other rows are from
+             before that change.
 
              failed: monotone 1-D, 2 of 8 (dense violations of 1.3e-3 and 3.2e-3 between
-             the points of training); call surface, 1 (weights x 2: the same, 0.27);
-             y = 2x in the mean, 1 (4e-3 from the answer, 1e-3 as it is); Neyman-Pearson, 1
-             (1.5e-3); fairness, 1 (Adam at 1e-1: 1.5e-2).
+             the points of training, the first called converged); call surface, 1 (weights
+             x 2: the same, 0.27, converged); y = 2x in the mean, 1 (4e-3 from the answer,
+             1e-3 as it is, converged); Neyman-Pearson, 1 (1.5e-3, stalled); fairness, 1
+             (Adam at 1e-1: 1.5e-2, noisy).
 """
 
 import argparse
@@ -28,7 +33,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -116,7 +120,6 @@ class Row(NamedTuple):
     violation: float
     error: float
     verdict: str
-    feasible: bool
     seconds: float
 
 
@@ -139,7 +142,6 @@ def run(definition: NetworkProblem, variation: Variation, seed: int) -> Row:
         definition.violation(arrays, end),
         definition.accuracy(arrays, end),
         result.diagnosis.verdicts[0].kind,
-        bool(jnp.all(result.history.max_violation[-1] <= FEASIBLE)),
         time.perf_counter() - begun,
     )
 
@@ -160,7 +162,7 @@ def main() -> None:
     parser.add_argument("--problems", nargs="*", choices=[p.name for p in NETWORKS])
     parser.add_argument("--variations", nargs="*", choices=list(VARIATIONS))
     given = parser.parse_args()
-    count = failed = wrong = 0
+    count = failed = hidden = impossible = 0
     for definition in NETWORKS:
         if given.problems and definition.name not in given.problems:
             continue
@@ -174,16 +176,19 @@ def main() -> None:
                 row = run(definition, variation, seed)
                 reference = reference or row
                 why = fails(row, reference, definition)
-                hidden = bool(why) and row.verdict == "converged" and not row.feasible
-                odd = hidden or row.verdict in IMPOSSIBLE
-                count, failed, wrong = count + 1, failed + bool(why), wrong + odd
+                count, failed = count + 1, failed + bool(why)
+                hidden += bool(why) and row.verdict == "converged"
+                impossible += row.verdict in IMPOSSIBLE
                 print(
                     f"{definition.name:22s} {seed} {name:29s} {row.violation:8.1e} "
                     f"{row.error:9.3g} {row.seconds:6.1f} s  {row.verdict}"
-                    f"{', ' + why if why else ''}{', a wrong verdict' if odd else ''}",
+                    f"{', ' + why if why else ''}",
                     flush=True,
                 )
-    print(f"{count} runs, {failed} failed, {wrong} wrong verdicts")
+    print(
+        f"{count} runs, {failed} failed, {hidden} of these called converged; "
+        f"{impossible} impossible verdicts"
+    )
 
 
 if __name__ == "__main__":

@@ -379,8 +379,23 @@ RUNS = {
         ),
         {"stalled": ()},
     ),
-    # Under Adam the violations swing past the tolerance until it is as large as that.
+    # At 1e5 within sixty steps, long before the parameters are near a minimum.
     "a penalty grown to 1e5": (
+        lambda: run_of(
+            ellipse,
+            SUM_1,
+            {},
+            optax.adam(1e-2),
+            [0.0, 0.0],
+            optax.piecewise_constant_schedule(
+                1.0, dict.fromkeys(range(20, 70, 10), 10.0)
+            ),
+            steps=2000,
+        ),
+        {"stalled": ()},
+    ),
+    # It is that by step 200; violations pass the tolerance until step 1,780 at least.
+    "a penalty that a rule grew to 1e5": (
         lambda: run_of(
             ellipse,
             SUM_1,

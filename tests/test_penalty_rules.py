@@ -221,7 +221,7 @@ def step_of(order, penalty):
 # A number for all constraints is swept in test_sweep.
 SWEPT = {
     "growing, adaptive and a number": lambda rho: {
-        "h": jc.growing_penalty(rho, every=3),
+        "h": jc.growing_penalty(rho, every=3, limit=2 * rho),
         "g": jc.adaptive_penalty(rho, initial=rho, decay=0.5),
         "gs": 2.0 * rho,
     },
@@ -236,16 +236,16 @@ SWEPT = {
 def test_penalties_may_be_swept_in_one_program(name):
     def train(rho):
         solver, state = step_of(jc.alternating, SWEPT[name](rho))
-        return jax.lax.scan(lambda s, _: solver.step(s, 0.0), state, length=30)
+        return jax.lax.scan(lambda s, _: solver.step(s, 0.0), state, length=20)
 
     together, alone = jax.jit(
         lambda rhos: (jax.vmap(train)(rhos), jax.lax.map(train, rhos))
     )(np.float32([0.5, 1.0, 3.0]))
-    # Thirty steps of a few roundings of numbers below 30.
+    # Twenty steps of a few roundings of numbers below 30.
     chex.assert_trees_all_close(together, alone, rtol=1e-4)
-    assert len(set(map(float, together[0].params[:, 0]))) == 3
+    assert (np.diff(together[0].params[:, 0]) > 0).all()
     for rhos in jax.tree.leaves(together[0].penalty):
-        assert len(set(map(float, rhos))) == 3
+        assert (np.diff(rhos) > 0).all()
 
 
 def test_scheduled_penalty_counts_only_steps_that_were_taken():
