@@ -3,9 +3,10 @@
 Question     How soon, how exactly and in how many lines do jaxcon's default, Cooper,
              humancompatible-train, torch and JAX by hand, DeepXDE, jinns, SciPy and
              slsqp-jax solve the network problems, and what does a step cost?
-Answer       Beside the tuned augmented Lagrangian by hand in JAX the default is feasible on
-             12 problems of 13 where that is on 9, as accurate to 5 % or more accurate on
-             12, and not sooner: a second of compilation is most of its time.
+Answer       On seeds that no setting was chosen on, the default is feasible on every one on
+             11 of 13 problems, the tuned augmented Lagrangian by hand in JAX on 10. It is as
+             accurate to 5 % or more accurate on 12, and rarely sooner: compiling Newton's
+             step is most of its time.
 Conditions   All start at the same weights and take 3,000 steps of Adam at 1e-2, decaying
              by a cosine to 0, where they use it. Each peer's penalty, rate or gain is
              chosen from a grid of five or six on a seed of its own: feasible to 1e-3 on the
@@ -17,35 +18,37 @@ Run          python -m benchmarks.versus --quick   (within five minutes: four pr
              (hours; --lanes and --problems for a part, whose rows replace the earlier ones)
              with the peers of pyproject's group: pip install --group versus. A lane whose
              peer is missing says so. jinns does not import under CPython 3.12.0 and .1.
-Last         2026-11-30, jax 0.12.0, two CPU cores; three seeds, and the default and the
-             augmented Lagrangian by hand in JAX alone. Worst violation on the dense grid,
-             median error, median seconds, with compilation once, to stay feasible.
+Last         2026-11-30, jax 0.12.0, two CPU cores; the default and the augmented Lagrangian
+             by hand alone, seeds 200 to 202. Worst violation on the dense grid, median
+             error, on how many seeds it stays feasible. (Settings of the default were
+             chosen while the seeds 0 to 3 were looked at, and 50 of Neyman-Pearson.)
 
-                                     the default                by hand, tuned
-             monotone 1-D            5.6e-04    0.055  1.8 s    6.2e-04    0.062  0.8 s
-             monotone 2-D            0          0.034  0.7 s    0          0.034  0.4 s
-             call surface            0         0.0027  1.3 s    0         0.0021  1.0 s
-             Poisson 1-D             3.6e-07  3.7e-06  0.6 s    2.5e-07  8.3e-06  0.6 s
-             Poisson 2-D             1.9e-05  3.5e-06   15 s    5.9e-04  1.5e-04  2.5 s
-             y = 2x in the mean      3.2e-06  4.6e-04  0.6 s    1.4e-05  5.5e-03  0.3 s
-             y = 2x pointwise        1.4e-05  1.3e-06  1.0 s    8.4e-03  2.2e-03  never
-             sum to one              1.3e-04    0.043  0.9 s    3.8e-03     0.16  never
-             lambda, a number        5.4e-06  1.7e-06  0.2 s    1.2e-07        0  0.1 s
-             Neyman-Pearson          1.6e-09     0.51  7.9 s    1.6e-09     0.51  1.4 s
-             fairness, minibatches   2.5e-03     0.50  2 of 3   2.0e-03     0.50  1 of 3
-             CMDP                    6.0e-08  1.2e-07  0.4 s    1.6e-02    0.017  1 of 3
-             Lipschitz classifier    0           0.23  0.5 s    0           0.22  3.3 s
-             lambda, a network       2.4e-05  2.0e-05  1.5 s    7.5e-05  7.2e-05  1.3 s
-             maximum entropy         4.8e-07  6.0e-08  0.4 s    2.4e-02  3.4e-04  1 of 3
-             linear regulator        9.5e-07  1.1e-06  2.4 s    6.2e-04  8.4e-06  0.4 s
+                                     the default              by hand, tuned
+             monotone 1-D            1.8e-03    0.095  2/3    2.2e-04    0.090  3/3
+             monotone 2-D            0          0.032  3/3    0          0.031  3/3
+             call surface            0         0.0026  3/3    0         0.0018  3/3
+             Poisson 1-D             9.7e-07  8.7e-06  3/3    1.3e-06  1.0e-05  3/3
+             Poisson 2-D             9.4e-06  6.8e-06  3/3    7.4e-04  2.5e-04  3/3
+             y = 2x in the mean      3.3e-06  9.5e-04  3/3    1.7e-05  4.8e-03  3/3
+             y = 2x pointwise        1.7e-05  1.3e-06  3/3    1.1e-02  1.6e-03  0/3
+             sum to one              2.0e-04    0.035  3/3    3.2e-03     0.12  1/3
+             lambda, a number        5.1e-06  1.7e-06  3/3    1.6e-07  1.5e-08  3/3
+             Neyman-Pearson          1.0e-03     0.50  2/3    1.6e-09     0.52  3/3
+             fairness, minibatches   0           0.50  3/3    0           0.50  3/3
+             CMDP                    0        1.2e-07  3/3    9.4e-03    0.011  1/3
+             Lipschitz classifier    0           0.23  3/3    0           0.22  3/3
 
-             Cooper's augmented Lagrangian, tuned, ends as that by hand does on the six
-             problems where it was run; its steps take 18 to 195 times as long.
+             Seconds to stay feasible, with compilation once, medians of the seeds 0 to 2:
+             below those by hand on the Lipschitz classifier, about equal on Poisson 1-D,
+             above on eight; on y = 2x pointwise, sum to one and CMDP the other one stays
+             feasible on no seed or one. Cooper's augmented Lagrangian, tuned, ends as that
+             by hand does on the six problems where it was run on those seeds; its steps
+             take 18 to 195 times as long.
 
-Conclusion   The default loses the call surface (1.3 times the error, one seed of three) and
-             Lipschitz (1.05 times), and time wherever compiling Newton's step costs more
-             than 3,000 steps of Adam. Fairness is as exact as 10,000 minibatches of 256
-             tell a rate: a standard error of about 1e-3.
+Conclusion   The default loses the call surface (1.4 times the error), and time. Points of
+             training do not hold a slope between them (monotone 1-D), and an end at a rate
+             that counts 2,000 examples is off by an example or two (Neyman-Pearson;
+             fairness, up to 2.5e-3 on 5 of 19 further seeds).
 """
 
 import argparse
@@ -62,6 +65,7 @@ from benchmarks.versus._worker import Worker
 
 TUNED = Path(__file__).with_name("tuned.json")
 QUICK = ("monotone 1-D", "Poisson 1-D", "CMDP", "linear regulator")
+FIRST = 200  # of the seeds scored on: settings were chosen looking at smaller ones
 BUDGET = 285.0  # seconds of a quick run
 
 
@@ -91,7 +95,8 @@ def main() -> None:
         for lane in LANES
         if not given.lanes or any(part in lane for part in given.lanes)
     ]
-    seeds = tuple(range(given.seeds or (1 if given.quick else 5)))
+    count = given.seeds or (1 if given.quick else 5)
+    seeds = tuple(range(FIRST, FIRST + count))
     steps = given.steps or (STEPS // 2 if given.quick else STEPS)
     known = json.loads(TUNED.read_text()) if TUNED.exists() else {}
     given.out.mkdir(parents=True, exist_ok=True)
