@@ -7,7 +7,7 @@ Question     Of Hock and Schittkowski's problems and other textbooks', with know
              where it did not? The same of problems in other units (--robust).
 Answer       Of 135 well-posed problems jaxcon solves 134, Ipopt 133, SLSQP 126 and
              trust-constr 93; with right multipliers 134, 129, 122 and 86. In other units
-             they solve 133, 107, 105 and 82. jaxcon is never wrongly converged.
+             they solve 134, 107, 105 and 82. jaxcon is never wrongly converged.
 Conditions   float64; every solver with its own defaults, those of others at a tolerance of
              1e-9. jaxcon gets bounds as constraints like any other, the others get them as
              bounds; Ipopt gets exact Hessians.
@@ -29,13 +29,13 @@ Last         2026-11-30, jax 0.12.0, scipy 1.18.1, casadi 3.8.2, slsqp-jax 0.21.
              wrongly converged           0             3            29             2
 
              --robust
-             solved                    133           105            82           107
-             multipliers right         133             -             -             -
+             solved                    134           105            82           107
+             multipliers right         134             -             -             -
              wrongly converged           0             4            17            27
 
              slsqp-jax was run on 78 of them: 59 solved, one wrongly converged.
 
-Conclusion   jaxcon fails on HS116, which it calls stalled, and in other units on HS109 too,
+Conclusion   jaxcon fails on HS116, which it calls stalled, and in other units on HS109 alone,
              which it calls diverging: its subproblems leave, though it has a solution.
              Ipopt relaxes bounds and rows by 1e-8 of themselves or of 1: its two are bounds
              of 252 and 2,000 that are passed by 2e-6 and 2e-5, 25 of its 27 rows that were

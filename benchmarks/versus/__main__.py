@@ -4,9 +4,9 @@ Question     How soon, how exactly and in how many lines do jaxcon's default, Co
              humancompatible-train, torch and JAX by hand, DeepXDE, jinns, SciPy and
              slsqp-jax solve the network problems, and what does a step cost?
 Answer       On seeds that no setting was chosen on, the default is feasible on every one on
-             11 of 13 problems, the tuned augmented Lagrangian by hand in JAX on 10. It is as
-             accurate to 5 % or more accurate on 12, and rarely sooner: compiling Newton's
-             step is most of its time.
+             11 of 13 problems, the tuned augmented Lagrangian by hand in JAX on 10. It is
+             as accurate to 5 % or more accurate on 12, and rarely sooner: compiling
+             Newton's step is most of its time.
 Conditions   All start at the same weights and take 3,000 steps of Adam at 1e-2, decaying
              by a cosine to 0, where they use it. Each peer's penalty, rate or gain is
              chosen from a grid of five or six on a seed of its own: feasible to 1e-3 on the
