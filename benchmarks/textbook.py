@@ -35,7 +35,7 @@ Last         2026-11-30, jax 0.12.0, scipy 1.18.1, casadi 3.8.2, slsqp-jax 0.21.
 
              slsqp-jax was run on 78 of them: 59 solved, one wrongly converged.
 
-Conclusion   jaxcon fails on HS116, which it calls stalled, and in other units on HS109 alone,
+Conclusion   jaxcon fails on HS116, which it calls stalled; in other units on HS109 alone,
              which it calls diverging: its subproblems leave, though it has a solution.
              Ipopt relaxes bounds and rows by 1e-8 of themselves or of 1: its two are bounds
              of 252 and 2,000 that are passed by 2e-6 and 2e-5, 25 of its 27 rows that were
