@@ -1,0 +1,27 @@
+"""Ensembles of networks fitted to tables under shape rules, all members in one program."""
+
+from jaxcon.ensembles._ensemble import Ensemble
+from jaxcon.ensembles._fit import EnsembleFit, Options, fit_ensemble
+from jaxcon.ensembles._frame import Frame, read_frame
+from jaxcon.ensembles._losses import Loss, read_target
+from jaxcon.ensembles._rules import ShapeRules
+from jaxcon.ensembles._storage import load_ensemble, save_ensemble
+
+__all__ = [
+    "Ensemble",
+    "EnsembleFit",
+    "Frame",
+    "Loss",
+    "Options",
+    "ShapeRules",
+    "fit_ensemble",
+    "load_ensemble",
+    "read_frame",
+    "read_target",
+    "save_ensemble",
+]
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__

@@ -1,0 +1,122 @@
+"""Fitted ensembles."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcon.ensembles._columns import Block, Column, encode
+from jaxcon.ensembles._frame import Frame
+from jaxcon.ensembles._intervals import Calibration
+from jaxcon.ensembles._losses import CLASSES, POSITIVE, Loss
+from jaxcon.ensembles._network import Inputs, Member, score, standardise
+from jaxcon.ensembles._reference import Reference
+from jaxcon.ensembles._rules import Bounds, Kinds
+
+_CHUNK = 8192  # rows of a prediction at once
+
+
+class Ensemble(NamedTuple):
+    r"""Mean of members, moved a little to a function that obeys the rules strictly.
+
+    .. math:: F = (1 - t) \, \tfrac1K \sum_k f_k + t f_0
+
+    Attributes:
+        columns: the encoding of inputs.
+        loss: of the target.
+        center: of the target.
+        unit: of the target.
+        inputs: standardisation of encoded rows.
+        members: parameters of the f_k, with a leading axis.
+        kinds: the rules.
+        bounds: their numbers.
+        reference: f_0.
+        share: t.
+        calibration: errors of held-out predictions, for intervals.
+    """
+
+    columns: tuple[Column, ...]
+    loss: Loss
+    center: float
+    unit: float
+    inputs: Inputs
+    members: Member
+    kinds: Kinds
+    bounds: Bounds
+    reference: Reference
+    share: float
+    calibration: Calibration | None = None
+
+    @property
+    def layout(self) -> tuple[Block, ...]:
+        """Entries of the columns in an encoded row."""
+        return tuple(column.block for column in self.columns)
+
+    def predict(self, frame: Frame) -> np.ndarray:
+        """Computes predictions of a table, in the target's units.
+
+        Args:
+            frame: inputs, in the columns' order.
+
+        Returns:
+            (rows, m): means, quantiles or probabilities.
+        """
+        return self.predict_encoded(encode(self.columns, frame))
+
+    def predict_interval(self, frame: Frame, level: float) -> np.ndarray:
+        """Computes prediction intervals of a table, in the target's units.
+
+        Args:
+            frame: inputs, in the columns' order.
+            level: share of new targets that they are to hold, between 0 and 1.
+
+        Returns:
+            Lower and upper ends, (rows, 2).
+        """
+        assert self.calibration is not None
+        _, base, slope, _ = self.calibration
+        value = self.predict(frame)[:, :1]
+        scaled = (value - self.center) / self.unit
+        quantiles = np.array(self.calibration.quantiles(level))
+        ends = value + self.unit * (base + slope * scaled) * quantiles
+        lower = self.bounds.lower if self.kinds.bounded else -np.inf
+        lower = max(lower, 0.0) if self.loss.kind in POSITIVE else lower
+        upper = self.bounds.upper if self.kinds.bounded else np.inf
+        return np.clip(
+            ends, self.center + self.unit * lower, self.center + self.unit * upper
+        )
+
+    def predict_encoded(self, v: np.ndarray) -> np.ndarray:
+        """Computes predictions of encoded rows (rows, d), in the target's units."""
+        parts = [
+            np.mean(self._each(v[at : at + _CHUNK], self.members), 0)
+            for at in range(0, max(len(v), 1), _CHUNK)
+        ]
+        return self.moved(np.concatenate(parts), v)
+
+    def moved(self, mean: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Moves scaled predictions to f_0 by t, and scales them to the target's units."""
+        if self.share > 0:
+            mean = (1 - self.share) * mean + self.share * self.reference(v)
+        if self.loss.kind in CLASSES:
+            return mean
+        return self.center + self.unit * mean
+
+    def each_scaled(self, v: np.ndarray) -> np.ndarray:
+        """Computes every member's scaled predictions of encoded rows, (K, rows, m)."""
+        parts = [
+            self._each(v[at : at + _CHUNK], self.members)
+            for at in range(0, max(len(v), 1), _CHUNK)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _each(self, v: np.ndarray, members: Member) -> np.ndarray:
+        # In float64 and without a compiled program: differences of predictions are exact
+        # to their last digits, and a single row costs no compilation.
+        z = standardise(self.inputs, self.layout, v, np)
+        number = len(members["linear"])
+        each = []
+        for place in range(number):
+            one = jax.tree.map(lambda leaf: leaf[place], members)  # noqa: B023
+            each.append(self.loss.prediction(score(one, z, np), np))
+        return np.stack(each)

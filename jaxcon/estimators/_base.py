@@ -1,0 +1,165 @@
+"""Base of the estimators: inputs, rules, and the fit."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from jaxcon._checks import check_number
+from jaxcon.ensembles import (
+    EnsembleFit,
+    Frame,
+    Loss,
+    Options,
+    fit_ensemble,
+    read_frame,
+)
+from jaxcon.estimators._spelling import categorical_of, rules_of
+
+
+class ShapeConstrained(BaseEstimator):
+    """Base of estimators whose predictions obey shape rules."""
+
+    fitted_: EnsembleFit
+
+    def __init__(
+        self,
+        *,
+        monotone_constraints: Any = None,
+        convex: Any = None,
+        concave: Any = None,
+        bounds: Any = None,
+        slope_bounds: Any = None,
+        lipschitz: Any = None,
+        unimodal: Any = None,
+        categorical_features: Any = "from_dtype",
+        members: int = 8,
+        max_iter: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.monotone_constraints = monotone_constraints
+        self.convex = convex
+        self.concave = concave
+        self.bounds = bounds
+        self.slope_bounds = slope_bounds
+        self.lipschitz = lipschitz
+        self.unimodal = unimodal
+        self.categorical_features = categorical_features
+        self.members = members
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """Returns scikit-learn's tags: missing values and categories are read."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        return tags
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of training steps."""
+        return self.fitted_.steps
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Returns names of the entries into which inputs are encoded.
+
+        Args:
+            input_features: unused; scikit-learn passes it.
+
+        Returns:
+            One for each number and each level of a category, and one for each column
+            with missing values.
+        """
+        check_is_fitted(self, "fitted_")
+        names = []
+        for column in self.fitted_.ensemble.columns:
+            names += column.entry_names
+        return np.array(names, object)
+
+    def _read(self, X: Any, *, reset: bool = False) -> Frame:
+        """Reads inputs, and refuses others than those that were fitted."""
+        if hasattr(X, "columns") and hasattr(X, "__getitem__"):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            frame = read_frame(X)
+            if frame.rows == 0:
+                raise ValueError("Found array with 0 sample(s): X has no row")
+            return frame
+        X = validate_data(
+            self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
+        )
+        names = getattr(self, "feature_names_in_", None)
+        return read_frame(X, None if names is None else list(names))
+
+    def _train(
+        self,
+        frame: Frame,
+        y: np.ndarray,
+        sample_weight: Any,
+        eval_set: tuple[Frame, np.ndarray] | None,
+        loss: Loss,
+        classes: Any = (),
+    ) -> None:
+        """Fits the ensemble to inputs and a numeric target."""
+        check_number("members", self.members, least=1, most=1000, whole=True)
+        if self.max_iter is not None:
+            check_number("max_iter", self.max_iter, least=1, whole=True)
+        weight = _weights(sample_weight, frame.rows)
+        held_out = None
+        if eval_set is not None:
+            held_out = np.arange(frame.rows + eval_set[0].rows) >= frame.rows
+            weight = np.concatenate([weight, np.ones(eval_set[0].rows)])
+            frame, y = frame.followed_by(eval_set[0]), np.append(y, eval_set[1])
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        self.fitted_ = fit_ensemble(
+            frame,
+            y,
+            loss,
+            rules_of(
+                frame,
+                monotone_constraints=self.monotone_constraints,
+                convex=self.convex,
+                concave=self.concave,
+                bounds=self.bounds,
+                slope_bounds=self.slope_bounds,
+                lipschitz=self.lipschitz,
+                unimodal=self.unimodal,
+                classes=classes,
+            ),
+            weight=weight,
+            held_out=held_out,
+            categorical=categorical_of(self.categorical_features, frame),
+            options=Options(self.members, self.max_iter, int(seed)),
+            watch=_say if self.verbose else None,
+        )
+
+    def _predicted(self, X: Any) -> np.ndarray:
+        """Computes predictions (rows, m)."""
+        check_is_fitted(self, "fitted_")
+        return self.fitted_.ensemble.predict(self._read(X))
+
+
+def _weights(given: Any, rows: int) -> np.ndarray:
+    """Reads weights of the rows."""
+    if given is None:
+        return np.ones(rows)
+    weight = np.asarray(given, float)
+    if weight.ndim == 0:
+        weight = np.full(rows, float(weight))
+    if weight.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if weight.shape != (rows,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected ({rows},)!")
+    if not np.all(np.isfinite(weight)) or np.any(weight < 0):
+        raise ValueError("sample_weight must be finite and at least 0")
+    if not np.any(weight > 0):
+        raise ValueError("sample_weight must not be 0 everywhere")
+    return weight
+
+
+def _say(done: int, steps: int, loss: float) -> None:
+    print(f"step {done} of {steps}: held-out loss {loss:.4g}")
