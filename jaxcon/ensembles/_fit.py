@@ -20,10 +20,12 @@ from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._intervals import Calibration, calibrate
 from jaxcon.ensembles._losses import REGRESSION, Loss, first_score, scale_of
+from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Inputs
 from jaxcon.ensembles._projection import project
 from jaxcon.ensembles._reference import Reference, reference
 from jaxcon.ensembles._rules import Kinds, ShapeRules, resolve
+from jaxcon.ensembles._search import search
 from jaxcon.ensembles._training import (
     EVERY,
     LOOKS,
@@ -70,6 +72,9 @@ class EnsembleFit(NamedTuple):
         decay: that of the least.
         own: each member's held-out loss, (members,).
         steps: of the training.
+        residuals: the worst of each rule over the box that a search of the fitted function
+            found, in scaled units; a rule is broken where one is positive.
+        active: share of the rows at which each rule is about to be broken.
     """
 
     ensemble: Ensemble
@@ -77,6 +82,8 @@ class EnsembleFit(NamedTuple):
     decay: float
     own: np.ndarray
     steps: int
+    residuals: tuple[float, ...] = ()
+    active: tuple[float, ...] = ()
 
 
 class Prepared(NamedTuple):
@@ -160,25 +167,36 @@ def fit_ensemble(
     losses, place, own, members = _chosen(state, prepared)
     if loss.kind == "log_squared_error":
         members = _smeared(members, columns, prepared, inputs, loss)
-    share = 0.0
+    mixture, worst = Mixture(inputs, members, toward), None
     if kinds.names:
-        members, worst = project(design, course, members, prepared.v, slack)
+        mixture, worst = project(design, bounds, mixture, prepared.v, slack)
         share = share_of(float(worst.values.max()), slack)
+        mixture = mixture._replace(share=share)
+        if share > 0:
+            worst = search(design.layout, loss, kinds, bounds, mixture, prepared.v)
     ensemble = Ensemble(
         columns,
         loss,
         prepared.center,
         prepared.unit,
         inputs,
-        jax.tree.map(lambda leaf: np.asarray(leaf, float), members),
+        jax.tree.map(lambda leaf: np.asarray(leaf, float), mixture.members),
         kinds,
         bounds,
         toward,
-        share,
+        float(mixture.share),
     )
     if loss.kind in REGRESSION and loss.outputs == 1:
         ensemble = ensemble._replace(calibration=_calibrated(ensemble, prepared))
-    return EnsembleFit(ensemble, losses, float(decays[place]), own, int(course.steps))
+    return EnsembleFit(
+        ensemble,
+        losses,
+        float(decays[place]),
+        own,
+        int(course.steps),
+        () if worst is None else tuple(map(float, worst.values)),
+        () if worst is None else tuple(map(float, worst.active)),
+    )
 
 
 def share_of(violation: float, slack: float) -> float:

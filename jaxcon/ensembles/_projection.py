@@ -19,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon.ensembles._network import Member, score, standardise
+from jaxcon.ensembles._mixture import Mixture
+from jaxcon.ensembles._network import Member
 from jaxcon.ensembles._residuals import residuals
+from jaxcon.ensembles._rules import Bounds
 from jaxcon.ensembles._search import Worst, search
-from jaxcon.ensembles._training import PENALTY, Course, Design, random_points
+from jaxcon.ensembles._training import PENALTY, Design, random_points
 
 # Rounds of search and steps, steps of each, rows of F_0 that are held, worst points kept.
 _ROUNDS, _STEPS, _ROWS, _KEPT = 6, 200, 1024, 32
@@ -40,75 +42,66 @@ class _Aim(NamedTuple):
 
 
 def project(
-    design: Design, course: Course, members: Member, v: np.ndarray, slack: float
-) -> tuple[Member, Worst]:
+    design: Design, bounds: Bounds, mixture: Mixture, v: np.ndarray, slack: float
+) -> tuple[Mixture, Worst]:
     """Moves members until a search finds no violation of note of their mean.
 
     Args:
         design: of the training.
-        course: its numbers.
-        members: parameters, with a leading axis.
+        bounds: of the rules.
+        mixture: the ensemble's numbers, of share 0.
         v: encoded rows of the training data.
         slack: of the function to which the ensemble is moved at last.
 
     Returns:
-        The members, and the worst violations that are left.
+        The ensemble's numbers, and the worst violations that are left.
     """
-    find = partial(search, design.layout, design.loss, design.kinds)
-    worst = find(course.bounds, course.inputs, members)
-    if worst.values.max() <= _CLOSE * slack:
-        return members, worst
+    find = partial(search, design.layout, design.loss, design.kinds, bounds)
+    worst = find(mixture, v)
+    if not worst.values.max() > _CLOSE * slack:
+        return mixture, worst
     drawn = np.random.default_rng(0).integers(len(v), size=_ROWS)
     rows = np.asarray(v[drawn], np.float32)
-    value = _values(design, course, members, rows)
+    bounds, mixture = jax.tree.map(
+        partial(np.asarray, dtype=np.float32), (bounds, mixture)
+    )
+    value = _values(design, mixture, rows)
     places, margin = worst.rows, np.zeros(len(worst.values), np.float32)
-    best, least = members, worst
+    best, least = mixture, worst
     for turn in range(_ROUNDS):
         margin = margin + np.maximum(worst.values, 0).astype(np.float32)
         aim = _Aim(rows, value, np.resize(places, (_KEPT, v.shape[1])), margin)
-        members = _steps(design, course, members, aim, jax.random.key(turn))
-        worst = find(course.bounds, course.inputs, members)
+        mixture = _steps(design, bounds, mixture, aim, jax.random.key(turn))
+        worst = find(mixture, v)
         places = np.concatenate([worst.rows, places])[:_KEPT]
         if worst.values.max() < least.values.max():
-            best, least = members, worst
+            best, least = mixture, worst
         if worst.values.max() <= _CLOSE * slack:
             break
     return best, least
 
 
-def _mean(design: Design, course: Course, members: Member, v: jax.Array) -> jax.Array:
-    z = standardise(course.inputs, design.layout, v)
-    each = jax.vmap(lambda one: design.loss.prediction(score(one, z)))(members)
-    return jnp.mean(each, 0)
-
-
 @partial(jax.jit, static_argnums=0)
-def _values(design: Design, course: Course, members: Member, v: jax.Array) -> jax.Array:
-    return _mean(design, course, members, v)
+def _values(design: Design, mixture: Mixture, v: jax.Array) -> jax.Array:
+    return jax.vmap(partial(mixture.at, design.layout, design.loss))(v)
 
 
 @partial(jax.jit, static_argnums=0)
 def _steps(
-    design: Design, course: Course, members: Member, aim: _Aim, key: jax.Array
-) -> Member:
+    design: Design, bounds: Bounds, mixture: Mixture, aim: _Aim, key: jax.Array
+) -> Mixture:
     """Takes steps of Adam towards the nearest mean that obeys with the margins."""
 
     def objective(members: Member, key: jax.Array) -> jax.Array:
-        apart = _mean(design, course, members, aim.v) - aim.value
+        f = partial(mixture._replace(members=members).at, design.layout, design.loss)
         v, _ = random_points(design, key)
         v = jnp.concatenate([v, aim.worst])
         found = jax.vmap(
-            lambda row: jnp.stack(
-                residuals(
-                    design.kinds,
-                    course.bounds,
-                    lambda one: _mean(design, course, members, one),
-                    row,
-                )
-            )
+            lambda row: jnp.stack(residuals(design.kinds, bounds, f, row))
         )(v)
         over = jnp.square(jnp.maximum(found + aim.margin, 0.0))
-        return jnp.mean(jnp.square(apart)) + PENALTY * jnp.sum(jnp.mean(over, 0))
+        apart = jnp.square(jax.vmap(f)(aim.v) - aim.value)
+        return jnp.mean(apart) + PENALTY * jnp.sum(jnp.mean(over, 0))
 
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, _STEPS))
 
@@ -118,6 +111,6 @@ def _steps(
         moves, state = optimizer.update(slopes, state)
         return (optax.apply_updates(members, moves), state), None
 
-    carry = members, optimizer.init(members)
+    carry = mixture.members, optimizer.init(mixture.members)
     (members, _), _ = jax.lax.scan(step, carry, jnp.arange(_STEPS))
-    return members
+    return mixture._replace(members=members)

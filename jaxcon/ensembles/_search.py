@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,12 @@ import numpy as np
 from jaxcon import points
 from jaxcon.ensembles._columns import Block, cube_size, expand
 from jaxcon.ensembles._losses import Loss
-from jaxcon.ensembles._network import Inputs, Member, score, standardise
+from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._residuals import residuals
 from jaxcon.ensembles._rules import Bounds, Kinds
+
+# Rows at which it is counted where a rule is active, and the residual above which it is.
+_COUNTED, _ACTIVE = 1024, -0.01
 
 
 class Worst(NamedTuple):
@@ -22,10 +25,12 @@ class Worst(NamedTuple):
     Attributes:
         values: largest residuals, (rules,); a rule is broken where one is positive.
         rows: the encoded rows where they are, (rules, d).
+        active: share of the table's rows at which a rule is about to be broken, (rules,).
     """
 
     values: np.ndarray
     rows: np.ndarray
+    active: np.ndarray
 
 
 def search(
@@ -33,24 +38,26 @@ def search(
     loss: Loss,
     kinds: Kinds,
     bounds: Bounds,
-    inputs: Inputs,
-    members: Member,
+    mixture: Mixture,
+    v: np.ndarray,
 ) -> Worst:
-    """Searches for the worst violation of each rule by the members' mean.
+    """Searches for the worst violation of each rule by an ensemble.
 
     Args:
         layout: of the columns.
         loss: of the target.
         kinds: the rules.
         bounds: their numbers.
-        inputs: standardisation of the rows.
-        members: parameters, with a leading axis.
+        mixture: the ensemble's numbers.
+        v: encoded rows of the table, (n, d).
 
     Returns:
         `Worst`, by projected ascents from the worst of 8,192 Sobol points.
     """
-    found = _search(tuple(layout), loss, kinds, bounds, inputs, members)
-    return Worst(*map(np.asarray, found))
+    counted = np.random.default_rng(0).integers(len(v), size=_COUNTED)
+    single = jax.tree.map(partial(np.asarray, dtype=np.float32), (bounds, mixture))
+    rows = np.asarray(v[counted], np.float32)
+    return Worst(*map(np.asarray, _search(tuple(layout), loss, kinds, *single, rows)))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -59,30 +66,25 @@ def _search(
     loss: Loss,
     kinds: Kinds,
     bounds: Bounds,
-    inputs: Inputs,
-    members: Member,
-) -> tuple[jax.Array, jax.Array]:
-    c = cube_size(layout)
+    mixture: Mixture,
+    rows: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    c, f = cube_size(layout), partial(mixture.at, layout, loss)
 
-    def mean(v: jax.Array) -> jax.Array:
-        z = standardise(inputs, layout, v)
-        each = jax.vmap(lambda member: loss.prediction(score(member, z)))(members)
-        return jnp.mean(each, 0)
+    def at(v: jax.Array) -> jax.Array:
+        return jnp.stack(residuals(kinds, bounds, f, v))
 
-    def at(u: jax.Array) -> jax.Array:
-        v = expand(layout, u)
-        return jnp.stack(residuals(kinds, bounds, mean, v))
-
-    def of_rule(rule: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = points.worst_case(
-            lambda u: jax.vmap(at)(u)[:, rule],
+    def of_rule(rule: jax.Array) -> Any:
+        return points.worst_case(
+            lambda u: jax.vmap(lambda one: at(expand(layout, one)))(u)[:, rule],
             np.zeros(c),
             np.ones(c),
             num=8192,
             steps=30,
             ascents=16,
         )
-        return found.value, found.point
 
-    values, places = jax.lax.map(of_rule, jnp.arange(len(kinds.names)))
-    return values, jax.vmap(partial(expand, layout))(places)
+    found = jax.lax.map(of_rule, jnp.arange(len(kinds.names)))
+    worst = jax.vmap(partial(expand, layout))(found.point)
+    active = jnp.mean(jax.vmap(at)(rows) > _ACTIVE, 0)
+    return found.value, worst, active
