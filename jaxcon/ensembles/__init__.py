@@ -4,6 +4,7 @@ from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._fit import EnsembleFit, Options, fit_ensemble
 from jaxcon.ensembles._frame import Frame, read_frame
 from jaxcon.ensembles._losses import Loss, read_target
+from jaxcon.ensembles._report import Report, RuleVerdict, report, verdicts
 from jaxcon.ensembles._rules import ShapeRules
 from jaxcon.ensembles._storage import load_ensemble, save_ensemble
 
@@ -13,12 +14,16 @@ __all__ = [
     "Frame",
     "Loss",
     "Options",
+    "Report",
+    "RuleVerdict",
     "ShapeRules",
     "fit_ensemble",
     "load_ensemble",
     "read_frame",
     "read_target",
+    "report",
     "save_ensemble",
+    "verdicts",
 ]
 
 
