@@ -1,9 +1,10 @@
 """Ensembles of networks fitted to tables under shape rules, all members in one program."""
 
 from jaxcon.ensembles._ensemble import Ensemble
-from jaxcon.ensembles._fit import EnsembleFit, Options, fit_ensemble
+from jaxcon.ensembles._fit import EnsembleFit, fit_ensemble
 from jaxcon.ensembles._frame import Frame, read_frame
 from jaxcon.ensembles._losses import Loss, read_target
+from jaxcon.ensembles._prepared import Options
 from jaxcon.ensembles._report import Report, RuleVerdict, report, verdicts
 from jaxcon.ensembles._rules import ShapeRules
 from jaxcon.ensembles._storage import load_ensemble, save_ensemble

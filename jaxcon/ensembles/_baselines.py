@@ -11,6 +11,7 @@ import numpy as np
 from jaxcon.ensembles._columns import Column, offsets
 from jaxcon.ensembles._losses import CLASSES, Loss, first_score, scale_of
 from jaxcon.ensembles._network import standardise
+from jaxcon.ensembles._prepared import standardisation
 from jaxcon.ensembles._rules import ShapeRules
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -39,8 +40,6 @@ def linear_model(
         (rows (n, d)) -> predictions (n, m) in the target's units.
     """
     from scipy.optimize import minimize
-
-    from jaxcon.ensembles._fit import standardisation
 
     center, unit = scale_of(loss, y, weight)
     target, share = (y - center) / unit, weight / weight.sum()

@@ -1,13 +1,14 @@
 """Fits of ensembles to tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxcon.ensembles._checkpoint import Checkpoint
 from jaxcon.ensembles._columns import (
     Column,
     cube_size,
@@ -19,12 +20,20 @@ from jaxcon.ensembles._columns import (
 from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._intervals import Calibration, calibrate
-from jaxcon.ensembles._losses import REGRESSION, Loss, first_score, scale_of
+from jaxcon.ensembles._losses import REGRESSION, Loss, first_score
 from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Inputs
+from jaxcon.ensembles._prepared import (
+    Options,
+    Prepared,
+    padded_rows,
+    prepare,
+    single,
+    standardisation,
+)
 from jaxcon.ensembles._projection import project
 from jaxcon.ensembles._reference import Reference, reference
-from jaxcon.ensembles._rules import Kinds, ShapeRules, resolve
+from jaxcon.ensembles._rules import Bounds, Kinds, ShapeRules, resolve
 from jaxcon.ensembles._search import search
 from jaxcon.ensembles._training import (
     EVERY,
@@ -32,35 +41,19 @@ from jaxcon.ensembles._training import (
     PENALTY,
     Course,
     Design,
-    Rows,
     State,
     start,
 )
 from jaxcon.ensembles._training import train as train_members
 
-# Weight decays that are tried, times the number of rows; members, and the folds of which
-# each holds out one.
+# Weight decays that are tried, times the number of rows.
 DECAYS = (0.3, 3.0, 30.0)
-MEMBERS, FOLDS = 8, 5
-# Rows above which a step takes a part of them, that part, and those held out at most.
-_WHOLE, _BATCH, _SEEN = 1024, 512, 8192
+# Rows above which a step takes a part of them, and that part.
+_WHOLE, _BATCH = 1024, 512
+# Rows above which decays fall no further.
+_MANY = 4096
 # Rounding of a residual in float32, a few operations on numbers of order 10.
 _ROUNDING = 1e-5
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of a fit.
-
-    Attributes:
-        members: of the ensemble.
-        steps: of training; chosen by the number of rows if None.
-        seed: of members, folds and points.
-    """
-
-    members: int = MEMBERS
-    steps: int | None = None
-    seed: int = 0
 
 
 class EnsembleFit(NamedTuple):
@@ -86,30 +79,6 @@ class EnsembleFit(NamedTuple):
     active: tuple[float, ...] = ()
 
 
-class Prepared(NamedTuple):
-    """Table in scaled units, with all that a training needs.
-
-    Attributes:
-        columns: the encoding.
-        loss: of the target.
-        center: of the target.
-        unit: of the target.
-        v: encoded rows.
-        target: scaled.
-        weight: of the rows.
-        held: which rows each member holds out, (members, rows).
-    """
-
-    columns: tuple[Column, ...]
-    loss: Loss
-    center: float
-    unit: float
-    v: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
-    held: np.ndarray
-
-
 def fit_ensemble(
     frame: Frame,
     y: np.ndarray,
@@ -121,6 +90,7 @@ def fit_ensemble(
     categorical: Mapping[str, Sequence[Any] | None] | None = None,
     options: Options = Options(),
     watch: Callable[[int, int, float], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> EnsembleFit:
     """Fits an ensemble to a table under shape rules.
 
@@ -134,13 +104,17 @@ def fit_ensemble(
         categorical: as in `describe_columns`.
         options: of the fit.
         watch: (steps done, steps, least held-out loss), called from time to time.
+        checkpoint: file in which the training is saved from time to time and when it is
+            stopped, and from which it goes on; it is removed at the end.
 
     Returns:
-        An `EnsembleFit`.
+        An `EnsembleFit`. Whatever stops the training, the exception's ``result`` is that
+        of the members so far.
 
     Raises:
         ValueError: the rules name no column, or contradict one another.
         FloatingPointError: no member's loss was ever finite.
+        ValueError: the checkpoint is of another training.
     """
     weight = np.ones(len(y)) if weight is None else np.asarray(weight, float)
     columns = describe_columns(frame, weight, categorical or {})
@@ -151,19 +125,62 @@ def fit_ensemble(
     kinds, bounds = resolve(rules, columns, loss, prepared.center, prepared.unit)
     inputs = standardisation(columns, prepared.v, prepared.weight)
     first = first_score(loss, prepared.target, prepared.weight)
-    d, decays = prepared.v.shape[1], np.array(DECAYS) / len(prepared.v)
+    d, decays = prepared.v.shape[1], np.array(DECAYS) / min(len(prepared.v), _MANY)
     constant = np.atleast_1d(np.asarray(loss.prediction(first, np), float))
     toward, slack = reference(kinds, bounds, loss, constant, d)
     course = Course(
-        jax.tree.map(_single, inputs),
-        jax.tree.map(_single, bounds),
-        _single(decays),
+        jax.tree.map(single, inputs),
+        jax.tree.map(single, bounds),
+        single(decays),
         np.float32(PENALTY),
         np.int32(steps_of(len(prepared.v), options)),
         jax.random.key(options.seed),
     )
-    design = design_of(prepared, kinds)
-    state = _trained(design, course, prepared, first, options, watch)
+    design = design_of(prepared, kinds, options)
+    task = _Task(prepared, kinds, bounds, inputs, toward, slack, design, course, decays)
+    rows = padded_rows(prepared)
+    begun = start(design, course, first, options.members, options.seed)
+    saved = Checkpoint(checkpoint, design, course, rows)
+    state = begun = saved.read(begun)
+    try:
+        for state in train_members(design, course, rows, begun):
+            saved.after(state)
+            if watch is not None:
+                least = float(np.min(np.mean(np.asarray(state.least), 1)))
+                watch(int(state.step), int(course.steps), least)
+    except BaseException as stop:
+        _give(stop, task, saved, state)
+        raise
+    fit = _finished(task, state)
+    saved.remove()
+    return fit
+
+
+class _Task(NamedTuple):
+    """Training and all that its result is made of."""
+
+    prepared: Prepared
+    kinds: Kinds
+    bounds: Bounds
+    inputs: Inputs
+    toward: Reference
+    slack: float
+    design: Design
+    course: Course
+    decays: np.ndarray
+
+
+def _give(stop: BaseException, task: _Task, saved: Checkpoint, state: State) -> None:
+    """Saves a training that is stopped, and gives its result to the exception."""
+    if int(state.step) > 0:
+        saved.save(state)
+        stop.result = _finished(task, state)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _finished(task: _Task, state: State) -> EnsembleFit:
+    """Chooses the decay, makes the members' mean obey, and measures its errors."""
+    prepared, kinds, bounds, inputs, toward, slack, design, course, decays = task
+    columns, loss = prepared.columns, prepared.loss
     losses, place, own, members = _chosen(state, prepared)
     if loss.kind == "log_squared_error":
         members = _smeared(members, columns, prepared, inputs, loss)
@@ -223,110 +240,12 @@ def steps_of(rows: int, options: Options) -> int:
     return -(-min(max(2000, 10 * rows // _BATCH), 20_000) // block) * block
 
 
-def prepare(
-    frame: Frame,
-    y: np.ndarray,
-    loss: Loss,
-    columns: tuple[Column, ...],
-    weight: np.ndarray,
-    held_out: np.ndarray | None,
-    options: Options,
-) -> Prepared:
-    """Scales a table and draws the rows that each member holds out.
-
-    Args:
-        frame: inputs.
-        y: target.
-        loss: of the target.
-        columns: the encoding.
-        weight: of the rows.
-        held_out: rows that all members hold out, or None.
-        options: of the fit.
-
-    Returns:
-        A `Prepared`.
-    """
-    v, y = encode(columns, frame), np.asarray(y, float)
-    held = np.zeros(len(y), bool) if held_out is None else held_out
-    v, y, weight, held = merged(v, y, weight, held)
-    center, unit = scale_of(loss, y, weight)
-    drawn = folds(len(y), options, None if held_out is None else held)
-    return Prepared(columns, loss, center, unit, v, (y - center) / unit, weight, drawn)
-
-
-def merged(
-    v: np.ndarray, y: np.ndarray, weight: np.ndarray, held: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Merges equal rows and adds up their weights; drops those without weight.
-
-    A row with weight 2 is then the same as two such rows, and no row is both trained on
-    and held out.
-
-    Args:
-        v: encoded rows.
-        y: target.
-        weight: of the rows.
-        held: rows that all members hold out.
-
-    Returns:
-        Distinct rows in a fixed order, and their targets, weights and marks.
-    """
-    kept = weight > 0
-    v, y, weight, held = v[kept], y[kept], weight[kept], held[kept]
-    order = np.lexsort([held, y, *v.T])
-    v, y, weight, held = v[order], y[order], weight[order], held[order]
-    new = np.any(v[1:] != v[:-1], axis=1) | (y[1:] != y[:-1]) | (held[1:] != held[:-1])
-    first = np.flatnonzero(np.concatenate([[True], new]))
-    return v[first], y[first], np.add.reduceat(weight, first), held[first]
-
-
-def folds(
-    rows: int, options: Options, held_out: np.ndarray | None = None
-) -> np.ndarray:
-    """Draws the rows that each member holds out to choose its iterate and decay.
-
-    Args:
-        rows: their number.
-        options: of the fit.
-        held_out: rows that all members hold out, or None.
-
-    Returns:
-        (members, rows) of 0 and 1: of five folds, drawn anew for every five members; all
-        rows where they are fewer than five.
-    """
-    if held_out is not None:
-        return np.tile(held_out.astype(np.float32), (options.members, 1))
-    held = np.zeros((options.members, rows), np.float32)
-    if rows < FOLDS:
-        return held + 1
-    rng = np.random.default_rng(options.seed)
-    order = rng.permutation(rows)
-    # Of many rows a few thousand tell as well as all when to stop.
-    pool = min(rows, _SEEN)
-    for member in range(options.members):
-        if member and member % FOLDS == 0:
-            order = np.concatenate([rng.permutation(order[:pool]), order[pool:]])
-        held[member, order[member % FOLDS : pool : FOLDS]] = 1
-    return held
-
-
-def standardisation(
-    columns: Sequence[Column], v: np.ndarray, weight: np.ndarray
-) -> Inputs:
-    """Computes means of all entries, and deviations of those of numbers."""
-    mean = np.average(v, axis=0, weights=weight)
-    spread = np.sqrt(np.average(np.square(v - mean), axis=0, weights=weight))
-    number = np.concatenate(
-        [[one.is_number] * one.block.size + [False] * one.missing for one in columns]
-    )
-    return Inputs(
-        mean, np.where(number & (spread > 0), 1 / np.maximum(spread, 1e-9), 1.0)
-    )
-
-
-def design_of(prepared: Prepared, kinds: Kinds) -> Design:
+def design_of(prepared: Prepared, kinds: Kinds, options: Options) -> Design:
     """Chooses the width and the batch by the size of a table."""
     rows = len(prepared.target)
+    batch = 0 if rows <= _WHOLE else _BATCH
+    if options.batch is not None:
+        batch = options.batch if options.batch < rows else 0
     numbers = sum(column.is_number for column in prepared.columns)
     return Design(
         tuple(column.block for column in prepared.columns),
@@ -334,57 +253,9 @@ def design_of(prepared: Prepared, kinds: Kinds) -> Design:
         kinds,
         width=32 if rows <= _WHOLE else 64,
         depth=2,
-        batch=0 if rows <= _WHOLE else _BATCH,
+        batch=batch,
         points=64 if numbers == 1 else 128,
     )
-
-
-def _trained(
-    design: Design,
-    course: Course,
-    prepared: Prepared,
-    first: np.ndarray,
-    options: Options,
-    watch: Callable[[int, int, float], None] | None,
-) -> State:
-    """Runs the training."""
-    state, total = None, int(course.steps)
-    rows = _rows(prepared)
-    begun = start(design, course, first, options.members, options.seed)
-    for state in train_members(design, course, rows, begun):
-        if watch is not None:
-            least = float(np.min(np.mean(np.asarray(state.least), 1)))
-            watch(int(state.step), total, least)
-    assert state is not None
-    return state
-
-
-def _rows(prepared: Prepared) -> Rows:
-    """Pads rows to the next of few sizes, with weight 0."""
-    rows = len(prepared.target)
-    padded = _padded(rows)
-    extra = padded - rows
-    held = np.pad(prepared.held, ((0, 0), (0, extra)))
-    weight = np.pad(prepared.weight / prepared.weight.mean(), (0, extra))
-    every = held.min(0) == 1  # few rows are both trained on and held out
-    train = weight * np.where(every & (rows < FOLDS), 1.0, 1 - held)
-    seen = np.flatnonzero(held.any(0))
-    seen = np.resize(seen, _padded(len(seen)))
-    counted = np.arange(len(seen)) < len(np.flatnonzero(held.any(0)))
-    return Rows(
-        _single(np.pad(prepared.v, ((0, extra), (0, 0)))),
-        _single(np.pad(prepared.target, (0, extra), mode="edge")),
-        _single(train),
-        np.int32(rows),
-        seen.astype(np.int32),
-        _single(held[:, seen] * weight[seen] * counted),
-    )
-
-
-def _padded(rows: int) -> int:
-    """Returns the next of sizes that grow by an eighth."""
-    step = 2 ** max(int(rows).bit_length() - 4, 3)
-    return -(-rows // step) * step
 
 
 def _chosen(
@@ -434,7 +305,7 @@ def _calibrated(ensemble: Ensemble, prepared: Prepared) -> Calibration:
     scaled = ensemble._replace(center=0.0, unit=1.0)
     predicted = scaled.moved(mean[:, None], v)[:, 0]
     box = np.random.default_rng(0).uniform(size=(2048, cube_size(ensemble.layout)))
-    anywhere = jax.vmap(partial(expand, ensemble.layout))(_single(box))
+    anywhere = jax.vmap(partial(expand, ensemble.layout))(single(box))
     found = scaled.predict_encoded(np.concatenate([np.asarray(anywhere, float), v]))
     kinds = ensemble.kinds
     rigid = bool(kinds.steep) or any("slope bounds" in name for name in kinds.names)
@@ -505,7 +376,3 @@ def peaks_of(
         for name, peak in peaks.items()
         if peak is not None
     }
-
-
-def _single(value: Any) -> np.ndarray:
-    return np.asarray(value, np.float32)

@@ -110,7 +110,7 @@ class Loss(NamedTuple):
         missed = target[..., None] - self.prediction(score)
         tau = jnp.asarray(self.levels)
         # abs(r) / 2 + (τ - 1/2) r is the pinball loss.
-        return jnp.sum(_rounded(missed) / 2 + (tau - 0.5) * missed, -1)
+        return jnp.sum(_rounded(missed) / 2, -1) + missed @ (tau - 0.5)
 
 
 def _rounded(residual: jax.Array) -> jax.Array:

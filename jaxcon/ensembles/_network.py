@@ -70,7 +70,7 @@ def standardise(inputs: Inputs, layout: Sequence[Block], v: Any, lib: Any = jnp)
     Returns:
         (..., d).
     """
-    z = (v - inputs.shift) * inputs.factor
+    z = (v - _beside(inputs.shift, v)) * _beside(inputs.factor, v)
     gone = [
         (place + entry, place + block.size)
         for place, block in zip(offsets(layout), layout)
@@ -83,7 +83,7 @@ def standardise(inputs: Inputs, layout: Sequence[Block], v: Any, lib: Any = jnp)
     present = lib.ones(z.shape[-1])
     spread = np.zeros((z.shape[-1], z.shape[-1]))
     spread[flag, own] = 1.0
-    return z * (present - v @ lib.asarray(spread, v.dtype))
+    return z * (_beside(present, v) - v @ lib.asarray(spread, v.dtype))
 
 
 def score(member: Member, z: Any, lib: Any = jnp) -> Any:
@@ -101,9 +101,14 @@ def score(member: Member, z: Any, lib: Any = jnp) -> Any:
     """
     hidden = z
     for layer in member["layers"][:-1]:
-        hidden = lib.tanh(hidden @ layer["w"] + layer["b"])
+        hidden = lib.tanh(hidden @ layer["w"] + _beside(layer["b"], z))
     last = member["layers"][-1]
-    return z @ member["linear"] + hidden @ last["w"] + last["b"]
+    return z @ member["linear"] + hidden @ last["w"] + _beside(last["b"], z)
+
+
+def _beside(vector: Any, rows: Any) -> Any:
+    """Gives a vector (d,) the axes of rows (..., d)."""
+    return vector[(None,) * (rows.ndim - 1)]
 
 
 def size(member: Member, layout: Sequence[Block]) -> jax.Array:

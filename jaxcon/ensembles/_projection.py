@@ -99,7 +99,7 @@ def _steps(
         found = jax.vmap(
             lambda row: jnp.stack(residuals(design.kinds, bounds, f, row))
         )(v)
-        over = jnp.square(jnp.maximum(found + aim.margin, 0.0))
+        over = jnp.square(jnp.maximum(found + aim.margin[None], 0.0))
         apart = jnp.square(jax.vmap(f)(aim.v) - aim.value)
         return jnp.mean(apart) + PENALTY * jnp.sum(jnp.mean(over, 0))
 

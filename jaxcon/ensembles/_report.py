@@ -8,9 +8,10 @@ from jaxcon._display import text_table
 from jaxcon.ensembles._baselines import boosted_trees, linear_model
 from jaxcon.ensembles._columns import encode
 from jaxcon.ensembles._ensemble import Ensemble
-from jaxcon.ensembles._fit import EnsembleFit, Options, fit_ensemble
+from jaxcon.ensembles._fit import EnsembleFit, fit_ensemble
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._losses import Loss
+from jaxcon.ensembles._prepared import Options
 from jaxcon.ensembles._rules import ShapeRules
 
 # Share of the move to a plain function above which it is said.
@@ -88,7 +89,7 @@ def report(
     *,
     weight: np.ndarray | None = None,
     categorical: Any = None,
-    options: Options = Options(),  # noqa: B008
+    options: Options = Options(),
 ) -> Report:
     """Sets a fit beside plain models and one without rules, on rows that none has seen.
 

@@ -149,11 +149,10 @@ def start(
     adam = optax.ScaleByAdamState(counts, zeros, zeros)
     least = np.full((decays, members), np.inf, np.float32)
     state = State(member, adam, member, least, np.int32(0))
-    # Apart from one another, for each is given away to the next state.
-    return jax.tree.map(jnp.array, state)
+    return jax.tree.map(jnp.asarray, state)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=3)
+@partial(jax.jit, static_argnums=0)
 def advance(design: Design, course: Course, rows: Rows, state: State) -> State:
     """Trains all members for `EVERY` times `LOOKS` steps.
 
