@@ -1,6 +1,6 @@
 """Encoding of a table's columns as numbers between 0 and 1.
 
-A number is scaled to its range in the training data, and clipped to it, so that a rule
+A number is scaled to its range in the training data, and cut to it, so that a rule
 that holds on the box of the training data holds for every input. One along which the
 prediction is to rise up to a peak and fall beyond has two entries, which rise to 1 at the
 peak from below and from above: a prediction that rises in both has its mode there.
@@ -144,36 +144,39 @@ def describe_columns(
         if name in frame.levels and levels is None:
             levels, ordered = frame.levels[name], name in frame.ordered
         if name in categorical or name in frame.levels or cells.dtype == object:
-            described.append(_category(name, cells, levels, ordered))
+            described.append(_category(name, cells, weight, levels, ordered))
         else:
             described.append(_number(name, cells, weight))
     return tuple(described)
 
 
 def _category(
-    name: str, cells: np.ndarray, levels: Sequence[Any] | None, ordered: bool
+    name: str,
+    cells: np.ndarray,
+    weight: np.ndarray,
+    levels: Sequence[Any] | None,
+    ordered: bool,
 ) -> Column:
     missing = any(map(is_missing, cells))
     if ordered and levels is not None:
         column = Column(name, tuple(levels), True, missing=missing)
         last = max(len(column.levels) - 1, 1)
-        middle = np.nanmean(column.values(cells)) if len(cells) else last / 2
+        places = column.values(cells)
+        here = np.isfinite(places)
+        middle = (
+            np.average(places[here], weights=weight[here]) if here.any() else last / 2
+        )
         return column._replace(lower=0.0, upper=float(last), center=float(middle))
-    kept = [_key(cell) for cell in cells if not is_missing(cell)]
-    counts: dict[Any, int] = {}
-    for cell in kept:
-        counts[cell] = counts.get(cell, 0) + 1
-    known = [
-        one
-        for one in (scalar_levels(cells) if levels is None else levels)
-        if counts.get(one, 0) >= _LEAST_ROWS
-    ]
+    every = scalar_levels(cells)
+    # In the cells' own order, whichever the dtype lists; a row of weight 2 is two rows.
+    counts: dict[Any, float] = {}
+    for cell, one in zip(cells, np.maximum(weight, 1.0)):
+        counts[_key(cell)] = counts.get(_key(cell), 0.0) + one
+    known = [one for one in every if counts[one] >= _LEAST_ROWS]
     if len(known) > _MOST_LEVELS:
         often = sorted(known, key=lambda one: -counts[one])[:_MOST_LEVELS]
         known = [one for one in known if one in set(often)]
-    return Column(
-        name, tuple(known) or (_key(kept[0]) if kept else "",), False, missing=missing
-    )
+    return Column(name, tuple(known) or every[:1] or ("",), missing=missing)
 
 
 def _number(name: str, cells: np.ndarray, weight: np.ndarray) -> Column:
@@ -184,8 +187,22 @@ def _number(name: str, cells: np.ndarray, weight: np.ndarray) -> Column:
         return Column(name, missing=True)
     values, total = cells[here], weight[here].sum()
     center = np.average(values, weights=weight[here]) if total > 0 else values.mean()
-    lower, upper = float(values.min()), float(values.max())
+    lower, upper = _range(values, weight[here])
     return Column(name, (), False, lower, upper, float(center), not here.all())
+
+
+def _range(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Returns the range of values, wider at an end at which a single row lies.
+
+    The next of n uniform values exceeds the greatest by a share 1 / (n - 1) of the range in
+    the mean. An end that several rows share is taken for a true one, as 0 of a count. A
+    row of weight 2 is two rows.
+    """
+    weight = np.maximum(weight, 1.0)
+    lower, upper = float(values.min()), float(values.max())
+    beyond = (upper - lower) / max(float(weight.sum()) - 1, 1.0)
+    single = [weight[values == end].sum() <= 1 for end in (lower, upper)]
+    return lower - beyond * single[0], upper + beyond * single[1]
 
 
 def encode(columns: Sequence[Column], frame: Frame) -> np.ndarray:
@@ -216,8 +233,9 @@ def cube_size(layout: Sequence[Block]) -> int:
 def expand(layout: Sequence[Block], u: jax.Array) -> jax.Array:
     """Maps a point of the unit cube to an encoded row.
 
-    A coordinate is a number's entry, or chooses one of a category's levels; a further one
-    for each column with missing values says by its last fifth that the value is missing.
+    A coordinate is a number's entry, or chooses one of a category's levels or, by its last
+    part, an unknown one; a further one for each column with missing values says by its last
+    fifth that the value is missing.
     Every possible row is reached, and slopes along numbers are those along coordinates.
 
     Args:
@@ -231,7 +249,7 @@ def expand(layout: Sequence[Block], u: jax.Array) -> jax.Array:
     for block in layout:
         own, place = u[place : place + 1], place + 1
         if block.category:
-            level = jnp.clip((own * block.size).astype(int), 0, block.size - 1)
+            level = (own * (block.size + 1)).astype(int)  # the last one is unknown
             own = (jnp.arange(block.size) == level).astype(u.dtype)
         elif block.size == 2:
             own = jnp.minimum(jnp.concatenate([2 * own, 2 - 2 * own]), 1.0)

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxcon._checks import check_number, check_type
 from jaxcon.ensembles._columns import Block, Column, encode
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._intervals import Calibration
-from jaxcon.ensembles._losses import CLASSES, POSITIVE, Loss
+from jaxcon.ensembles._losses import CLASSES, Loss
 from jaxcon.ensembles._network import Inputs, Member, score, standardise
 from jaxcon.ensembles._reference import Reference
 from jaxcon.ensembles._rules import Bounds, Kinds
@@ -60,11 +61,23 @@ class Ensemble(NamedTuple):
 
         Returns:
             (rows, m): means, quantiles or probabilities.
+
+        Raises:
+            TypeError: `frame` is no `Frame`.
+            ValueError: it has another number of columns.
         """
+        check_type("frame", frame, Frame, "a Frame, as read_frame makes one")
+        if len(frame.columns) != len(self.columns):
+            raise ValueError(
+                f"frame has {len(frame.columns)} columns, the ensemble {len(self.columns)}"
+            )
         return self.predict_encoded(encode(self.columns, frame))
 
     def predict_interval(self, frame: Frame, level: float) -> np.ndarray:
         """Computes prediction intervals of a table, in the target's units.
+
+        Both ends obey the rules as the prediction does, but for one that a bound cuts off,
+        which is flat there.
 
         Args:
             frame: inputs, in the columns' order.
@@ -72,18 +85,23 @@ class Ensemble(NamedTuple):
 
         Returns:
             Lower and upper ends, (rows, 2).
+
+        Raises:
+            TypeError: an argument is of another type.
+            ValueError: `level` is out of range, or the loss is of classes or quantiles.
         """
-        assert self.calibration is not None
-        _, base, slope, _ = self.calibration
+        check_number("level", level, above=0, below=1)
+        if self.calibration is None:
+            raise ValueError(f"there are no intervals for the loss {self.loss.kind!r}")
+        calibration = self.calibration
         value = self.predict(frame)[:, :1]
         scaled = (value - self.center) / self.unit
-        quantiles = np.array(self.calibration.quantiles(level))
-        ends = value + self.unit * (base + slope * scaled) * quantiles
-        lower = self.bounds.lower if self.kinds.bounded else -np.inf
-        lower = max(lower, 0.0) if self.loss.kind in POSITIVE else lower
-        upper = self.bounds.upper if self.kinds.bounded else np.inf
+        quantiles = np.array(calibration.quantiles(level))
+        spread = calibration.base + calibration.slope * scaled
         return np.clip(
-            ends, self.center + self.unit * lower, self.center + self.unit * upper
+            value + self.unit * spread * quantiles,
+            self.center + self.unit * calibration.lower,
+            self.center + self.unit * calibration.upper,
         )
 
     def predict_encoded(self, v: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxcon.ensembles._checked import checked
 from jaxcon.ensembles._checkpoint import Checkpoint
 from jaxcon.ensembles._columns import (
     Column,
@@ -20,7 +21,7 @@ from jaxcon.ensembles._columns import (
 from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._intervals import Calibration, calibrate
-from jaxcon.ensembles._losses import REGRESSION, Loss, first_score
+from jaxcon.ensembles._losses import INTERVALS, POSITIVE, Loss, first_score
 from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Inputs
 from jaxcon.ensembles._prepared import (
@@ -46,7 +47,8 @@ from jaxcon.ensembles._training import (
 )
 from jaxcon.ensembles._training import train as train_members
 
-# Weight decays that are tried, times the number of rows.
+# Weight decays that are tried, times the number of rows; a tenth of them for one or two
+# entries, of which a network needs large weights to be as flexible.
 DECAYS = (0.3, 3.0, 30.0)
 # Rows above which a step takes a part of them, and that part.
 _WHOLE, _BATCH = 1024, 512
@@ -116,7 +118,18 @@ def fit_ensemble(
         FloatingPointError: no member's loss was ever finite.
         ValueError: the checkpoint is of another training.
     """
-    weight = np.ones(len(y)) if weight is None else np.asarray(weight, float)
+    frame, y, weight, held_out = checked(
+        frame,
+        y,
+        loss,
+        rules,
+        weight,
+        held_out,
+        categorical,
+        options,
+        watch,
+        checkpoint,
+    )
     columns = describe_columns(frame, weight, categorical or {})
     if rules.unimodal:
         peaks = peaks_of(columns, frame, y, loss, rules, weight, categorical, options)
@@ -125,7 +138,7 @@ def fit_ensemble(
     kinds, bounds = resolve(rules, columns, loss, prepared.center, prepared.unit)
     inputs = standardisation(columns, prepared.v, prepared.weight)
     first = first_score(loss, prepared.target, prepared.weight)
-    d, decays = prepared.v.shape[1], np.array(DECAYS) / min(len(prepared.v), _MANY)
+    d, decays = prepared.v.shape[1], decays_of(prepared)
     constant = np.atleast_1d(np.asarray(loss.prediction(first, np), float))
     toward, slack = reference(kinds, bounds, loss, constant, d)
     course = Course(
@@ -203,7 +216,7 @@ def _finished(task: _Task, state: State) -> EnsembleFit:
         toward,
         float(mixture.share),
     )
-    if loss.kind in REGRESSION and loss.outputs == 1:
+    if loss.kind in INTERVALS:
         ensemble = ensemble._replace(calibration=_calibrated(ensemble, prepared))
     return EnsembleFit(
         ensemble,
@@ -214,6 +227,19 @@ def _finished(task: _Task, state: State) -> EnsembleFit:
         () if worst is None else tuple(map(float, worst.values)),
         () if worst is None else tuple(map(float, worst.active)),
     )
+
+
+def decays_of(prepared: Prepared) -> np.ndarray:
+    """Returns the weight decays that are tried.
+
+    Args:
+        prepared: table.
+
+    Returns:
+        (decays,).
+    """
+    rows, entries = prepared.v.shape
+    return np.array(DECAYS) / min(rows, _MANY) * (0.1 if entries < 3 else 1.0)
 
 
 def share_of(violation: float, slack: float) -> float:
@@ -227,7 +253,9 @@ def share_of(violation: float, slack: float) -> float:
         Between 0 and 1.
     """
     violation += _ROUNDING
-    return 0.0 if violation <= 0 else violation / (violation + slack)
+    if violation <= 0:
+        return 0.0
+    return violation / (violation + slack) if np.isfinite(violation) else 1.0
 
 
 def steps_of(rows: int, options: Options) -> int:
@@ -250,7 +278,7 @@ def design_of(prepared: Prepared, kinds: Kinds, options: Options) -> Design:
     return Design(
         tuple(column.block for column in prepared.columns),
         prepared.loss,
-        kinds,
+        kinds.nameless,
         width=32 if rows <= _WHOLE else 64,
         depth=2,
         batch=batch,
@@ -310,7 +338,14 @@ def _calibrated(ensemble: Ensemble, prepared: Prepared) -> Calibration:
     kinds = ensemble.kinds
     rigid = bool(kinds.steep) or any("slope bounds" in name for name in kinds.names)
     target, weight = prepared.target[rows], prepared.weight[rows]
-    return calibrate(predicted, target, weight, (found.min(), found.max()), rigid)
+    span = float(found.min()), float(found.max())
+    made = calibrate(predicted, target, weight, span, rigid)
+    lower, upper = ensemble.bounds.lower, ensemble.bounds.upper
+    lower = max(lower, 0.0) if ensemble.loss.kind in POSITIVE else lower
+    return made._replace(
+        lower=float(lower) if prepared.target.min() >= lower else -np.inf,
+        upper=float(upper) if prepared.target.max() <= upper else np.inf,
+    )
 
 
 def peaks_of(
@@ -367,7 +402,8 @@ def peaks_of(
             means = []
             for u in grid:
                 v[:, place] = u
-                means.append(free.predict_encoded(v).mean())
+                each = free.predict_encoded(v).mean(1)
+                means.append(np.average(each, weights=weight[: len(v)]))
             column = known[name]
             share = grid[int(np.argmax(means))]
             peaks[name] = column.lower + share * column.widths[0]

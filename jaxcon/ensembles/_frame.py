@@ -1,11 +1,11 @@
 """Columns of a table in memory: arrays, lists of rows and data frames read alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcon._checks import described
+from jaxcon._checks import check_each, described
 
 
 class Frame(NamedTuple):
@@ -54,7 +54,7 @@ def read_frame(x: Any, names: Sequence[str] | None = None) -> Frame:
     """
     if hasattr(x, "columns") and hasattr(x, "__getitem__"):
         return _of_frame(x)
-    values = np.asarray(x)
+    values = as_table(x)
     if values.ndim != 2:
         raise ValueError(
             f"X must have two dimensions, (rows, columns), got shape {values.shape}. "
@@ -67,14 +67,50 @@ def read_frame(x: Any, names: Sequence[str] | None = None) -> Frame:
         )
     if values.dtype.kind not in "biufOUS":
         raise TypeError(f"X must hold numbers or categories, got {described(x)}")
+    if names is not None:
+        check_each("names", names, str, "text")
+        if len(names) != values.shape[1]:
+            raise ValueError(
+                f"names has {len(names)} for {values.shape[1]} columns of X"
+            )
     given = names or [f"x{place}" for place in range(values.shape[1])]
     columns = tuple(_plain(values[:, place]) for place in range(values.shape[1]))
-    return Frame(tuple(map(str, given)), columns, {}, ())
+    return Frame(_distinct(map(str, given)), columns, {}, ())
+
+
+def as_table(x: Any) -> np.ndarray:
+    """Converts nested lists to an array in which numbers beside text stay numbers.
+
+    Args:
+        x: nested lists, or an array.
+
+    Returns:
+        An array.
+
+    Raises:
+        TypeError: the lists are of unequal length.
+    """
+    try:
+        values = np.asarray(x)
+        if values.dtype.kind in "US" and not hasattr(x, "dtype"):
+            return np.asarray(x, object)
+    except ValueError:
+        raise TypeError("X must be a table, with rows of one length") from None
+    return values
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Refuses a name of two columns."""
+    every = tuple(names)
+    twice = [one for place, one in enumerate(every) if one in every[:place]]
+    if twice:
+        raise ValueError(f"X has two columns of the name {twice[0]!r}")
+    return every
 
 
 def _of_frame(x: Any) -> Frame:
     """Reads a data frame of pandas or polars column by column."""
-    names = tuple(map(str, x.columns))
+    names = _distinct(map(str, x.columns))
     if not names:
         raise ValueError("X has no column")
     columns, levels, ordered = [], {}, []
@@ -106,6 +142,12 @@ def _plain(column: np.ndarray) -> np.ndarray:
     if column.dtype.kind in "biuf":
         return column.astype(float)
     column = np.asarray(column, object)
+    for row, cell in enumerate(column):
+        if not isinstance(cell, Hashable):
+            raise TypeError(
+                f"X: a cell must be a string or a number, got "
+                f"{described(cell)} in row {row}"
+            )
     if all(_is_number(cell) for cell in column):
         return np.array([np.nan if is_missing(one) else one for one in column], float)
     return column
@@ -135,7 +177,9 @@ def scalar_levels(column: np.ndarray) -> tuple[Any, ...]:
         column: (rows,).
 
     Returns:
-        Numbers in numerical, text in alphabetical order, numbers first.
+        Numbers in numerical, text in alphabetical order, numbers first, others last.
     """
     found = {_scalar(cell) for cell in column if not is_missing(cell)}
-    return tuple(sorted(found, key=lambda one: (isinstance(one, str), one)))
+    kinds = {kind: "" for kind in (bool, int, float)} | {str: " "}
+    names = {one: kinds.get(type(one), type(one).__name__) for one in found}
+    return tuple(sorted(found, key=lambda one: (names[one], one)))

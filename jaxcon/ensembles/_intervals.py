@@ -6,8 +6,10 @@ With a spread that is affine in the prediction,
 .. math:: s(F) = a + b F, \quad r_i = (y_i - F_{-i}(x_i)) / s(F_{-i}(x_i)),
 
 the interval is F + q s(F), q the conformal quantiles of the r_i. Both its ends are affine
-and rising in F, so that they rise, fall, bend and are bounded as F is; where rules bound
-slopes or the gradient, b is 0, and the ends have F's slopes.
+and rising in F, so that they rise, fall and bend as F does; where rules bound slopes or
+the gradient, b is 0, and the ends have F's slopes. They are cut at a bound of F that no
+target of the training data exceeds. A bound that some exceed is one of the mean, not of
+the target: cut there, the interval would not hold its share.
 
 References:
     Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, Distribution-Free Predictive Inference
@@ -32,12 +34,16 @@ class Calibration(NamedTuple):
         base: a, in scaled units.
         slope: b.
         rows: number of rows that they are of.
+        lower: bound that no interval exceeds, in scaled units.
+        upper: bound that no interval exceeds, in scaled units.
     """
 
     scores: Any
     base: float
     slope: float
     rows: float
+    lower: float = -np.inf
+    upper: float = np.inf
 
     def quantiles(self, level: float) -> tuple[float, float]:
         """Returns the two quantiles of the scores between which a share of them lies.
@@ -68,7 +74,7 @@ def calibrate(
     Args:
         predicted: by members that held the rows out, scaled, (n,).
         target: scaled, (n,).
-        weight: number of times each row counts, (n,).
+        weight: number of times each row counts, (n,); one below 1 is one row yet.
         span: least and greatest prediction over the box, on which s must be positive.
         rigid: whether b must be 0.
 
@@ -98,8 +104,7 @@ def calibrate(
     scores = error / (mean + slope * (predicted - center))
     order = np.argsort(scores)
     reached = np.cumsum(weight[order])
-    number = min(_KEPT, max(int(reached[-1]), 1))
+    rows = float(np.sum(np.maximum(weight, 1.0)))
+    number = min(_KEPT, int(rows))
     places = np.searchsorted(reached, (np.arange(number) + 0.5) / number * reached[-1])
-    return Calibration(
-        scores[order][places], mean - slope * center, slope, float(reached[-1])
-    )
+    return Calibration(scores[order][places], mean - slope * center, slope, rows)

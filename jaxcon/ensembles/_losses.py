@@ -26,16 +26,20 @@ References:
 """
 
 import warnings
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._checks import check_choice, check_number, check_type
+
 LOCATION = ("squared_error", "absolute_error", "huber", "quantile")
 POSITIVE = ("poisson", "gamma", "log_squared_error")
 CLASSES = ("binary", "multinomial")
 REGRESSION = ("squared_error", "absolute_error", "huber", "poisson", "gamma")
+INTERVALS = (*REGRESSION, "log_squared_error")
 
 # Width, in standard deviations, within which the corner of a pinball or an absolute value
 # is rounded, so that Adam settles; and Huber's bend, 95 % efficient for a normal target.
@@ -105,12 +109,43 @@ class Loss(NamedTuple):
         if self.kind == "binary":
             return jax.nn.softplus(first) - target * first
         if self.kind == "multinomial":
-            picked = jax.nn.one_hot(target, self.outputs)
+            picked = jax.nn.one_hot(target.astype(jnp.int32), self.outputs)
             return jax.nn.logsumexp(score, -1) - jnp.sum(picked * score, -1)
         missed = target[..., None] - self.prediction(score)
-        tau = jnp.asarray(self.levels)
+        tilt = jnp.broadcast_to(
+            jnp.asarray(self.levels, missed.dtype) - 0.5, missed.shape
+        )
         # abs(r) / 2 + (τ - 1/2) r is the pinball loss.
-        return jnp.sum(_rounded(missed) / 2, -1) + missed @ (tau - 0.5)
+        return jnp.sum(_rounded(missed) / 2 + missed * tilt, -1)
+
+
+def check_loss(loss: Any) -> None:
+    """Refuses a loss that there is not.
+
+    Args:
+        loss: as the caller passed it.
+
+    Raises:
+        TypeError: it is no `Loss`, or a part of it is of another type.
+        ValueError: its parts do not belong together.
+    """
+    check_type("loss", loss, Loss, "a Loss")
+    kinds = (*LOCATION, *POSITIVE, *CLASSES)
+    check_choice("loss: kind", loss.kind, kinds)
+    check_type("loss: levels", loss.levels, tuple, "a tuple of numbers")
+    for level in loss.levels:
+        check_number("loss: levels", level, above=0, below=1)
+    if any(low >= high for low, high in pairwise(loss.levels)):
+        raise ValueError("loss: levels must rise")
+    check_number("loss: outputs", loss.outputs, least=1, whole=True)
+    wanted = len(loss.levels) if loss.kind == "quantile" else 1
+    if loss.kind == "multinomial":
+        wanted = max(loss.outputs, 2)
+    if loss.outputs != wanted or (loss.kind != "quantile" and loss.levels):
+        raise ValueError(
+            f"loss: {loss.kind!r} has no {loss.outputs} outputs and "
+            f"{len(loss.levels)} levels"
+        )
 
 
 def _rounded(residual: jax.Array) -> jax.Array:
@@ -132,9 +167,16 @@ def read_target(y: Any, rows: int, loss: Loss) -> np.ndarray:
         TypeError: `y` holds no numbers.
         ValueError: it is of another shape, holds NaN or infinity, or is out of range.
     """
+    check_loss(loss)
+    check_number("rows", rows, least=1, whole=True)
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    values = np.asarray(y)
+    try:
+        values = np.asarray(y)
+    except ValueError:
+        raise ValueError(
+            "y must be one number for each row, got a ragged list"
+        ) from None
     if values.ndim == 2 and values.shape[1] == 1:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected", stacklevel=3
@@ -154,6 +196,10 @@ def read_target(y: Any, rows: int, loss: Loss) -> np.ndarray:
         raise ValueError("y must be at least 0 for loss 'poisson'")
     if loss.kind in ("gamma", "log_squared_error") and values.min() <= 0:
         raise ValueError(f"y must be positive for loss {loss.kind!r}")
+    if loss.kind in CLASSES:
+        last = max(loss.outputs - 1, 1)
+        if not np.all((values == np.floor(values)) & (values >= 0) & (values <= last)):
+            raise ValueError(f"y must hold numbers of classes, 0 to {last}")
     return values
 
 

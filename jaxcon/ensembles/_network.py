@@ -80,7 +80,7 @@ def standardise(inputs: Inputs, layout: Sequence[Block], v: Any, lib: Any = jnp)
     if not gone:
         return z
     own, flag = np.array(gone).T
-    present = lib.ones(z.shape[-1])
+    present = lib.ones(z.shape[-1], v.dtype)
     spread = np.zeros((z.shape[-1], z.shape[-1]))
     spread[flag, own] = 1.0
     return z * (_beside(present, v) - v @ lib.asarray(spread, v.dtype))
@@ -114,4 +114,4 @@ def _beside(vector: Any, rows: Any) -> Any:
 def size(member: Member, layout: Sequence[Block]) -> jax.Array:
     """Computes the sum of squares of a member's weights, on which decay acts, ()."""
     weights = [layer["w"] for layer in member["layers"]] + [member["linear"]]
-    return sum((jnp.sum(jnp.square(w)) for w in weights), jnp.zeros(()))
+    return sum((jnp.sum(jnp.square(w)) for w in weights), jnp.zeros((), jnp.float32))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcon._checks import check_number
 from jaxcon.ensembles._columns import Column, encode
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._losses import Loss, scale_of
@@ -31,6 +32,14 @@ class Options:
     steps: int | None = None
     seed: int = 0
     batch: int | None = None
+
+    def __post_init__(self) -> None:
+        check_number("members", self.members, least=1, most=1000, whole=True)
+        check_number("seed", self.seed, least=0, below=2**32, whole=True)
+        for name in ("steps", "batch"):
+            if getattr(self, name) is not None:
+                value = getattr(self, name)
+                check_number(name, value, least=1, most=10**8, whole=True)
 
 
 class Prepared(NamedTuple):
@@ -107,7 +116,7 @@ def merged(
     """
     kept = weight > 0
     v, y, weight, held = v[kept], y[kept], weight[kept], held[kept]
-    order = np.lexsort([held, y, *v.T])
+    order = np.lexsort([weight, held, y, *v.T])
     v, y, weight, held = v[order], y[order], weight[order], held[order]
     new = np.any(v[1:] != v[:-1], axis=1) | (y[1:] != y[:-1]) | (held[1:] != held[:-1])
     first = np.flatnonzero(np.concatenate([[True], new]))
@@ -165,8 +174,8 @@ def padded_rows(prepared: Prepared) -> Rows:
     extra = padded - rows
     held = np.pad(prepared.held, ((0, 0), (0, extra)))
     weight = np.pad(prepared.weight / prepared.weight.mean(), (0, extra))
-    every = held.min(0) == 1  # few rows are both trained on and held out
-    train = weight * np.where(every & (rows < FOLDS), 1.0, 1 - held)
+    few = prepared.held.all()  # few rows are both trained on and held out
+    train = weight * (np.ones_like(held) if few else 1 - held)
     seen = np.flatnonzero(held.any(0))
     seen = np.resize(seen, _padded(len(seen)))
     counted = np.arange(len(seen)) < len(np.flatnonzero(held.any(0)))

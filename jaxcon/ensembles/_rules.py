@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcon._checks import check_choice, check_each, check_number, check_type, described
 from jaxcon.ensembles._columns import Column, offsets
 from jaxcon.ensembles._losses import Loss
 
@@ -39,6 +40,34 @@ class ShapeRules:
     lipschitz: float | None = None
     unimodal: Mapping[str, float | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for word in ("monotone", "slope_bounds", "unimodal"):
+            by_column = getattr(self, word)
+            check_type(word, by_column, Mapping, "a dict by column")
+            check_each(word, list(by_column), str, "columns' names")
+        for name, sign in self.monotone.items():
+            signs = sign.values() if isinstance(sign, Mapping) else [sign]
+            if isinstance(sign, Mapping):
+                for output in sign:
+                    check_number(f"monotone: class of {name!r}", output, whole=True)
+            for one in signs:
+                check_choice(f"monotone[{name!r}]", one, (-1, 0, 1))
+        for word in ("convex", "concave"):
+            groups = getattr(self, word)
+            check_each(word, groups, (list, tuple), "groups of columns")
+            for group in groups:
+                check_each(word, group, str, "columns' names")
+                if not group or len(set(group)) < len(group):
+                    raise ValueError(f"{word}: a group must name each column once")
+        check_pair("bounds", self.bounds)
+        for name, pair in self.slope_bounds.items():
+            check_pair(f"slope_bounds[{name!r}]", pair)
+        if self.lipschitz is not None:
+            check_number("lipschitz", self.lipschitz, above=0)
+        for name, peak in self.unimodal.items():
+            if peak is not None:
+                check_number(f"unimodal[{name!r}]", peak)
+
     def __bool__(self) -> bool:
         """Returns whether there is any rule."""
         named = (self.monotone, self.convex, self.concave, self.slope_bounds)
@@ -47,6 +76,27 @@ class ShapeRules:
             or self.bounds != (None, None)
             or self.lipschitz is not None
         )
+
+
+def check_pair(name: str, pair: Any) -> None:
+    """Refuses what is no pair of rising numbers, each or both of which may be None.
+
+    Args:
+        name: of the pair, for the message.
+        pair: least and greatest.
+
+    Raises:
+        TypeError: it is no pair, or holds no numbers.
+        ValueError: a number is not finite, or they do not rise.
+    """
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise TypeError(f"{name} must be (least, greatest), got {described(pair)}")
+    for end in pair:
+        if end is not None:
+            check_number(name, end)
+    low, high = pair
+    if low is not None and high is not None and not low < high:
+        raise ValueError(f"{name}: {low:g} is not below {high:g}")
 
 
 class Kinds(NamedTuple):
@@ -67,6 +117,11 @@ class Kinds(NamedTuple):
     steep: tuple[int, ...] = ()
     flags: tuple[tuple[int, int], ...] = ()
     names: tuple[str, ...] = ()
+
+    @property
+    def nameless(self) -> "Kinds":
+        """Rules without words, so that like ones of all tables share a program."""
+        return self._replace(names=("",) * len(self.names))
 
 
 class Bounds(NamedTuple):
@@ -128,13 +183,15 @@ def resolve(
 
     for name, sign in rules.monotone.items():
         for output, one in sign.items() if isinstance(sign, Mapping) else [(-1, sign)]:
+            if output >= loss.outputs:
+                raise ValueError(f"monotone[{name!r}]: there is no class {output}")
             if one == 1:
                 narrow(name, output, 0.0, _FAR, _of("rising", output))
             elif one == -1:
                 narrow(name, output, -_FAR, 0.0, _of("falling", output))
     for name, (low, high) in rules.slope_bounds.items():
         _check_column(name, by_name, "slope_bounds")
-        factor = (by_name[name].upper - by_name[name].lower) / unit
+        factor = by_name[name].widths[0] / unit
         low = -_FAR if low is None else low * factor
         high = _FAR if high is None else high * factor
         narrow(name, -1, low, high, "slope bounds")

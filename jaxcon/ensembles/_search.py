@@ -57,7 +57,9 @@ def search(
     counted = np.random.default_rng(0).integers(len(v), size=_COUNTED)
     single = jax.tree.map(partial(np.asarray, dtype=np.float32), (bounds, mixture))
     rows = np.asarray(v[counted], np.float32)
-    return Worst(*map(np.asarray, _search(tuple(layout), loss, kinds, *single, rows)))
+    return Worst(
+        *map(np.asarray, _search(tuple(layout), loss, kinds.nameless, *single, rows))
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -40,15 +40,18 @@ def save_ensemble(
         OSError: the file cannot be written.
     """
     check_type("ensemble", ensemble, Ensemble, "a fitted Ensemble")
+    check_type("path", path, (str, os.PathLike), "a file's path")
+    if extra is not None:
+        check_type("extra", extra, Mapping, "a dict")
     from safetensors.numpy import save_file
 
     arrays = {
-        name: np.ascontiguousarray(leaf, float)
+        name: np.array(leaf, float, order="C")
         for name, leaf in _named({one: getattr(ensemble, one) for one in _ARRAYS})
     }
     calibration = ensemble.calibration
     if calibration is not None:
-        arrays["calibration"] = np.ascontiguousarray(calibration.scores, float)
+        arrays["calibration"] = np.array(calibration.scores, float, order="C")
     entries = {
         "columns": [column._asdict() for column in ensemble.columns],
         "loss": ensemble.loss._asdict(),
@@ -141,4 +144,6 @@ def _tuples(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """Converts NumPy's scalars and arrays to types of JSON."""
-    return np.asarray(value).tolist()
+    if not isinstance(value, (np.generic, np.ndarray)):
+        raise TypeError(f"extra: a {type(value).__name__} has no form in JSON")
+    return value.tolist()

@@ -188,7 +188,7 @@ def advance(design: Design, course: Course, rows: Rows, state: State) -> State:
         fall = jax.vmap(fall, (0, None, 0, None, None))
         slopes = fall(state.member, train, course.decays, (z, target), points)
         moves, adam = jax.vmap(jax.vmap(_ADAM.update))(slopes, state.adam)
-        share = jnp.minimum(state.step / course.steps, 1.0)
+        share = jnp.minimum(state.step / jnp.float32(course.steps), 1.0)
         rate = RATE * 0.5 * (1 + jnp.cos(jnp.pi * share))
         member = jax.tree.map(lambda p, move: p - rate * move, state.member, moves)
         return state._replace(member=member, adam=adam, step=state.step + 1), None
@@ -237,11 +237,11 @@ def random_points(design: Design, key: jax.Array) -> tuple[jax.Array, jax.Array]
         Encoded rows and directions, (points, d) each.
     """
     key, other = jax.random.split(jax.random.fold_in(key, 1))
-    u = jax.random.uniform(key, (design.points, cube_size(design.layout)))
+    u = jax.random.uniform(key, (design.points, cube_size(design.layout)), jnp.float32)
     half = design.points // 2
     u = u.at[:half].set(jnp.square(jnp.sin(0.5 * jnp.pi * u[:half])))
     v = jax.vmap(partial(expand, design.layout))(u)
-    return v, jax.random.normal(other, v.shape)
+    return v, jax.random.normal(other, v.shape, v.dtype)
 
 
 def _batch(design: Design, rows: Rows, key: jax.Array) -> tuple[Any, Any, Any]:
@@ -267,7 +267,7 @@ def _broken(
         )
     )(v, along)
     squares = [jnp.mean(jnp.square(jnp.maximum(one, 0.0)), 0) for one in found]
-    return sum((jnp.sum(one) for one in squares), jnp.zeros(()))
+    return sum((jnp.sum(one) for one in squares), jnp.zeros((), jnp.float32))
 
 
 def _held_out(design: Design, course: Course, rows: Rows, members: Member) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from jaxcon._checks import check_number
 from jaxcon.ensembles import (
@@ -15,7 +15,10 @@ from jaxcon.ensembles import (
     Options,
     fit_ensemble,
     read_frame,
+    read_target,
 )
+from jaxcon.ensembles._checked import read_weight
+from jaxcon.ensembles._frame import as_table
 from jaxcon.estimators._spelling import categorical_of, rules_of
 
 
@@ -58,6 +61,7 @@ class ShapeConstrained(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
+        tags.input_tags.string = True
         return tags
 
     @property
@@ -89,6 +93,7 @@ class ShapeConstrained(BaseEstimator):
             if frame.rows == 0:
                 raise ValueError("Found array with 0 sample(s): X has no row")
             return frame
+        X = as_table(X) if isinstance(X, (list, tuple)) else X
         X = validate_data(
             self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
         )
@@ -108,7 +113,9 @@ class ShapeConstrained(BaseEstimator):
         check_number("members", self.members, least=1, most=1000, whole=True)
         if self.max_iter is not None:
             check_number("max_iter", self.max_iter, least=1, whole=True)
-        weight = _weights(sample_weight, frame.rows)
+        if not isinstance(self.verbose, bool):
+            check_number("verbose", self.verbose, least=0, whole=True)
+        weight = read_weight("sample_weight", sample_weight, frame.rows)
         held_out = None
         if eval_set is not None:
             held_out = np.arange(frame.rows + eval_set[0].rows) >= frame.rows
@@ -143,22 +150,24 @@ class ShapeConstrained(BaseEstimator):
         return self.fitted_.ensemble.predict(self._read(X))
 
 
-def _weights(given: Any, rows: int) -> np.ndarray:
-    """Reads weights of the rows."""
-    if given is None:
-        return np.ones(rows)
-    weight = np.asarray(given, float)
-    if weight.ndim == 0:
-        weight = np.full(rows, float(weight))
-    if weight.ndim != 1:
-        raise ValueError("Sample weights must be 1D array or scalar")
-    if weight.shape != (rows,):
-        raise ValueError(f"sample_weight.shape == {weight.shape}, expected ({rows},)!")
-    if not np.all(np.isfinite(weight)) or np.any(weight < 0):
-        raise ValueError("sample_weight must be finite and at least 0")
-    if not np.any(weight > 0):
-        raise ValueError("sample_weight must not be 0 everywhere")
-    return weight
+def target_of(y: Any, rows: int, loss: Loss) -> np.ndarray:
+    """Reads a target; of one column it warns as scikit-learn does.
+
+    Args:
+        y: numbers, (rows,).
+        rows: their number.
+        loss: of the target.
+
+    Returns:
+        (rows,) of float64.
+
+    Raises:
+        TypeError: `y` holds no numbers.
+        ValueError: it is of another shape, holds NaN or infinity, or is out of range.
+    """
+    if getattr(y, "shape", ())[1:] == (1,):
+        y = column_or_1d(y, warn=True)
+    return read_target(y, rows, loss)
 
 
 def _say(done: int, steps: int, loss: float) -> None:

@@ -8,6 +8,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from jaxcon.ensembles import Loss
+from jaxcon.ensembles._checked import read_weight
 from jaxcon.estimators._base import ShapeConstrained
 from jaxcon.estimators._regressor import evaluation
 
@@ -74,8 +75,8 @@ class ShapeConstrainedClassifier(ClassifierMixin, ShapeConstrained):
         labels = _labels(y, frame.rows)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         count = len(self.classes_)
-        kept = np.ones(frame.rows) if sample_weight is None else sample_weight
-        if count < 2 or np.all(np.asarray(kept)[numbers != numbers[0]] == 0):
+        kept = read_weight("sample_weight", sample_weight, frame.rows) > 0
+        if len(set(numbers[kept])) < 2:
             raise ValueError(
                 "ShapeConstrainedClassifier needs labels of at least 2 classes, got 1 class"
             )
@@ -112,7 +113,8 @@ class ShapeConstrainedClassifier(ClassifierMixin, ShapeConstrained):
         Returns:
             Labels, (rows,).
         """
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        found = self.predict_proba(X)
+        return self.classes_[np.argmax(found, axis=1)]
 
     def _numbers(self, labels: np.ndarray) -> np.ndarray:
         unknown = np.setdiff1d(labels, self.classes_)
@@ -126,6 +128,8 @@ def _labels(y: Any, rows: int) -> np.ndarray:
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     labels = column_or_1d(y, warn=True)
+    if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
+        raise ValueError("y contains NaN or infinity")
     check_classification_targets(labels)
     if len(labels) != rows:
         raise ValueError(f"X has {rows} rows, y has {len(labels)}")

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from jaxcon._checks import check_number, described
-from jaxcon.ensembles import Loss, read_target
-from jaxcon.estimators._base import ShapeConstrained
+from jaxcon._checks import check_array, check_number, described
+from jaxcon.ensembles import Loss
+from jaxcon.estimators._base import ShapeConstrained, target_of
 from jaxcon.estimators._regressor import evaluation
 
 
@@ -106,11 +106,11 @@ class ShapeConstrainedQuantileRegressor(RegressorMixin, ShapeConstrained):
         levels = self._levels()
         loss = Loss("quantile", len(levels), levels)
         frame = self._read(X, reset=True)
-        target = read_target(y, frame.rows, loss)
+        target = target_of(y, frame.rows, loss)
         if eval_set is not None:
             other, known = evaluation(eval_set)
             theirs = self._read(other)
-            eval_set = theirs, read_target(known, theirs.rows, loss)
+            eval_set = theirs, target_of(known, theirs.rows, loss)
         self._train(frame, target, sample_weight, eval_set, loss)
         return self
 
@@ -139,9 +139,9 @@ class ShapeConstrainedQuantileRegressor(RegressorMixin, ShapeConstrained):
         return self._predicted(X)[:, np.argmin(np.abs(levels - 0.5))]
 
     def _levels(self) -> tuple[float, ...]:
-        levels = np.atleast_1d(np.asarray(self.quantiles, float))
-        for level in levels.ravel():
+        levels = np.atleast_1d(check_array("quantiles", self.quantiles, "() or (k,)"))
+        for level in levels:
             check_number("quantiles", level, above=0, below=1)
-        if levels.ndim != 1 or not len(levels) or np.any(np.diff(levels) <= 0):
+        if not len(levels) or np.any(np.diff(levels) <= 0):
             raise ValueError(f"quantiles must rise, got {described(self.quantiles)}")
         return tuple(map(float, levels))

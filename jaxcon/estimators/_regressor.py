@@ -7,9 +7,9 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from jaxcon._checks import check_choice, check_number
-from jaxcon.ensembles import Loss, read_target
+from jaxcon.ensembles import Loss
 from jaxcon.ensembles._losses import REGRESSION
-from jaxcon.estimators._base import ShapeConstrained
+from jaxcon.estimators._base import ShapeConstrained, target_of
 
 
 class ShapeConstrainedRegressor(RegressorMixin, ShapeConstrained):
@@ -124,11 +124,11 @@ class ShapeConstrainedRegressor(RegressorMixin, ShapeConstrained):
         """
         loss = self._loss()
         frame = self._read(X, reset=True)
-        target = read_target(y, frame.rows, loss)
+        target = target_of(y, frame.rows, loss)
         if eval_set is not None:
             other, known = evaluation(eval_set)
             frame_of_it = self._read(other)
-            eval_set = frame_of_it, read_target(known, frame_of_it.rows, loss)
+            eval_set = frame_of_it, target_of(known, frame_of_it.rows, loss)
         self._train(frame, target, sample_weight, eval_set, loss)
         return self
 

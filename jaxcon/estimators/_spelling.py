@@ -78,7 +78,9 @@ def categorical_of(categorical: Any, frame: Frame) -> dict[str, Sequence[Any] | 
     if isinstance(categorical, Mapping):
         chosen = _by_column(frame, "categorical_features", categorical)
         return {
-            name: None if levels is None else tuple(levels)
+            name: levels
+            if levels is None
+            else tuple(_sequence(f"categorical_features[{name!r}]", levels))
             for name, levels in chosen.items()
         }
     names = _sequence("categorical_features", categorical)
@@ -134,7 +136,7 @@ def _class(name: str, label: Any, classes: Sequence[Any]) -> int:
 def _sign(name: str, sign: Any) -> int:
     words = {"pos": 1, "neg": -1, "no_cst": 0, "increasing": 1, "decreasing": -1}
     sign = words.get(sign, sign) if isinstance(sign, str) else sign
-    if isinstance(sign, (str, bool)) or sign not in (-1, 0, 1):
+    if isinstance(sign, (str, bool)) or np.ndim(sign) or sign not in (-1, 0, 1):
         raise ValueError(
             f"monotone_constraints[{name!r}] must be -1, 0 or 1, got {described(sign)}"
         )
@@ -178,10 +180,11 @@ def _pair(name: str, given: Any) -> tuple[float | None, float | None]:
     for end in ends:
         if end is not None:
             check_number(name, end, finite=False)
-    low, high = (None if e is None or abs(e) == np.inf else float(e) for e in ends)
-    if low is not None and high is not None and not low < high:
+    low = -np.inf if ends[0] is None else float(ends[0])
+    high = np.inf if ends[1] is None else float(ends[1])
+    if not low < high:
         raise ValueError(f"{name}: {low:g} is not below {high:g}")
-    return low, high
+    return None if low == -np.inf else low, None if high == np.inf else high
 
 
 def _lipschitz(given: Any) -> float | None:

@@ -56,7 +56,7 @@ def save(estimator: ShapeConstrained, path: Any) -> None:
     }
     fitted = estimator.fitted_
     extra["fit"] = {
-        name: getattr(fitted, name) for name in ("losses", "decay", "own", "steps")
+        name: value for name, value in fitted._asdict().items() if name != "ensemble"
     }
     for name in ("feature_names_in_", "classes_"):
         if hasattr(estimator, name):
@@ -89,6 +89,8 @@ def load(path: Any) -> Any:
         fit["decay"],
         np.array(fit["own"]),
         fit["steps"],
+        tuple(fit["residuals"]),
+        tuple(fit["active"]),
     )
     estimator.n_features_in_ = extra["n_features_in_"]
     for name in ("feature_names_in_", "classes_"):
