@@ -4,6 +4,7 @@ from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._fit import EnsembleFit, fit_ensemble
 from jaxcon.ensembles._frame import Frame, read_frame
 from jaxcon.ensembles._losses import Loss, read_target
+from jaxcon.ensembles._pictures import plot_calibration, plot_pair, plot_rule
 from jaxcon.ensembles._prepared import Options
 from jaxcon.ensembles._report import Report, RuleVerdict, report, verdicts
 from jaxcon.ensembles._rules import ShapeRules
@@ -20,6 +21,9 @@ __all__ = [
     "ShapeRules",
     "fit_ensemble",
     "load_ensemble",
+    "plot_calibration",
+    "plot_pair",
+    "plot_rule",
     "read_frame",
     "read_target",
     "report",

@@ -76,7 +76,7 @@ def _affine_loss(
     share: jax.Array,
 ) -> jax.Array:
     weights = flat[: d * loss.outputs].reshape(d, loss.outputs)
-    losses = loss(z @ weights + flat[d * loss.outputs :], target)
+    losses = loss(z @ weights + flat[None, d * loss.outputs :], target)
     return jnp.sum(share * losses) + _RIDGE * jnp.sum(jnp.square(weights))
 
 

@@ -102,7 +102,7 @@ class Column(NamedTuple):
         lost = np.isnan(values)
         if self.is_number:
             known = np.clip(np.where(lost, self.center, values), self.lower, self.upper)
-            entries = self._scaled(known)
+            entries = self.entries_at(known)
         else:
             entries = (values[:, None] == np.arange(len(self.levels))).astype(float)
         if self.missing:
@@ -110,8 +110,8 @@ class Column(NamedTuple):
             entries = np.column_stack([entries, gone])
         return entries
 
-    def _scaled(self, known: np.ndarray) -> np.ndarray:
-        """Scales values within the range to entries between 0 and 1."""
+    def entries_at(self, known: np.ndarray) -> np.ndarray:
+        """Scales numbers within the range, (k,), to entries (k, size) between 0 and 1."""
         if self.peak is None:
             return ((known - self.lower) / self.widths[0])[:, None]
         below, above = self.widths

@@ -10,6 +10,7 @@ from jaxcon.ensembles._columns import Block, Column, encode
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._intervals import Calibration
 from jaxcon.ensembles._losses import CLASSES, Loss
+from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Inputs, Member, score, standardise
 from jaxcon.ensembles._reference import Reference
 from jaxcon.ensembles._rules import Bounds, Kinds
@@ -47,6 +48,11 @@ class Ensemble(NamedTuple):
     reference: Reference
     share: float
     calibration: Calibration | None = None
+
+    @property
+    def mixture(self) -> Mixture:
+        """Numbers of the function."""
+        return Mixture(self.inputs, self.members, self.reference, self.share)
 
     @property
     def layout(self) -> tuple[Block, ...]:
@@ -93,8 +99,12 @@ class Ensemble(NamedTuple):
         check_number("level", level, above=0, below=1)
         if self.calibration is None:
             raise ValueError(f"there are no intervals for the loss {self.loss.kind!r}")
+        return self.interval_at(self.predict(frame)[:, :1], level)
+
+    def interval_at(self, value: np.ndarray, level: float) -> np.ndarray:
+        """Computes prediction intervals at predictions (rows, 1), (rows, 2)."""
+        assert self.calibration is not None
         calibration = self.calibration
-        value = self.predict(frame)[:, :1]
         scaled = (value - self.center) / self.unit
         quantiles = np.array(calibration.quantiles(level))
         spread = calibration.base + calibration.slope * scaled

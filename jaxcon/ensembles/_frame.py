@@ -131,9 +131,10 @@ def _levels_of(series: Any) -> tuple[tuple[Any, ...], bool] | None:
     dtype = series.dtype
     if hasattr(dtype, "ordered"):  # of pandas
         return tuple(_scalar(one) for one in dtype.categories), bool(dtype.ordered)
-    if str(dtype).startswith(("Enum", "Categorical")):  # of polars
-        named = series.cat.get_categories().to_list()
-        return tuple(named), str(dtype).startswith("Enum")
+    if str(dtype).startswith("Enum"):  # of polars
+        return tuple(dtype.categories.to_list()), True
+    if str(dtype).startswith("Categorical"):
+        return scalar_levels(np.asarray(series.to_numpy(), object)), False
     return None
 
 
