@@ -37,7 +37,7 @@ def fitted():
 def test_profile_agrees_with_differences_of_predictions(fitted):
     ensemble, frame, _ = fitted
     found = pictures.profile(ensemble, frame, "dose")
-    v = np.array([cells for cells in frame.columns], object).T
+    v = np.array(list(frame.columns), object).T
 
     def mean(value):
         moved = v.copy()

@@ -59,6 +59,8 @@ def profile(ensemble: Ensemble, frame: Frame, column: str) -> Profile:
     unit = 1.0 if ensemble.loss.kind in CLASSES else ensemble.unit
     center = 0.0 if ensemble.loss.kind in CLASSES else ensemble.center
     v = encode(ensemble.columns, _thinned(frame, _ROWS))
+    if described.missing:  # where the input is missing nothing rises along it
+        v = v[v[:, entry + len(described.widths)] < 0.5]
     x = np.linspace(described.lower, described.upper, _PLACES)
     if described.levels:
         x = np.arange(len(described.levels), dtype=float)
@@ -325,10 +327,12 @@ def _draw_derivative(
     for output in range(curves.mean.shape[2]):
         style = _STYLES[output % len(_STYLES)]
         axes.plot(x, curves.mean[part, :, output], color="black", lw=2, ls=style)
-    shown = np.concatenate(
-        [least, most, [one for one in (low, high) if np.isfinite(one)]]
-    )
-    bottom, top = _limits(shown, zero=True)
+    bottom, top = _limits(np.concatenate([least, most]), zero=True)
+    room = 0.08 * (top - bottom)
+    if np.isfinite(low):
+        bottom = min(bottom, low - room)
+    if np.isfinite(high):
+        top = max(top, high + room)
     hatch: dict[str, Any] = {
         "facecolor": "none",
         "edgecolor": "0.5",
