@@ -26,7 +26,9 @@ from jaxcon import cli
 
 NAMES = ["a", "the dose", "y"]
 ROWS = [[str(i), str(i * i % 7), str(5 - i)] for i in range(12)]
-FIT = ["fit", "table.csv", "--target", "y", "--out", "run"]
+ENSEMBLE = ["fit", "table.csv", "--target", "y", "--out", "run"]
+METHOD = ["--method", "augmented"]
+FIT = [*ENSEMBLE, *METHOD]
 SECONDS = 60  # after which a call is said to hang
 
 
@@ -57,7 +59,7 @@ def commands(seed: int = 0) -> list[Case]:
     """Malformed command lines and tables, distinct, in the order of their kinds."""
     draw = random.Random(seed)
     cases = [*_numbers(), *_flags(draw), *_columns(), *_cells(draw), *_tables()]
-    cases += [*_paths(), *_others()]
+    cases += [*_paths(), *_others(), *_ensembles()]
     distinct = {(tuple(one.words), tuple(one.files.items())): one for one in cases}
     return list(distinct.values())
 
@@ -103,6 +105,98 @@ def _numbers() -> Iterator[Case]:
         yield Case("value of a study's flag", words, ["--seed"], {})
 
 
+# Flags of ensembles: a value of each, and those that are refused, with what is named.
+NEW_FLAGS: dict[str, tuple[str, dict[str, str]]] = {
+    "--monotone": ("a", {"z": "'z'", "y": "target", "a,-a": "'a'", "a,a": "'a'",
+                         "": "monotone", "-": "monotone", "a,": "monotone"}),
+    "--unimodal": ("a", {"z": "'z'", "y": "target", "": "''"}),
+    "--categorical": ("a", {"z": "'z'", "": "''"}),
+    "--quantiles": ("0.5", {"0": "0", "1": "1", "-0.5": "-0.5", "nan": "nan",
+                            "half": "'half'", "1.5": "1.5", "": "''"}),
+    "--loss": ("huber", {"mse": "'mse'", "gamma": "positive", "poisson": "at least 0"}),
+    "--members": ("2", {"0": "0", "-1": "-1", "1001": "1001", "two": "'two'",
+                        "2.5": "'2.5'", "": "''"}),
+    "--batch": ("8", {"0": "0", "-1": "-1", "1e9": "'1e9'", "all": "'all'"}),
+}  # fmt: skip
+# Words after a good command of an ensemble, and what the refusal names.
+NEW_WORDS: list[tuple[list[str], list[str]]] = [
+    (["--slope"], ["--slope"]),
+    (["--slope", "a"], ["--slope", "LOW"]),
+    (["--slope", "a", "0"], ["--slope", "LOW"]),
+    (["--slope", "z", "0", "1"], ["--slope", "'z'"]),
+    (["--slope", "y", "0", "1"], ["--slope", "target"]),
+    (["--slope", "a", "1", "0"], ["--slope a", "1.0", "below"]),
+    (["--slope", "a", "-1", "-1"], ["--slope a", "-1.0", "below"]),
+    (["--slope", "a", "none", "none"], ["--slope a", "none"]),
+    (["--slope", "a", "low", "1"], ["--slope", "'low'"]),
+    (["--slope", "a", "nan", "1"], ["--slope", "nan"]),
+    (["--slope", "a", "1e300", "none"], ["--slope"]),
+    (["--slope", "a", "0", "1", "--slope", "a", "0", "2"], ["'a'", "twice"]),
+    (["--slope", "a", "1", "2", "--decreasing", "a"], ["'a'", "no slope"]),
+    (["--convex-together", "a"], ["--convex-together", "two"]),
+    (["--convex-together", "a", "z"], ["--convex-together", "'z'"]),
+    (["--concave-together", "a", "a"], ["--concave-together", "'a'", "twice"]),
+    (["--concave-together", "a", "y"], ["--concave-together", "target"]),
+    (["--monotone", "a", "--decreasing", "a"], ["'a'", "increasing and decreasing"]),
+    (["--monotone", "-a", "--unimodal", "a"], ["'a'", "unimodal"]),
+    (["--quantiles", "0.5", "--loss", "huber"], ["--quantiles", "--loss"]),
+    (["--quantiles", "0.5", "0.5"], ["--quantiles", "twice"]),
+    (["--loss", "huber", "--log"], ["--loss", "--log"]),
+    (["--log"], ["--log", "'y'", "positive"]),
+    (["--categorical", "a", "--increasing", "a"], ["'a'", "categories"]),
+    (["--categorical", "a", "--unimodal", "a"], ["'a'"]),
+    (["--upper", "-1e300"], ["--upper"]),
+    (["--lipschitz", "1e-300"], ["--lipschitz"]),
+    (["--loss", "classes", "--convex", "a"], ["'y'", "classes"]),
+    *[([flag, "7"], [flag, "--method"])
+      for flag in ("--width", "--depth", "--learning-rate", "--strength", "--margin")],
+]  # fmt: skip
+
+
+def _ensembles() -> Iterator[Case]:
+    files = {"table.csv": table()}
+    for flag, (good, bad) in NEW_FLAGS.items():
+        yield Case(f"value of {flag}", [*ENSEMBLE, flag], [flag], files)
+        twice = [*ENSEMBLE, flag, good, flag, good]
+        yield Case("flag given twice", twice, [flag, "twice"], files)
+        words = [*FIT, flag, good]
+        yield Case("flag of ensembles", words, [flag, "--method"], files)
+        for value, named in bad.items():
+            words = [*ENSEMBLE, f"{flag}={value}"]
+            yield Case(f"value of {flag}", words, [flag, named], files)
+    for more, named in NEW_WORDS:
+        yield Case(f"an ensemble's {more[0]}", [*ENSEMBLE, *more], named, files)
+    for flag in ("--log", "--json", "--no-report"):
+        yield Case("flag of ensembles", [*FIT, flag], [flag, "--method"], files)
+    contents = {
+        "a text among numbers": (table(rows=[*ROWS, ["two", "1", "3"]]),
+                                 ["line 14", "'a'", "'two'", "--categorical"]),
+        "a text in the target": (table(rows=[*ROWS, ["2", "1", "x"]]),
+                                 ["line 14", "'y'", "'x'"]),
+        "an infinite cell": (table(rows=[*ROWS, ["inf", "1", "3"]]),
+                             ["line 14", "'a'", "finite"]),
+        "no target": (table(rows=[[*row[:2], "NA"] for row in ROWS]), ["'y'", "0 rows"]),
+        "one row": (table(rows=ROWS[:1]), ["1 row", "'y'"]),
+        "one label": (table(rows=[[*row[:2], "x"] for row in ROWS]),
+                      ["'y'", "constant", "'x'"]),
+        "labels all apart": (table(rows=[[*row[:2], f"x{row[0]}"] for row in ROWS]),
+                             ["'y'", "12 labels"]),
+        "constant target": (table(rows=[[*row[:2], "1"] for row in ROWS]),
+                            ["'y'", "constant"]),
+        "too long a row": (table(rows=[*ROWS, ["1", "2", "3", "4"]]),
+                           ["line 14", "4 cells"]),
+        "target alone": (table(["y"], [[row[0]] for row in ROWS]), ["'y'", "target"]),
+    }  # fmt: skip
+    for name, (content, named) in contents.items():
+        yield Case(f"ensemble: {name}", ENSEMBLE, named, {"table.csv": content})
+    words = ["fit", "--target", "foodexp", "--monotone", "wealth"]
+    yield Case("rule of no column of Engel's", words, ["'wealth'"], {})
+    for flag, value in (("--level", "0.9"), ("--level", "x")):
+        words = ["predict", "fitted", "new.csv", flag, value]
+        new = {"new.csv": b"a,the dose\n1,2"}
+        yield Case("level of a method", words, [flag], new, lambda at: None)
+
+
 FLAGS = {
     **dict.fromkeys(NUMBERS, "1"),
     **dict.fromkeys(("--increasing", "--decreasing", "--convex", "--concave"), "a"),
@@ -116,10 +210,8 @@ FLAGS = {
 def _flags(draw: random.Random) -> Iterator[Case]:
     files = {"table.csv": table()}
     for flag, value in FLAGS.items():
-        rest = [word for word in FIT if word not in (flag, {"--out": "run"}.get(flag))]
-        rest = rest[:2] + rest[4:] if flag == "--target" else rest
-        if flag == "--target":
-            rest = ["fit", "table.csv", "--out", "run"]
+        own = {"--out": "run", "--target": "y", "--method": "augmented"}.get(flag)
+        rest = [word for word in FIT if word not in (flag, own)]
         yield Case("flag without a value", [*rest, flag], [flag], files)
         twice = [*rest, flag, value, flag, value]
         yield Case("flag given twice", twice, [flag, "twice"], files)
@@ -313,9 +405,9 @@ def _paths() -> Iterator[Case]:
         odd = {"a\0b": "NUL", "\ud800": "UTF-8", "": "path"}.get(run, run[:9])
         yield Case("path of a run", words, [odd], files)
     for extra in ([], ["--method", "penalty"]):
-        words = [*FIT[:4], "--out", "folder", "--resume", *extra]
+        words = [*ENSEMBLE[:4], "--out", "folder", "--resume", *extra]
         yield Case("resume of no run", words, ["folder", "no run"], files)
-        words = [*FIT[:4], "--resume", *extra]
+        words = [*ENSEMBLE[:4], "--resume", *extra]
         yield Case("resume of nothing", words, ["--resume", "--out"], files)
 
 
@@ -332,10 +424,10 @@ def _others() -> Iterator[Case]:
     yield Case("no data", ["predict", "run"], ["data"], {})
     yield Case("no target", FIT[:2], ["--target"], files)
     for name in ("simplex", "Penalty", "", "none"):
-        words = [*FIT, "--method", name]
+        words = [*ENSEMBLE, "--method", name]
         yield Case("unknown method", words, ["--method", repr(name)], files)
     for more in (["--compare"], ["--compare", "--method", "penalty"]):
-        yield Case("nothing to compare", [*FIT, *more], ["--compare"], files)
+        yield Case("nothing to compare", [*ENSEMBLE, *more], ["--compare"], files)
     yield Case(
         "target an input", [*FIT, "--inputs", "a", "y"], ["--inputs", "'y'"], files
     )
@@ -365,12 +457,13 @@ def _others() -> Iterator[Case]:
         ("--method", "penalty"),
         ("--inputs", "a"),
     ):
-        words = [*FIT[:4], "--out", "fitted", "--resume", flag, value]
+        words = [*ENSEMBLE[:4], "--out", "fitted", "--resume", flag, value]
         words += [] if flag == "--steps" else ["--steps", "3"]
+        words += [] if flag == "--method" else METHOD
         named = ["--resume", "the methods" if flag == "--method" else flag]
         files = {"table.csv": table()}
         yield Case("resume of another run", words, named, files, lambda at: None)
-    words = [*FIT[:4], "--out", "fitted", "--resume", "--steps", "3"]
+    words = [*FIT[:4], *METHOD, "--out", "fitted", "--resume", "--steps", "3"]
     other = {"table.csv": table(rows=[*ROWS, ["99", "9", "-9"]])}
     yield Case(
         "resume with other data", words, ["--resume", "data"], other, lambda at: None
@@ -561,7 +654,7 @@ def fitted(folder: Path) -> Path:
     (folder / "table.csv").write_bytes(table())
     with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            cli.main([*FIT[:4], "--steps", "3", "--out", "fitted"])
+            cli.main([*FIT[:4], *METHOD, "--steps", "3", "--out", "fitted"])
     return folder / "fitted"
 
 

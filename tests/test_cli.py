@@ -16,7 +16,9 @@ import termios
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import malformed_command
 import numpy as np
 import pytest
@@ -24,10 +26,13 @@ from tables import assert_each
 from test_tabular import BAD_FILES, BAD_WISHES, GOOD
 
 from jaxcon import cli
-from jaxcon.cli import _app, _folder
+from jaxcon.cli import _app, _ensemble, _folder, _tables
+from jaxcon.ensembles import RuleVerdict, ShapeRules, load_ensemble
 from jaxcon.examples import Findings, engel
 from jaxcon.tabular import Rules
 
+AUGMENTED = ["--method", "augmented"]
+LITTLE = ["--members", "2", "--steps", "100"]
 SMALL = ["--steps", "60", "--width", "8", "--depth", "1"]
 METHODS = [
     "unconstrained",
@@ -66,8 +71,8 @@ def fitted(table, tmp_path_factory):
     """The folder of a fit by one method, under rules of several kinds."""
     folder = tmp_path_factory.mktemp("runs") / "deep" / "one"
     flags = ["--target", "y", "--inputs", "the dose", "b", "--increasing", "the dose"]
-    flags += ["--lower", "-1e-05", "--seed", "5", *SMALL, "--out", folder]
-    assert command("fit", table, *flags) == 0
+    flags += ["--lower", "-1e-05", "--seed", "5", *SMALL, *AUGMENTED]
+    assert command("fit", table, *flags, "--out", folder) in (0, 3)
     return folder
 
 
@@ -140,7 +145,7 @@ def test_fit_repeats_a_run_to_the_bit_by_the_command_that_it_kept(
         json.loads((fitted / "run.json").read_text())["command"]
     )
     assert program == "jaxcon"
-    assert command(*words, "--out", tmp_path / "again") == 0
+    assert command(*words, "--out", tmp_path / "again") in (0, 3)
     first, second = parameters(fitted), parameters(tmp_path / "again")
     assert first.keys() == second.keys()
     for name in first:
@@ -316,7 +321,7 @@ def test_fit_refuses_bad_input(tmp_path, capsys, monkeypatch):
     def check(name):
         content, wishes, words = BAD[name]
         (tmp_path / "table.csv").write_bytes(content)
-        given = ["table.csv", *flags_of(wishes)]
+        given = ["table.csv", *flags_of(wishes), *AUGMENTED]
         assert_fit_refused(words, tmp_path, capsys, *given)
         assert_fit_refused(words, tmp_path, capsys, *given, "--out", "run")
 
@@ -463,7 +468,7 @@ def test_fit_without_a_file_is_of_engels_data_under_its_rules(
     tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert command("fit", "--method", "penalty", *SMALL) == 0
+    assert command("fit", "--method", "penalty", *SMALL) in (0, 3)
     capsys.readouterr()
     run = json.loads(Path("jaxcon-runs/engel-1/run.json").read_text())
     assert (run["rows"], run["target"], run["trained"]) == (235, "foodexp", ["penalty"])
@@ -474,7 +479,8 @@ def test_fit_without_a_file_is_of_engels_data_under_its_rules(
 
 def test_fit_and_example_train_the_methods_asked_for(monkeypatch):
     seen = []
-    monkeypatch.setattr(_app, "_run", lambda *given: seen.append(given))
+    row = {"violation (search)": 0.0}
+    monkeypatch.setattr(_app, "_run", lambda *given: seen.append(given) or [row])
     own = engel()
 
     def check(row):
@@ -486,10 +492,9 @@ def test_fit_and_example_train_the_methods_asked_for(monkeypatch):
         np.testing.assert_array_equal(example.table.values, own.table.values)
 
     rows = [
-        (["fit"], own.rules, None),
         (["fit", "--compare"], own.rules, None),
         (["fit", "--method", "lagrangian"], own.rules, "lagrangian"),
-        (["fit", "--convex", "income"], Rules(convex=("income",)), None),
+        (["fit", "--convex", "income", "--compare"], Rules(convex=("income",)), None),
         (["example", "engel"], own.rules, None),
     ]
     assert_each(rows, check)
@@ -499,7 +504,7 @@ def test_fit_and_example_train_the_methods_asked_for(monkeypatch):
 def test_fit_that_goes_wrong_is_kept_and_exits_1(table, tmp_path, capsys):
     """A first step so long that everything after it is infinite."""
     folder = tmp_path / "run"
-    flags = ["--target", "y", "--inputs", "b", *SMALL[2:]]
+    flags = ["--target", "y", "--inputs", "b", *SMALL[2:], *AUGMENTED]
     flags += ["--steps", "250", "--learning-rate", "1e38"]
     assert command("fit", table, *flags, "--out", folder) == 1
     printed = capsys.readouterr()
@@ -518,7 +523,7 @@ def test_fit_stopped_before_it_trained_is_kept(
 
     monkeypatch.setattr(_app, "train", stop)
     folder = tmp_path / "run"
-    flags = ["--target", "y", "--inputs", "b", "--out", folder]
+    flags = ["--target", "y", "--inputs", "b", "--out", folder, *AUGMENTED]
     assert command("fit", table, *flags) == 130
     _, said, stopped = capsys.readouterr().err.splitlines()
     assert said == "jaxcon: small: augmented"
@@ -545,7 +550,7 @@ def test_fit_stopped_half_way_keeps_what_was_reached(
 ):
     folder = tmp_path / "run"
     words = [sys.executable, "-m", "jaxcon", "fit", table, "--target", "y"]
-    words += ["--inputs", "the dose", "b", "--decreasing", "the dose"]
+    words += ["--inputs", "the dose", "b", "--decreasing", "the dose", *AUGMENTED]
     words += ["--steps", "200000", "--width", "8", "--depth", "1", "--out", folder]
     # The progress bar, which says when training is under way, needs a terminal.
     ours, theirs = os.openpty()
@@ -687,7 +692,7 @@ def long_run(table, tmp_path_factory):
     """Words of a fit that takes a while, and its folder."""
     folder = tmp_path_factory.mktemp("long") / "run"
     words = ["fit", table, "--target", "y", "--inputs", "b", "--convex", "b"]
-    words += ["--steps", 4000, "--width", 8, "--depth", 1]
+    words += ["--steps", 4000, "--width", 8, "--depth", 1, *AUGMENTED]
     assert command(*words, "--out", folder) == 0
     return words, folder
 
@@ -812,7 +817,7 @@ def test_fit_on_a_full_disk_prints_its_table_and_one_line(
 
     monkeypatch.setattr(_folder.report, "plot_history", full)
     folder = tmp_path / "run"
-    flags = ["--target", "y", "--inputs", "b", *SMALL, "--out", folder]
+    flags = ["--target", "y", "--inputs", "b", *SMALL, *AUGMENTED, "--out", folder]
     assert command("fit", table, *flags) == 1
     printed = capsys.readouterr()
     assert "| augmented |" in printed.out
@@ -832,7 +837,7 @@ def test_fit_whose_checkpoints_fill_the_disk_keeps_its_parameters(
         return write(path, trees)
 
     monkeypatch.setattr(_folder, "write_arrays", full)
-    flags = ["--target", "y", "--inputs", "b", *SMALL, "--out", folder]
+    flags = ["--target", "y", "--inputs", "b", *SMALL, *AUGMENTED, "--out", folder]
     assert command("fit", table, *flags) == 0
     assert json.loads((folder / "run.json").read_text())["trained"] == ["augmented"]
 
@@ -856,7 +861,7 @@ def test_predict_writes_no_formula(tmp_path, capsys):
     rows = "\n".join(f"{i},{i % 3}" for i in range(20))
     (tmp_path / "odd.csv").write_text(f"=1+1,@y\n{rows}")
     words = ["fit", tmp_path / "odd.csv", "--target", "@y", "--out", tmp_path / "run"]
-    assert command(*words, *SMALL) == 0
+    assert command(*words, *SMALL, *AUGMENTED) == 0
     capsys.readouterr()
     assert command("predict", tmp_path / "run", tmp_path / "odd.csv") == 0
     assert capsys.readouterr().out.startswith("'=1+1,'@y")
@@ -868,7 +873,7 @@ def test_fit_takes_any_name(name, tmp_path, capsys):
     rows = "\n".join(f"{i},{i % 3}" for i in range(20))
     (tmp_path / "odd.csv").write_text(f"{name},y\n{rows}")
     words = ["fit", tmp_path / "odd.csv", "--target", "y", "--upper", "3", *SMALL]
-    assert command(*words, "--out", tmp_path / "run") == 0
+    assert command(*words, *AUGMENTED, "--out", tmp_path / "run") in (0, 3)
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
@@ -883,7 +888,301 @@ def test_help_names_every_flag(capsys):
 def test_fit_draws_columns_of_like_names_apart(tmp_path):
     rows = "\n".join(f"{i},{i % 3},{i % 5 + i}" for i in range(20))
     (tmp_path / "like.csv").write_text(f"a b,a-b,y\n{rows}")
-    flags = ["--target", "y", "--increasing", "a b", "a-b", *SMALL]
-    assert command("fit", tmp_path / "like.csv", *flags, "--out", tmp_path / "run") == 0
+    flags = ["--target", "y", "--increasing", "a b", "a-b", *SMALL, *AUGMENTED]
+    words = ["fit", tmp_path / "like.csv", *flags, "--out", tmp_path / "run"]
+    assert command(*words) in (0, 3)
     drawn = sorted(path.name for path in (tmp_path / "run").glob("curve-*.png"))
     assert drawn == ["curve-a-b-0.png", "curve-a-b-1.png"]
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory):
+    """A CSV of numbers and categories, some of them missing, with a class."""
+    path = tmp_path_factory.mktemp("data") / "houses.csv"
+    rng = np.random.default_rng(0)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["area", "age", "town", "price", "sold"])
+        for i in range(60):
+            area, age, town = rng.uniform(30, 200), rng.uniform(0, 80), i % 3
+            price = 3 * area - age + 50 * town
+            row = [area, age, ["Bath", "Bonn", "Nice"][town], price]
+            row[i % 4] = ["", "NA", "null", "NaN"][i % 4] if i % 7 == 0 else row[i % 4]
+            writer.writerow([*row, "yes" if price > 300 else "no"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def ensemble(houses, tmp_path_factory):
+    """The folder of an ensemble under two rules, with a report."""
+    folder = tmp_path_factory.mktemp("runs") / "houses"
+    flags = ["--target", "price", "--inputs", "area", "age", "town"]
+    flags += ["--monotone", "area,-age", *LITTLE, "--out", folder]
+    with jax.numpy_rank_promotion("allow"):  # of the straight line
+        assert command("fit", houses, *flags) == 0
+    return folder
+
+
+def read_entries(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_fit_writes_an_ensembles_folder(ensemble, houses):
+    names = {path.name for path in ensemble.iterdir()}
+    assert names == {
+        "run.json",
+        "model.safetensors",
+        "report.md",
+        "rule-area.png",
+        "rule-age.png",
+        "calibration.png",
+    }
+    run = read_entries(ensemble)
+    assert run["data"]["path"] == str(houses)
+    assert (run["target"], run["inputs"]) == ("price", ["area", "age", "town"])
+    assert run["rules"]["increasing"] == ["area"]
+    assert run["rules"]["decreasing"] == ["age"]
+    assert (run["settings"]["members"], run["settings"]["steps"]) == (2, 100)
+    assert [row["model"] for row in run["results"]][:2] == ["this fit", "without rules"]
+    assert [one["rule"] for one in run["verdicts"]] == [
+        "rising in area",
+        "falling in age",
+    ]
+    assert all(one["holds"] for one in run["verdicts"])
+    assert run["rows"] == 58  # two have no price
+    kept, extra = load_ensemble(ensemble / "model.safetensors")
+    assert extra == {"target": "price", "classes": []}
+    assert kept.columns[2].levels == ("Bath", "Bonn", "Nice")
+
+
+def test_fit_of_an_ensemble_repeats_to_the_bit_by_the_command_that_it_kept(
+    ensemble, tmp_path, capsys
+):
+    words = [*words_of(ensemble), "--no-report", "--out", tmp_path / "again"]
+    assert command(*words) == 0
+    first, second = (
+        (folder / "model.safetensors").read_bytes()
+        for folder in (ensemble, tmp_path / "again")
+    )
+    assert first == second
+    printed = capsys.readouterr()
+    assert "rising in area: holds" in printed.out
+    assert f"everything is in {tmp_path / 'again'}" in printed.out
+    inputs, left_out = printed.err.splitlines()
+    assert inputs == (
+        "jaxcon: houses: 'price' from 'area' (3 missing), 'age' (2 missing), 'town' "
+        "(3 categories, 2 missing), 58 rows"
+    )
+    assert left_out == "jaxcon: 2 more rows are left out: 'price' is missing"
+
+
+def test_predict_by_an_ensemble_takes_missing_and_unknown_cells(
+    ensemble, tmp_path, capsys
+):
+    new = tmp_path / "new.csv"
+    new.write_text("town,area,age\nBath,100,10\nOslo,50,\n,500,3\n=1+1,NA,1\n")
+    assert command("predict", ensemble, new, "--level", "0.9") == 0
+    printed = capsys.readouterr()
+    header, *rows = csv.reader(io.StringIO(printed.out))
+    assert header == ["area", "age", "town", "price", "lower", "upper"]
+    assert [row[:3] for row in rows] == [
+        ["100.0", "10.0", "Bath"],
+        ["50.0", "", "Oslo"],
+        ["500.0", "3.0", ""],
+        ["", "1.0", "'=1+1"],
+    ]
+    values = np.array([row[3:] for row in rows], float)
+    assert np.all(values[:, 1] < values[:, 0])
+    assert np.all(values[:, 0] < values[:, 2])
+    unknown, outside = printed.err.splitlines()
+    assert "2 of 4 rows hold a 'town' that the model does not know" in unknown
+    assert "1 of 4 rows lie outside the box" in outside
+    # Without a level there are no intervals, and a file takes the rows.
+    assert command("predict", ensemble, new, "--out", tmp_path / "out.csv") == 0
+    with open(tmp_path / "out.csv", newline="") as file:
+        assert next(csv.reader(file)) == header[:4]
+
+
+def test_predict_refuses_an_altered_ensemble(ensemble, tmp_path, capsys):
+    new = tmp_path / "new.csv"
+    new.write_text("town,area,age\nBath,100,10\n")
+    run = read_entries(ensemble)
+    model = (ensemble / "model.safetensors").read_bytes()
+    flipped = bytearray(model)
+    flipped[-5] ^= 1
+    folders = {
+        "no model": (run, None, "no model.safetensors"),
+        "flipped": (run, bytes(flipped), "model.safetensors was altered"),
+        "torn": (run, model[:100], "model.safetensors was altered"),
+        "other target": (run | {"target": "rent"}, model, "'target' was altered"),
+        "other hash": (run | {"model": {"sha256": "0"}}, model, "'model.sha256'"),
+        "no verdicts": (
+            {name: one for name, one in run.items() if name != "verdicts"},
+            model,
+            "'verdicts' is missing",
+        ),
+    }
+
+    def check(name):
+        entries, content, words = folders[name]
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps(entries))
+        if content is not None:
+            (folder / "model.safetensors").write_bytes(content)
+        assert command("predict", folder, new) == 2
+        message = one_line(capsys)
+        assert "holds no run" in message
+        assert words in message
+
+    assert_each(folders, check)
+
+
+def test_fit_of_labels_and_of_quantiles_prints_json(houses, tmp_path, capsys):
+    new = tmp_path / "new.csv"
+    new.write_text("area,age\n100,10\n50,\n")
+    flags = ["--inputs", "area", "age", "--no-report", "--json", *LITTLE, "--out"]
+    words = ["fit", houses, "--target", "sold", "--increasing", "area"]
+    assert command(*words, *flags, tmp_path / "sold") == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert (found["classes"], found["loss"]) == (["no", "yes"], "binary")
+    assert found["rules"][0]["holds"] is found["obeys"] is True
+    assert "the probability of 'yes'" in printed.err
+    assert command("predict", tmp_path / "sold", new) == 0
+    header, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header[2:] == ["sold=no", "sold=yes"]
+    assert sum(map(float, rows[0][2:])) == pytest.approx(1)
+    assert command("predict", tmp_path / "sold", new, "--level", "0.9") == 2
+    assert "probabilities" in one_line(capsys)
+
+    words = ["fit", houses, "--target", "price", "--quantiles", "0.9", "0.1"]
+    assert command(*words, *flags, tmp_path / "price") == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == "quantile"
+    assert command("predict", tmp_path / "price", new) == 0
+    header, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header[2:] == ["price 0.1", "price 0.9"]
+    assert all(float(row[2]) < float(row[3]) for row in rows)
+
+
+def test_fit_of_few_rows_holds_none_out(tmp_path, capsys):
+    path = tmp_path / "few.csv"
+    path.write_text("x,y\n" + "".join(f"{i},{i * i}\n" for i in range(6)))
+    words = ["fit", path, "--target", "y", *LITTLE, "--out", tmp_path / "run"]
+    assert command(*words) == 0
+    assert "all 6 rows are fitted, and nothing is scored" in capsys.readouterr().err
+    (row,) = read_entries(tmp_path / "run")["results"]
+    assert list(row) == ["model", "training RMSE"]
+
+
+def test_fit_draws_the_inputs_that_rules_name(ensemble, tmp_path, monkeypatch):
+    drawn = []
+    for name in ("plot_rule", "plot_pair", "plot_calibration"):
+        kept = lambda *given, name=name: drawn.append((name, given[-1].name))  # noqa: E731
+        monkeypatch.setattr(_ensemble.ensembles, name, kept)
+    model, _ = load_ensemble(ensemble / "model.safetensors")
+    rules = ShapeRules(monotone={"age": 1}, concave=(("area", "age"),))
+    task = SimpleNamespace(
+        rules=rules,
+        frame=SimpleNamespace(names=("area", "age")),
+        loss=model.loss,
+        classes=(),
+    )
+    _ensemble._draw(tmp_path, task, model, (None, None), (None, [1.0]))
+    assert drawn == [
+        ("plot_rule", "rule-age.png"),
+        ("plot_rule", "rule-area.png"),
+        ("plot_pair", "pair-area-age.png"),
+        ("plot_calibration", "calibration.png"),
+    ]
+
+
+def test_fit_that_breaks_a_rule_exits_3(ensemble, tmp_path, capsys, monkeypatch):
+    broken = RuleVerdict("rising in area", 0.25, 0.0)
+    monkeypatch.setattr(_ensemble.ensembles, "verdicts", lambda _: (broken,))
+    words = [*words_of(ensemble), "--no-report", "--out", tmp_path / "run"]
+    assert command(*words) == 3
+    printed = capsys.readouterr()
+    assert "rising in area: broken, by up to 0.25" in printed.out
+    last = printed.err.splitlines()[-1]
+    assert "broken: rising in area" in last
+    assert "--members" in last
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    # Read back, it is as broken as before.
+    assert command(*words, "--resume") == 3
+
+    for worst, flags, code in (
+        (0.5, ["--method", "penalty"], 3),
+        (0.5, ["--method", "unconstrained"], 0),
+        (0.5, ["--compare"], 0),
+        (1e-4, ["--method", "penalty"], 0),
+    ):
+        row = {"violation (search)": worst}
+        monkeypatch.setattr(_app, "_run", lambda *_, row=row: [row])
+        assert command("fit", *flags) == code
+        assert ("broken" in capsys.readouterr().err) == (code == 3)
+
+
+def test_fit_of_an_ensemble_that_was_stopped_resumes_to_the_same_bits(
+    ensemble, tmp_path, capsys, monkeypatch
+):
+    words = words_of(ensemble)
+    words[words.index("--steps") + 1] = "400"
+    assert command(*words, "--no-report", "--out", tmp_path / "whole") == 0
+    fit = _ensemble.ensembles.fit_ensemble
+    seen = []
+
+    def stopped(*given, watch, **more):
+        def stop(done, steps, loss):
+            watch(done, steps, loss)
+            seen.append(done)
+            if len(seen) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)  # is seen at the next call
+
+        return fit(*given, watch=stop, **more)
+
+    monkeypatch.setattr(_ensemble.ensembles, "fit_ensemble", stopped)
+    folder = tmp_path / "run"
+    words += ["--no-report", "--out", folder]
+    capsys.readouterr()
+    assert command(*words) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"jaxcon: stopped by SIGTERM after step 300 of 400; saved in {folder}; the same "
+        f"command with --resume --out {folder} goes on"
+    )
+    assert read_entries(folder)["stopped"].startswith("stopped by SIGTERM")
+    assert (folder / "checkpoint.npz").exists()
+    new = tmp_path / "new.csv"
+    new.write_text("town,area,age\nBath,100,10\n")
+    assert command("predict", folder, new) == 0
+    monkeypatch.setattr(_ensemble.ensembles, "fit_ensemble", fit)
+    assert command(*words, "--resume") == 0
+    assert not (folder / "checkpoint.npz").exists()
+    assert "stopped" not in read_entries(folder)
+    first, second = (
+        (one / "model.safetensors").read_bytes() for one in (folder, tmp_path / "whole")
+    )
+    assert first == second
+    capsys.readouterr()
+    assert command(*words, "--resume", "--members", "3") == 2
+    assert "--members" in one_line(capsys)
+
+
+def test_fit_asks_a_terminal_for_the_target(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "table.csv"
+    path.write_bytes(GOOD)
+    seen = []
+    monkeypatch.setattr(_app, "fit_table", lambda task, _: seen.append(task) or 0)
+    assert command("fit", path) == 2
+    assert "--target 'y'" in one_line(capsys)
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(_tables.sys.stderr, "isatty", lambda: True, raising=False)
+    for answer, code in (("\n", 0), ("Yes\n", 0), ("n\n", 2), ("", 0)):
+        monkeypatch.setattr(_tables.sys, "stdin", Terminal(answer))
+        assert command("fit", path) == code
+        assert capsys.readouterr().err.startswith("fit 'y'? [Y/n] ")
+    assert [task.target for task in seen] == ["y"] * 3

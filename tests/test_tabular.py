@@ -16,6 +16,7 @@ from tables import assert_each, assert_refused
 import jaxcon as jc
 from jaxcon import tabular
 from jaxcon.tabular import Rules, Scaling, Settings, Table, TableError
+from jaxcon.tabular._columns import parse_columns
 
 
 def text(*lines):
@@ -539,3 +540,34 @@ def test_constraint_points_reach_the_edge_of_the_box():
             assert len(corners) == 2**d
 
     assert_each([1, 2, 9], check)
+
+
+def test_columns_hold_numbers_or_categories_some_missing():
+    content = text("a,b,c,d", "1,x,3,", ",NA,4, ", "", ",,,", " 2 ,y z,nan,NULL")
+    found = parse_columns(content, "file")
+    assert found.names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(found.columns[0], [1, np.nan, 2])
+    assert found.columns[1].tolist() == ["x", None, "y z"]
+    np.testing.assert_array_equal(found.columns[2], [3, 4, np.nan])
+    # Programs write whole numbers with a point where others are missing.
+    (column,) = parse_columns(text("a", "1.0", "02", "3"), "file", None, ["a"]).columns
+    assert column.tolist() == ["1", "02", "3"]
+
+
+BAD_COLUMNS = {
+    "text after numbers": (text("a,b", "1,2", "x,3"), ["line 3", "'a'", "'x'"]),
+    "numbers after text": (text("a,b", "x,2", "1,3"), ["line 2", "'a'", "'x'"]),
+    "far": (text("a", *["1"] * 40_000, "x"), ["line 40002", "'x'", "--categorical"]),
+    "infinite": (text("a", "1", "-inf"), ["line 3", "-inf", "finite"]),
+    "odd digits": (text("a", "1", "1_0"), ["line 3", "'1_0'"]),
+    "ragged": (text("a,b", "1,2", "1"), ["line 3", "1 cells"]),
+    "no rows": (text("a,b", ","), ["no rows"]),
+    "empty": (b"", ["empty"]),
+}
+
+
+def test_columns_of_numbers_and_texts_are_refused():
+    for content, words in BAD_COLUMNS.values():
+        with pytest.raises(TableError) as refused:
+            parse_columns(content, "file")
+        assert all(word in str(refused.value) for word in words), refused.value

@@ -1,8 +1,20 @@
 """The `jaxcon` command: fit, predict and example.
 
-Bad input ends the command with one line and exit code 2. After Ctrl-C or SIGTERM the
-command saves what training had reached and exits with code 130 or 143; the same command
-with ``--resume`` goes on from there, and ends with the same parameters.
+`fit` fits an ensemble of networks under shape rules; with ``--method`` or ``--compare``,
+one network by methods of constrained training.
+
+==== ======================================================================
+code meaning
+==== ======================================================================
+0    done, and every rule holds
+1    a fit went wrong, or a file could not be written
+2    bad input, explained in one line
+3    done, but a search found that a rule does not hold
+130  stopped by Ctrl-C; 143: by SIGTERM
+==== ======================================================================
+
+A run that was stopped is saved, whatever stopped it; the same command with ``--resume`` and
+its folder as ``--out`` goes on from there, and ends with the same parameters.
 """
 
 import contextlib
@@ -16,7 +28,6 @@ from typing import NoReturn
 from jaxcon.cli._app import dispatch
 from jaxcon.cli._words import say
 from jaxcon.tabular import TableError
-from jaxcon.training import NonFiniteError
 
 __all__ = ["main"]
 
@@ -33,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: those of the command line where None.
 
     Raises:
-        SystemExit: always: 0, 2 (bad input), 1 (a fit that went wrong, or a file that
-            could not be written) or 130 (Ctrl-C).
+        SystemExit: always, with the codes above.
     """
     # A terminal that is not UTF-8 gets its letters escaped.
     for stream in (sys.stdout, sys.stderr):
@@ -43,14 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: say(str(message))
-            dispatch(sys.argv[1:] if arguments is None else arguments)
+            code = dispatch(sys.argv[1:] if arguments is None else arguments)
             sys.stdout.flush()
     except (TableError, ImportError) as error:
         _leave(str(error), 2)
-    except NonFiniteError as error:
+    except FloatingPointError as error:
         _leave(str(error), 1)
     except BrokenPipeError:
         _discard_stdout()  # `| head` has closed the pipe
+        code = 0
     except OSError as error:
         _discard_stdout()
         where = "the output" if error.filename is None else f"{error.filename}"
@@ -58,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt as stop:
         number = getattr(stop, "signal", signal.SIGINT)
         _leave(str(stop) or "stopped by Ctrl-C", 128 + number)
-    sys.exit(0)
+    sys.exit(code)
 
 
 def _discard_stdout() -> None:

@@ -16,8 +16,10 @@ import numpy as np
 
 from jaxcon import report, tabular
 from jaxcon.cli import _folder
-from jaxcon.cli._arguments import parse
-from jaxcon.cli._record import write_json, writing
+from jaxcon.cli._arguments import OF_ENSEMBLES, OF_METHODS, parse
+from jaxcon.cli._ensemble import fit_table, predict_table
+from jaxcon.cli._record import read_run, write_json, writing
+from jaxcon.cli._tables import ask_target, read_task
 from jaxcon.cli._words import printable, say
 from jaxcon.comparison import Evaluator, train
 from jaxcon.examples import STUDIES, TABLES, TableExample
@@ -27,12 +29,18 @@ from jaxcon.tabular._csv import digest, parse_csv, read_bytes
 from jaxcon.tabular._table import check_path, listed, no_column
 from jaxcon.training import NonFiniteError
 
+# Violation found by search from which on a single method's fit is said to be broken.
+_BROKEN = 1e-3
 
-def dispatch(arguments: Sequence[str]) -> None:
+
+def dispatch(arguments: Sequence[str]) -> int:
     """Parses the arguments and runs the command that they name.
 
     Args:
         arguments: those of the command line.
+
+    Returns:
+        The exit code: 3 where a fit breaks a rule, else 0.
     """
     given = parse(arguments)
     for name in ("data", "run", "out"):
@@ -42,26 +50,34 @@ def dispatch(arguments: Sequence[str]) -> None:
             setattr(given, name, Path(path))
     if getattr(given, "resume", False) and given.out is None:
         raise TableError("--resume needs --out: the folder of the run to go on with")
-    {"fit": _fit, "predict": _predict, "example": _example}[given.name_of_command](
-        given
-    )
+    commands = {"fit": _fit, "predict": _predict, "example": _example}
+    return commands[given.name_of_command](given)
 
 
-def _fit(given: Namespace) -> None:
-    """Fits a network to a table."""
-    data, target, rules = given.data, given.target, given.rules
+def _fit(given: Namespace) -> int:
+    """Fits an ensemble to a table, or a network by one method or all."""
+    data, rules = given.data, given.rules
     if given.compare and given.method:
         raise TableError("--compare trains in every method; leave out --method")
-    source = None
-    if data is None:
+    by_method = given.compare or given.method is not None
+    for name in OF_ENSEMBLES if by_method else OF_METHODS:
+        if name in given.given:
+            flag = f"--{name.replace('_', '-')}"
+            one, other = "an ensemble", "networks by --method or --compare"
+            one, other = (one, other) if by_method else (other, one)
+            raise TableError(f"{flag} is for {one}, not for {other}")
+    # Read once: a pipe has nothing to give a second time.
+    content = None if data is None else read_bytes(data)
+    if content is not None:
+        given.target = ask_target(given, content)
+    if not by_method:
+        return fit_table(read_task(given, content), given)
+    target, source = given.target, None
+    if data is None or content is None:
         example = _engel(target, given.inputs, rules)
-    elif target is None:
-        raise TableError("--target is needed: the column to fit")
     else:
         if target in given.inputs:
             raise TableError(f"--inputs: {target!r} is the target")
-        # Read once: a pipe has nothing to give a second time.
-        content = read_bytes(data)
         columns = (*given.inputs, target) if given.inputs else None
         table = parse_csv(content, data, columns)
         example = TableExample(table, target, rules, truth=None)
@@ -70,14 +86,28 @@ def _fit(given: Namespace) -> None:
     held = example.rules != Rules()
     if given.compare and not held:
         raise TableError("--compare needs something to hold, e.g. --increasing COLUMN")
-    every = given.compare or (data is None and given.method is None and held)
-    only = None if every else given.method or "augmented"
     name = "engel" if data is None else data.stem
-    _run(example, given, only, name, source)
+    rows = _run(example, given, given.method, name, source)
+    if given.method in (None, "unconstrained"):
+        return 0
+    worst = max(float(row["violation (search)"]) for row in rows)
+    if worst <= _BROKEN:
+        return 0
+    say(
+        f"broken: a search found a violation of {worst:.2g}. Try more --steps, a greater "
+        "--margin, or an ensemble, which needs no --method"
+    )
+    return 3
 
 
-def _predict(given: Namespace) -> None:
+def _predict(given: Namespace) -> int:
     """Applies a fitted model to new rows."""
+    run = read_run(given.run)
+    if "model" in run:
+        _write(given.out, *predict_table(given, run))
+        return 0
+    if given.level is not None:
+        raise TableError(f"--level: {given.run} is of a method, which has no intervals")
     scaling, params = _folder.read_model(given.run, given.method)
     x = tabular.read_csv(given.data, scaling.inputs).values
     predicted = scaling.predict(params, x)
@@ -89,19 +119,16 @@ def _predict(given: Namespace) -> None:
         )
     outside = int(np.any((x < scaling.lower) | (x > scaling.upper), axis=1).sum())
     names = [report.csv_text(name) for name in (*scaling.inputs, scaling.target)]
-    rows = np.column_stack([x, predicted])
-    if given.out is None:
-        _write_rows(sys.stdout, names, rows)
-    else:
-        _write_new(given.out, names, rows)
+    _write(given.out, names, np.column_stack([x, predicted]).tolist())
     if outside:
         say(
             f"{outside} of {len(x)} rows lie outside the box that the model was fitted "
             "in, where its constraints were not enforced"
         )
+    return 0
 
 
-def _example(given: Namespace) -> None:
+def _example(given: Namespace) -> int:
     """Runs a packaged example."""
     if given.name in TABLES:
         _run(TABLES[given.name](), given, None, given.name, None)
@@ -110,6 +137,7 @@ def _example(given: Namespace) -> None:
     else:
         known = ", ".join([*TABLES, *STUDIES])
         raise TableError(f"there is no example {given.name!r}; there are {known}")
+    return 0
 
 
 def _study(given: Namespace) -> None:
@@ -175,8 +203,8 @@ def _run(
     only: str | None,
     name: str,
     data: dict[str, str] | None,
-) -> None:
-    """Trains by one method or all, and writes the run's folder after each."""
+) -> list[report.Row]:
+    """Trains by one method or all, writes the run's folder after each, returns rows."""
     (table, target, rules, truth), settings = example, given.settings
     problem, scaling = tabular.problem(table, target, rules, settings, truth)
     methods = tabular.methods(settings)
@@ -229,7 +257,8 @@ def _run(
     run.write_results()
     with writing(folder):
         _plot_curves(folder, example, scaling, run.parameters)
-    print(f"everything is in {printable(str(folder))}")
+    print(f"everything is in {printable(str(folder))}", flush=True)
+    return run.rows
 
 
 def _show(run: _folder.RunFolder, target: str) -> None:
@@ -316,8 +345,11 @@ def _flags(options: Rules | Settings, without: Any = None) -> list[str]:
     return words
 
 
-def _write_new(out: Path, names: list[str], rows: np.ndarray) -> None:
-    """Writes a new file whole, or none."""
+def _write(out: Path | None, names: list[str], rows: list[list[Any]]) -> None:
+    """Writes a new file whole, or none; prints the rows where there is no path."""
+    if out is None:
+        _write_rows(sys.stdout, names, rows)
+        return
     try:
         with open(out, "x", newline="", encoding="utf-8") as file:
             try:
@@ -330,7 +362,7 @@ def _write_new(out: Path, names: list[str], rows: np.ndarray) -> None:
         raise TableError(f"--out {out} cannot be written: {error.strerror}") from None
 
 
-def _write_rows(file: Any, names: list[str], rows: np.ndarray) -> None:
+def _write_rows(file: Any, names: list[str], rows: list[list[Any]]) -> None:
     writer = csv.writer(file)
     writer.writerow(names)
-    writer.writerows(rows.tolist())
+    writer.writerows(rows)

@@ -1,16 +1,36 @@
 """Arguments of the command line."""
 
 import argparse
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import Any, NoReturn, get_type_hints
 
 from jaxcon.examples import STUDIES, TABLES
 from jaxcon.tabular import Rules, Settings, TableError
 
 METHODS = ("default", "unconstrained", "penalty", "lagrangian", "augmented")
+LOSSES = ("squared_error", "absolute_error", "huber", "poisson", "gamma", "classes")
+# Flags of methods alone; all of `_add_ensemble` are of ensembles alone.
+OF_METHODS = ("width", "depth", "learning_rate", "strength", "margin")
+OF_ENSEMBLES = (
+    "monotone",
+    "convex_together",
+    "concave_together",
+    "unimodal",
+    "slope",
+    "categorical",
+    "quantiles",
+    "loss",
+    "log",
+    "members",
+    "batch",
+    "no_report",
+    "json",
+)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -20,7 +40,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         arguments: its words, without the program's name.
 
     Returns:
-        The command and its arguments; "rules" and "settings" where it takes them.
+        The command and its arguments; "rules" and "settings" where it takes them, and
+        "given", the names of those that stand on the line.
 
     Raises:
         TableError: a word is none of the command's, has no value, or stands twice.
@@ -44,6 +65,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if hasattr(found, names[0]):
             values = {one: found.__dict__.pop(one) for one in names}
             setattr(found, name, kind(**values))
+    given = found.__dict__.setdefault("given", set())
+    given |= {name for name in OF_ENSEMBLES if getattr(found, name, None)}
     return found
 
 
@@ -84,15 +107,26 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         )
         return commands[name]
 
-    fit = add("fit", "Fits a network to a table under constraints on its derivatives.")
+    fit = add(
+        "fit",
+        "Fits an ensemble of networks to a table under shape rules, or one network by "
+        "methods of constrained training.",
+    )
     fit.add_argument(
         "data",
         nargs="?",
         default=None,
-        help="CSV of numbers whose first line holds the columns' names; without it, "
-        "Engel's food expenditure data, increasing and concave in income, by every method",
+        help="CSV whose first line holds the columns' names, of numbers and categories; "
+        "blank, NA, NaN and null cells are missing; without it, Engel's food expenditure "
+        "data, increasing and concave in income",
     )
-    _flag(fit, "--target", default=None, metavar="COLUMN", help="column to fit")
+    _flag(
+        fit,
+        "--target",
+        default=None,
+        metavar="COLUMN",
+        help="column to fit; labels of two or more classes give probabilities",
+    )
     _flag(
         fit,
         "--inputs",
@@ -106,15 +140,16 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "--method",
         default=None,
         choices=METHODS,
-        help="method of training; the augmented Lagrangian unless given",
+        help="fit one network by this method instead of an ensemble, to numbers alone",
     )
     fit.add_argument(
         "--compare",
         action="store_true",
         default=False,
-        help="train by every method and compare",
+        help="fit one network by every method and compare, to numbers alone",
     )
     _add_options(fit, Rules, "rules")
+    _add_ensemble(fit)
     _add_options(fit, Settings, "settings")
     _add_folder(fit)
 
@@ -128,6 +163,14 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "--method",
         default=None,
         help="method of the parameters; the one trained last unless given",
+    )
+    _flag(
+        predict,
+        "--level",
+        default=None,
+        type=_real,
+        metavar="SHARE",
+        help="also print the ends of intervals that hold this share of new targets",
     )
     _flag(predict, "--out", default=None, help="new CSV to write instead of printing")
 
@@ -155,6 +198,87 @@ def _add_folder(parser: Any) -> None:
     )
 
 
+def _add_ensemble(parser: Any) -> None:
+    """Adds the flags of ensembles."""
+    group = parser.add_argument_group("ensembles (neither --method nor --compare)")
+
+    def columns(flag: str, text: str) -> None:
+        _flag(group, flag, default=(), nargs="+", metavar="COLUMN", help=text)
+
+    _flag(
+        group,
+        "--monotone",
+        default=(),
+        type=_listed,
+        metavar="A,-B",
+        help="inputs along which it must not fall, those with a minus not rise",
+    )
+    for kind in ("convex", "concave"):
+        group.add_argument(
+            f"--{kind}-together",
+            action="append",
+            default=[],
+            nargs="+",
+            metavar="COLUMN",
+            help=f"inputs in which it must be {kind} jointly; may stand again",
+        )
+    columns("--unimodal", "inputs along which it must rise to one peak and fall beyond")
+    group.add_argument(
+        "--slope",
+        action="append",
+        default=[],
+        type=_listed,
+        metavar="COLUMN LOW HIGH",
+        help="bounds of a slope, in target units per input unit, none for no bound; may "
+        "stand again",
+    )
+    columns("--categorical", "columns whose numbers are names of categories")
+    _flag(
+        group,
+        "--quantiles",
+        default=(),
+        nargs="+",
+        type=_real,
+        metavar="LEVEL",
+        help="quantiles to fit, that never cross, e.g. 0.05 0.5 0.95",
+    )
+    _flag(
+        group,
+        "--loss",
+        default=None,
+        choices=LOSSES,
+        help="of the target: squared_error for numbers, classes for labels unless given",
+    )
+    group.add_argument(
+        "--log",
+        action="store_true",
+        default=False,
+        help="fit a positive target by its logarithm",
+    )
+    numbers = {"members": "networks of the ensemble", "batch": "rows of a step"}
+    for name, text in numbers.items():
+        _flag(
+            group,
+            f"--{name}",
+            default=None,
+            type=_whole,
+            metavar="NUMBER",
+            help=f"{text} (default: {8 if name == 'members' else 'by the rows'})",
+        )
+    group.add_argument(
+        "--no-report",
+        action="store_true",
+        default=False,
+        help="fit neither plain models nor one without rules to compare with",
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help="print one JSON object instead of the report",
+    )
+
+
 def _add_options(parser: Any, kind: type, title: str) -> None:
     """Adds a flag for each field of the rules or the settings."""
     group = parser.add_argument_group(title)
@@ -168,7 +292,11 @@ def _add_options(parser: Any, kind: type, title: str) -> None:
             options |= {"type": _whole if whole else _real, "metavar": "NUMBER"}
         flag = f"--{field.name.replace('_', '-')}"
         text = helps.get(field.name, "").removesuffix(".").replace("%", "%%")
-        if field.default not in ((), None):
+        if field.name == "steps":
+            text += " (default: %(default)s; of an ensemble, by the rows)"
+        elif field.name in OF_METHODS:
+            text += " (of methods alone; default: %(default)s)"
+        elif field.default not in ((), None):
             text += " (default: %(default)s)"
         _flag(group, flag, help=text, **options)
 
@@ -180,17 +308,35 @@ def _attributes(docstring: str) -> dict[str, str]:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """Joins flags of numbers to negative values, which argparse takes for flags."""
+    """Joins flags to negative values, which argparse takes for flags."""
     kinds = [*fields(Rules), *fields(Settings)]
     flags = {f"--{one.name.replace('_', '-')}" for one in kinds if one.default != ()}
-    joined = []
-    for word in words:
+    joined, place = [], 0
+    while place < len(words):
+        word, place = words[place], place + 1
+        if word in ("--monotone", "--slope"):
+            # Columns and bounds may begin with a minus; the rest of them is one word.
+            rest = words[place:]
+            taken = [*takewhile(lambda one: not one.startswith("--"), rest)]
+            taken = taken[:3] if word == "--slope" else taken
+            place += len(taken)
+            joined.append(f"{word}={json.dumps(taken)}" if taken else word)
+            continue
         negative = re.fullmatch(r"-(\d.*|\.\d.*|inf.*|nan)", word, re.I)
         if joined and joined[-1] in flags and negative:
             joined[-1] += f"={word}"
         else:
             joined.append(word)
     return joined
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """Returns the words that `_joined` has joined, or the one that stood after "="."""
+    try:
+        words = json.loads(text)
+    except ValueError:
+        words = text
+    return tuple(map(str, words)) if isinstance(words, list) else (text,)
 
 
 def _whole(text: str) -> int:

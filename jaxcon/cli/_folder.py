@@ -51,6 +51,9 @@ _DECISIVE = {
     "seed": "--seed",
     "target": "--target",
     "methods": "the methods",
+    "inputs": "--inputs",
+    "classes": "the classes",
+    "loss": "the loss",
     "data": "the data",
     "rows": "the number of rows",
     "scaling": "the scaling of the data",
@@ -101,6 +104,10 @@ def open_folder(
 
 def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuses to go on with a run by another command or with other data."""
+    if "example" not in {*before, *now} and ("model" in before) == ("methods" in now):
+        one, other = "an ensemble", "methods"
+        one, other = (one, other) if "model" in before else (other, one)
+        raise TableError(f"--resume: the methods: {folder} is of {one}, not of {other}")
     pairs: dict[str, tuple[Any, Any]] = {
         f"--{name.replace('_', '-')}": (before.get(part, {}).get(name), value)
         for part in ("rules", "settings")

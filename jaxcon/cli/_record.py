@@ -109,6 +109,29 @@ _STUDY = {
     "hashes": dict,
 }
 
+# Those of a fit of an ensemble.
+_ENSEMBLE = {
+    "command": str,
+    "data": dict | None,
+    "rows": int,
+    "target": str,
+    "inputs": list,
+    "classes": list,
+    "loss": str,
+    "rules": dict,
+    "settings": dict,
+    "model": dict | None,
+    "fit": dict | None,
+    "seconds": dict,
+    "results": list,
+    "verdicts": list,
+    "notes": list,
+    "versions": dict,
+    "device": str,
+    "x64": bool,
+    "hashes": dict,
+}
+
 
 # How messages call these types.
 _KINDS: dict[Any, str] = {
@@ -123,7 +146,7 @@ _KINDS: dict[Any, str] = {
 
 def _check_entries(run: dict[str, Any]) -> None:
     """Refuses entries of another type, out of range or with another hash."""
-    types = _STUDY if "example" in run else _FIT
+    types = _STUDY if "example" in run else _ENSEMBLE if "model" in run else _FIT
     for name, kind in types.items():
         if name not in run:
             raise ValueError(f"{name!r} is missing")

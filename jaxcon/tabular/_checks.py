@@ -30,7 +30,7 @@ RANGES: dict[str, dict[str, Any]] = {
     "margin": {"least": 0, "most": 1e30},
 }
 # Inputs, with 64 points on each face of their box and 100,000 in it.
-_MOST_INPUTS = 500
+MOST_INPUTS = 500
 
 
 def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
@@ -55,9 +55,9 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
     inputs = [name for name in table.names if name != target]
     if not inputs:
         raise TableError(f"the table has no column but the target {target!r}")
-    if len(inputs) > _MOST_INPUTS:
+    if len(inputs) > MOST_INPUTS:
         raise TableError(
-            f"the table has {len(inputs)} inputs; name at most {_MOST_INPUTS} of them by "
+            f"the table has {len(inputs)} inputs; name at most {MOST_INPUTS} of them by "
             "--inputs"
         )
     check_settings(settings)
@@ -74,7 +74,7 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
             raise TableError(
                 f"column {name!r} varies by {spread:g}, where {LEAST_SPREAD:g} is the least"
             )
-    _check_rules(rules, target, inputs)
+    check_rules(rules, target, inputs)
 
 
 def check_settings(settings: Settings) -> None:
@@ -152,8 +152,18 @@ def _check_values(table: Table) -> None:
         )
 
 
-def _check_rules(rules: Rules, target: str, inputs: list[str]) -> None:
-    """Refuses rules that no function of the inputs can obey."""
+def check_rules(rules: Rules, target: str, inputs: list[str]) -> None:
+    """Refuses rules that no function of the inputs can obey.
+
+    Args:
+        rules: the shape constraints.
+        target: name of the target column.
+        inputs: names of the others.
+
+    Raises:
+        TypeError: a rule is of another type.
+        TableError: it names no input, or contradicts another.
+    """
     for rule in ("increasing", "decreasing", "convex", "concave"):
         columns = getattr(rules, rule)
         check_each(f"--{rule}", columns, str, "names of columns")

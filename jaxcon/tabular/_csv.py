@@ -26,7 +26,7 @@ from jaxcon.tabular._table import (
 _BLOCK, _CELLS = 2**20, 2**14
 # Cells made of these and taken by `float` mean to people what they mean to Python; its
 # 1_000, its digits of other alphabets and its infinities do not.
-_DECIMAL = b"0123456789+-.eE \t"
+DECIMAL = b"0123456789+-.eE \t"
 # The name that pandas gives to a column without one.
 _NAMELESS = re.compile(r"Unnamed: \d+(_level_\d+|\.\d+)?")
 
@@ -108,26 +108,18 @@ def parse_csv(content: bytes, path: Any, columns: Sequence[str] | None = None) -
         TypeError: `columns` is no list of names.
         TableError: as in `read_csv`.
     """
-    file = _File(content, path)
-    rows = file.rows()
-    first = next((row for row in rows if any(map(str.strip, row))), None)
-    if first is None:
-        raise TableError(f"{path} is empty")
-    names = [name.strip() for name in first]
-    _check_names(names, path)
-    places = _places(names, columns, path)
-    before = file.read  # rows, blank ones too
-    parts = []
-    while chunk := list(islice(rows, 1 + _CELLS // len(names))):
-        parts.append(_numbers(chunk, before, names, places, file))
-        before = file.read
+    file = File(content, path)
+    names, places = file.header(columns)
+    parts = [
+        _numbers(chunk, before, names, places, file) for before, chunk in file.chunks()
+    ]
     values = np.concatenate([np.zeros((0, len(places))), *parts])
     if not len(values):
         raise TableError(f"{path} has names but no rows")
     return Table(tuple(names[place] for place in places), values)
 
 
-class _File:
+class File:
     """Bytes of a file, and its rows.
 
     Attributes:
@@ -137,6 +129,37 @@ class _File:
 
     def __init__(self, content: bytes, path: Any):
         self._content, self.path, self.read = content, path, 0
+        self._rows, self._names = self.rows(), []
+
+    def header(self, columns: Sequence[str] | None) -> tuple[list[str], list[int]]:
+        """Reads the line of names.
+
+        Args:
+            columns: names of those to read; None for all.
+
+        Returns:
+            All names, and the places of the columns to read.
+
+        Raises:
+            TableError: the names are not those of a table, or lack a column.
+        """
+        first = next((row for row in self._rows if any(map(str.strip, row))), None)
+        if first is None:
+            raise TableError(f"{self.path} is empty")
+        self._names = [name.strip() for name in first]
+        _check_names(self._names, self.path)
+        return self._names, _places(self._names, columns, self.path)
+
+    def chunks(self) -> Iterator[tuple[int, list[list[str]]]]:
+        """Reads the rows after the names, some at a time.
+
+        Yields:
+            The number of rows before them, blank ones too, and their cells.
+        """
+        before = self.read
+        while chunk := list(islice(self._rows, 1 + _CELLS // len(self._names))):
+            yield before, chunk
+            before = self.read
 
     def rows(self) -> Iterator[list[str]]:
         """Reads the rows' cells."""
@@ -212,7 +235,7 @@ def _numbers(
     before: int,
     names: list[str],
     places: list[int],
-    file: _File,
+    file: File,
 ) -> np.ndarray:
     """Converts some rows to numbers, the columns at `places` of each.
 
@@ -230,7 +253,7 @@ def _numbers(
     if set(map(len, chunk)) == {len(names)}:
         columns = list(zip(*chunk))
         cells = [columns[place] for place in places]
-        if not any("".join(one).encode().translate(None, _DECIMAL) for one in cells):
+        if not any("".join(one).encode().translate(None, DECIMAL) for one in cells):
             try:
                 values = np.array([[*map(float, one)] for one in cells]).T
             except ValueError:
@@ -252,18 +275,33 @@ def _fault(row: list[str], names: list[str], places: list[int]) -> str:
     if len(row) != len(names):
         return f": {len(row)} cells where the first line has {len(names)}"
     for place in places:
-        cell, where = row[place].strip(" \t"), f", column {names[place]!r}"
-        shown = cell if len(cell) <= 40 else cell[:40] + "..."
-        if not cell.strip():
-            return f"{where}: the cell is blank"
-        # Not 1_000, nor digits of another alphabet, which `float` takes.
-        usual = cell.isascii() and "_" not in cell and cell == cell.strip()
-        if not usual or not _is_number(cell):
-            return f"{where}: {shown!r} is not a number"
-        if not np.isfinite(float(cell)):
-            return f"{where}: {shown} is not a finite number"
-        if abs(float(cell)) > LARGEST:
-            return f"{where}: {shown} is too large; {LARGEST:g} is the most"
+        fault = fault_of(row[place])
+        if fault:
+            return f", column {names[place]!r}: {fault}"
+    return ""
+
+
+def fault_of(cell: str) -> str:
+    """Returns why a cell is no number of a table.
+
+    Args:
+        cell: as it stands in the file.
+
+    Returns:
+        A few words; "" if it is one.
+    """
+    cell = cell.strip(" \t")
+    shown = cell if len(cell) <= 40 else cell[:40] + "..."
+    if not cell.strip():
+        return "the cell is blank"
+    # Not 1_000, nor digits of another alphabet, which `float` takes.
+    usual = cell.isascii() and "_" not in cell and cell == cell.strip()
+    if not usual or not _is_number(cell):
+        return f"{shown!r} is not a number"
+    if not np.isfinite(float(cell)):
+        return f"{shown} is not a finite number"
+    if abs(float(cell)) > LARGEST:
+        return f"{shown} is too large; {LARGEST:g} is the most"
     return ""
 
 
