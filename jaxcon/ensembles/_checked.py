@@ -152,7 +152,10 @@ def check_categorical(given: Any, frame: Frame) -> None:
 
 def _marks(given: Any, weight: np.ndarray) -> np.ndarray:
     """Reads which rows all members hold out."""
-    marks = np.asarray(given)
+    try:
+        marks: np.ndarray = np.asarray(given)
+    except ValueError:  # a ragged list
+        marks = np.zeros(0, bool)
     if marks.dtype != bool or marks.shape != weight.shape:
         raise ValueError(
             f"held_out must be an array ({len(weight)},) of bool, got {described(given)}"

@@ -333,7 +333,7 @@ def _calibrated(ensemble: Ensemble, prepared: Prepared) -> Calibration:
     scaled = ensemble._replace(center=0.0, unit=1.0)
     predicted = scaled.moved(mean[:, None], v)[:, 0]
     box = np.random.default_rng(0).uniform(size=(2048, cube_size(ensemble.layout)))
-    anywhere = jax.vmap(partial(expand, ensemble.layout))(single(box))
+    anywhere = jax.vmap(partial(expand, ensemble.layout))(jax.numpy.array(single(box)))
     found = scaled.predict_encoded(np.concatenate([np.asarray(anywhere, float), v]))
     kinds = ensemble.kinds
     rigid = bool(kinds.steep) or any("slope bounds" in name for name in kinds.names)

@@ -55,18 +55,10 @@ def read_frame(x: Any, names: Sequence[str] | None = None) -> Frame:
     if hasattr(x, "columns") and hasattr(x, "__getitem__"):
         return _of_frame(x)
     values = as_table(x)
-    if values.ndim != 2:
-        raise ValueError(
-            f"X must have two dimensions, (rows, columns), got shape {values.shape}. "
-            "Reshape your data by .reshape(-1, 1) if it has a single feature or by "
-            ".reshape(1, -1) if it is a single sample"
-        )
     if values.shape[1] == 0:
         raise ValueError(
             f"0 feature(s) (shape={values.shape}) while a minimum of 1 is required."
         )
-    if values.dtype.kind not in "biufOUS":
-        raise TypeError(f"X must hold numbers or categories, got {described(x)}")
     if names is not None:
         check_each("names", names, str, "text")
         if len(names) != values.shape[1]:
@@ -85,17 +77,28 @@ def as_table(x: Any) -> np.ndarray:
         x: nested lists, or an array.
 
     Returns:
-        An array.
+        An array (rows, columns).
 
     Raises:
-        TypeError: the lists are of unequal length.
+        TypeError: the lists are of unequal length, or hold no numbers or text.
+        ValueError: there are no two dimensions.
     """
     try:
         values = np.asarray(x)
         if values.dtype.kind in "US" and not hasattr(x, "dtype"):
-            return np.asarray(x, object)
+            values = np.asarray(x, object)
     except ValueError:
         raise TypeError("X must be a table, with rows of one length") from None
+    if values.dtype.kind == "c":
+        raise ValueError("Complex data not supported: X")
+    if values.ndim != 2:
+        raise ValueError(
+            f"X must have two dimensions, (rows, columns), got shape {values.shape}. "
+            "Reshape your data by .reshape(-1, 1) if it has a single feature or by "
+            ".reshape(1, -1) if it is a single sample"
+        )
+    if values.dtype.kind not in "biufOUS":
+        raise TypeError(f"X must hold numbers or categories, got {described(values)}")
     return values
 
 

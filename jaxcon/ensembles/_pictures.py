@@ -13,7 +13,7 @@ from jaxcon.derivatives import Partial, Value, derivatives
 from jaxcon.ensembles._columns import encode, offsets
 from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._frame import Frame
-from jaxcon.ensembles._losses import CLASSES
+from jaxcon.ensembles._losses import CLASSES, read_target
 from jaxcon.ensembles._rules import _FAR
 from jaxcon.report import new_figure
 
@@ -121,7 +121,15 @@ def plot_rule(
     panels = 2 + bent
     figure = new_figure(6, 2.6 + 2.4 * (panels - 1))
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    _draw_value(axes[0], ensemble, frame, np.asarray(y, float), curves, place, level)
+    _draw_value(
+        axes[0],
+        ensemble,
+        frame,
+        read_target(y, frame.rows, ensemble.loss),
+        curves,
+        place,
+        level,
+    )
     low, high = _slope_bounds(ensemble, place)
     _draw_derivative(axes[1], curves, 1, low, high, "slope")
     if bent:
@@ -167,7 +175,8 @@ def plot_pair(
         ValueError: there is no such column of numbers.
     """
     check_type("path", path, (str, os.PathLike), "a file's path")
-    chosen = [_place(ensemble, name) for name in (first, second)]
+    named = (("first", first), ("second", second))
+    chosen = [_place(ensemble, name, word) for word, name in named]
     columns = [ensemble.columns[place] for place in chosen]
     starts = offsets(ensemble.layout)
     x, y = (np.linspace(one.lower, one.upper, 25) for one in columns)
@@ -218,7 +227,9 @@ def plot_calibration(
     check_type("ensemble", ensemble, Ensemble, "a fitted Ensemble")
     check_type("frame", frame, Frame, "a Frame, of read_frame")
     check_type("path", path, (str, os.PathLike), "a file's path")
-    stated, found, rows, label = _statements(ensemble, frame, np.asarray(y, float))
+    stated, found, rows, label = _statements(
+        ensemble, frame, read_target(y, frame.rows, ensemble.loss)
+    )
     figure = new_figure(5.5, 5.5)
     axes = figure.subplots()
     even = np.linspace(0, 1, 101)
@@ -396,13 +407,13 @@ def _bend(ensemble: Ensemble, place: int) -> int:
     return 0
 
 
-def _place(ensemble: Ensemble, column: str) -> int:
+def _place(ensemble: Ensemble, column: str, word: str = "column") -> int:
     check_type("ensemble", ensemble, Ensemble, "a fitted Ensemble")
-    check_type("column", column, str, "a column's name")
+    check_type(word, column, str, "a column's name")
     known = [one.name for one in ensemble.columns if one.is_number]
     if column not in known:
         raise ValueError(
-            f"column: there is no column of numbers {column!r}; there are "
+            f"{word}: there is no column of numbers {column!r}; there are "
             f"{', '.join(map(repr, known[:20]))}"
         )
     return [one.name for one in ensemble.columns].index(column)

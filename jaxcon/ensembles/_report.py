@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcon._checks import check_type, described
 from jaxcon._display import text_table
 from jaxcon.ensembles._baselines import boosted_trees, linear_model
+from jaxcon.ensembles._checked import read_weight
 from jaxcon.ensembles._columns import encode
 from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._fit import EnsembleFit, fit_ensemble
@@ -104,9 +106,20 @@ def report(
 
     Returns:
         A `Report`.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: it has another size.
     """
+    check_type("fit", fit, EnsembleFit, "an EnsembleFit")
+    check_type("rules", rules, ShapeRules, "ShapeRules")
+    for name, pair in (("train", train), ("held_out", held_out)):
+        if not (
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Frame)
+        ):
+            raise TypeError(f"{name} must be (Frame, target), got {described(pair)}")
     ensemble, loss = fit.ensemble, fit.ensemble.loss
-    weight = np.ones(len(train[1])) if weight is None else weight
+    weight = read_weight("weight", weight, train[0].rows)
     rows = [_row("this fit", loss, ensemble.predict, train, held_out)]
     free = fit
     if rules:
@@ -150,7 +163,11 @@ def verdicts(fit: EnsembleFit) -> tuple[RuleVerdict, ...]:
 
     Returns:
         One for each.
+
+    Raises:
+        TypeError: `fit` is of another type.
     """
+    check_type("fit", fit, EnsembleFit, "an EnsembleFit")
     names = fit.ensemble.kinds.names
     return tuple(
         # A residual that is no number is a violation.

@@ -116,8 +116,8 @@ class State(NamedTuple):
     member: Member
     adam: Any
     best: Member
-    least: jax.Array
-    step: jax.Array
+    least: Any
+    step: Any
 
 
 _ADAM = optax.scale_by_adam()

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from jaxcon._checks import check_number
+from jaxcon._checks import check_number, described
 from jaxcon.ensembles import (
     EnsembleFit,
     Frame,
@@ -26,6 +26,7 @@ class ShapeConstrained(BaseEstimator):
     """Base of estimators whose predictions obey shape rules."""
 
     fitted_: EnsembleFit
+    n_features_in_: int
 
     def __init__(
         self,
@@ -88,17 +89,31 @@ class ShapeConstrained(BaseEstimator):
     def _read(self, X: Any, *, reset: bool = False) -> Frame:
         """Reads inputs, and refuses others than those that were fitted."""
         if hasattr(X, "columns") and hasattr(X, "__getitem__"):
+            if not reset:
+                self._refuse_order(list(map(str, X.columns)))
             validate_data(self, X, reset=reset, skip_check_array=True)
             frame = read_frame(X)
             if frame.rows == 0:
                 raise ValueError("Found array with 0 sample(s): X has no row")
             return frame
-        X = as_table(X) if isinstance(X, (list, tuple)) else X
+        if not hasattr(X, "tocsr"):  # of a sparse matrix, which scikit-learn refuses
+            X = as_table(X)
         X = validate_data(
             self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
         )
         names = getattr(self, "feature_names_in_", None)
         return read_frame(X, None if names is None else list(names))
+
+    def _refuse_order(self, names: list[str]) -> None:
+        """Refuses a frame with the fitted columns in another order, and names them."""
+        known = list(getattr(self, "feature_names_in_", names))
+        if names != known and sorted(names) == sorted(known):
+            place = next(at for at, one in enumerate(known) if names[at] != one)
+            raise ValueError(
+                "The feature names should match those that were passed during fit.\n"
+                "Feature names must be in the same order as they were in fit.\n"
+                f"Column {place} is {names[place]!r}, and was {known[place]!r}"
+            )
 
     def _train(
         self,
@@ -121,7 +136,7 @@ class ShapeConstrained(BaseEstimator):
             held_out = np.arange(frame.rows + eval_set[0].rows) >= frame.rows
             weight = np.concatenate([weight, np.ones(eval_set[0].rows)])
             frame, y = frame.followed_by(eval_set[0]), np.append(y, eval_set[1])
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = self._drawn()
         self.fitted_ = fit_ensemble(
             frame,
             y,
@@ -140,9 +155,21 @@ class ShapeConstrained(BaseEstimator):
             weight=weight,
             held_out=held_out,
             categorical=categorical_of(self.categorical_features, frame),
-            options=Options(self.members, self.max_iter, int(seed)),
+            options=Options(self.members, self.max_iter, seed),
             watch=_say if self.verbose else None,
         )
+
+    def _drawn(self) -> int:
+        """Draws the seed of a fit."""
+        try:
+            if isinstance(self.random_state, bool):
+                raise ValueError
+            return int(check_random_state(self.random_state).randint(2**31 - 1))
+        except ValueError:
+            raise ValueError(
+                "random_state must be a whole number from 0, a RandomState or None, got "
+                f"{described(self.random_state)}"
+            ) from None
 
     def _predicted(self, X: Any) -> np.ndarray:
         """Computes predictions (rows, m)."""

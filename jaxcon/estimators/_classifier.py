@@ -117,8 +117,8 @@ class ShapeConstrainedClassifier(ClassifierMixin, ShapeConstrained):
         return self.classes_[np.argmax(found, axis=1)]
 
     def _numbers(self, labels: np.ndarray) -> np.ndarray:
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
+        unknown = np.setdiff1d(labels, self.classes_).tolist()
+        if unknown:
             raise ValueError(f"eval_set has a label {unknown[0]!r} that y has not")
         return np.searchsorted(self.classes_, labels)
 
@@ -127,6 +127,14 @@ def _labels(y: Any, rows: int) -> np.ndarray:
     """Reads labels."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
+    try:
+        y = y if hasattr(y, "dtype") else np.asarray(y)
+    except ValueError:
+        raise ValueError(
+            "y must be one label for each row, got a ragged list"
+        ) from None
+    if y.dtype.kind == "c":
+        raise ValueError("Complex data not supported: y")
     labels = column_or_1d(y, warn=True)
     if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
         raise ValueError("y contains NaN or infinity")

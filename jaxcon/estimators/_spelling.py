@@ -203,7 +203,8 @@ def _by_column(frame: Frame, word: str, given: Any) -> dict[str, Any]:
 
 
 def _sequence(word: str, given: Any) -> list[Any]:
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+    unordered = (str, bytes, Mapping, set, frozenset)
+    if isinstance(given, unordered) or not isinstance(given, Iterable):
         raise TypeError(f"{word} must be a sequence, got {described(given)}")
     return list(given)
 
