@@ -21,12 +21,19 @@ import optax
 import jaxcon as jc
 from tests import (
     _malformed_core,
+    _malformed_ensembles,
     _malformed_layers,
     _malformed_optimality,
     _malformed_tables,
 )
 
-TABLES = (_malformed_core, _malformed_layers, _malformed_optimality, _malformed_tables)
+TABLES = (
+    _malformed_core,
+    _malformed_layers,
+    _malformed_optimality,
+    _malformed_tables,
+    _malformed_ensembles,
+)
 SECONDS = 30  # after which a call hangs
 
 NAN, INF = float("nan"), float("inf")
