@@ -1,6 +1,7 @@
 """Columns of a table in memory: arrays, lists of rows and data frames read alike."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +67,7 @@ def read_frame(x: Any, names: Sequence[str] | None = None) -> Frame:
                 f"names has {len(names)} for {values.shape[1]} columns of X"
             )
     given = names or [f"x{place}" for place in range(values.shape[1])]
-    columns = tuple(_plain(values[:, place]) for place in range(values.shape[1]))
+    columns = tuple(_plain(one, str(name)) for one, name in zip(values.T, given))
     return Frame(_distinct(map(str, given)), columns, {}, ())
 
 
@@ -125,7 +126,7 @@ def _of_frame(x: Any) -> Frame:
             ordered += [name] if known[1] else []
             columns.append(np.asarray(series.to_numpy(), object))
         else:
-            columns.append(_plain(np.asarray(series.to_numpy())))
+            columns.append(_plain(np.asarray(series.to_numpy()), name))
     return Frame(names, tuple(columns), levels, tuple(ordered))
 
 
@@ -141,16 +142,20 @@ def _levels_of(series: Any) -> tuple[tuple[Any, ...], bool] | None:
     return None
 
 
-def _plain(column: np.ndarray) -> np.ndarray:
+def _plain(column: np.ndarray, name: str) -> np.ndarray:
     """Converts a column to float64 if all its cells are numbers, else to objects."""
     if column.dtype.kind in "biuf":
         return column.astype(float)
+    if column.dtype.kind in "mMcV" or column.ndim != 1:
+        raise TypeError(
+            f"X: column {name!r} holds {column.dtype.name}; give numbers, e.g. days"
+        )
     column = np.asarray(column, object)
     for row, cell in enumerate(column):
-        if not isinstance(cell, Hashable):
+        if not (isinstance(cell, (str, bytes)) or _is_number(cell)):
             raise TypeError(
-                f"X: a cell must be a string or a number, got "
-                f"{described(cell)} in row {row}"
+                f"X: column {name!r}, row {row} holds {described(cell)}; a cell must be a "
+                "number or text"
             )
     if all(_is_number(cell) for cell in column):
         return np.array([np.nan if is_missing(one) else one for one in column], float)
@@ -158,14 +163,16 @@ def _plain(column: np.ndarray) -> np.ndarray:
 
 
 def _is_number(cell: Any) -> bool:
-    kinds = (int, float, np.integer, np.floating, bool, np.bool_)
+    kinds = (int, float, np.integer, np.floating, bool, np.bool_, Decimal)
     return isinstance(cell, kinds) or is_missing(cell)
 
 
 def is_missing(cell: Any) -> bool:
     """Returns whether a cell holds nothing: None, NaN, pandas' NA or empty text."""
-    if cell is None or cell == "" or type(cell).__name__ in ("NAType", "NaTType"):
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
         return True
+    if isinstance(cell, str):
+        return cell == ""
     return isinstance(cell, (float, np.floating)) and cell != cell
 
 

@@ -52,7 +52,7 @@ def search(
         v: encoded rows of the table, (n, d).
 
     Returns:
-        `Worst`, by projected ascents from the worst of 8,192 Sobol points.
+        `Worst`, by projected ascents from the worst of 16,384 Sobol points.
     """
     counted = np.random.default_rng(0).integers(len(v), size=_COUNTED)
     single = jax.tree.map(partial(np.asarray, dtype=np.float32), (bounds, mixture))
@@ -81,9 +81,9 @@ def _search(
             lambda u: jax.vmap(lambda one: at(expand(layout, one)))(u)[:, rule],
             np.zeros(c),
             np.ones(c),
-            num=8192,
+            num=16_384,
             steps=30,
-            ascents=16,
+            ascents=32,
         )
 
     found = jax.lax.map(of_rule, jnp.arange(len(kinds.names)))
