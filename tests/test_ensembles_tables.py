@@ -1,12 +1,15 @@
 """Tables made ready for ensembles: columns, held-out rows, errors for intervals."""
 
 import itertools
+from decimal import Decimal
 from functools import partial
 
 import jax
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
-from tables import assert_each
+from tables import assert_each, assert_refused
 
 from jaxcon.ensembles import Loss, Options, read_frame
 from jaxcon.ensembles._columns import (
@@ -24,6 +27,81 @@ from jaxcon.ensembles._prepared import Prepared, folds, merged, padded_rows
 def rng():
     """A generator of its own for each test."""
     return np.random.default_rng(0)
+
+
+def test_read_frame_reads_cells_alike_from_pandas_polars_and_lists():
+    ages, towns = [31.0, None, 47.0, 5.0], ["a", None, "b", ""]
+    kinds = [
+        pd.array(ages, dtype="Float64"),
+        pd.array([31, None, 47, 5], dtype="Int64"),
+    ]
+    numbers = [pd.DataFrame({"c": one}) for one in kinds]
+    numbers += [pl.DataFrame({"c": ages}), pl.DataFrame({"c": [31, None, 47, 5]})]
+    numbers += [[[one] for one in ages], np.array(ages, object)[:, None]]
+    numbers += [[[None if one is None else Decimal(one)] for one in ages]]
+    for given in numbers:
+        (found,) = read_frame(given).columns
+        np.testing.assert_array_equal(found, np.array([31, np.nan, 47, 5]))
+    texts = [pd.DataFrame({"c": pd.array(towns, dtype="string")})]
+    texts += [pl.DataFrame({"c": towns}), [[one] for one in towns]]
+    for given in texts:
+        frame = read_frame(given)
+        (column,) = describe_columns(frame, np.full(4, 2.0), {})
+        assert column.levels == ("a", "b")
+        assert column.missing
+        np.testing.assert_array_equal(
+            encode([column], frame), [[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]]
+        )
+    for yes in (pd.array([True, None], dtype="boolean"), pl.Series([True, None])):
+        frame = (pd if hasattr(yes, "isna") else pl).DataFrame({"c": yes})
+        np.testing.assert_array_equal(read_frame(frame).columns[0], [1, np.nan])
+    mixed = read_frame([["a", 1.5], ["b", 2]])  # text makes no text of numbers
+    assert [column.dtype.kind for column in mixed.columns] == ["O", "f"]
+
+
+def test_read_frame_takes_levels_and_their_order_from_the_dtype():
+    levels = ["S", "M", "L"]
+    ordered = pd.CategoricalDtype(levels, ordered=True)
+    cells = ["M", "S", "M", "S"]  # no L
+    frames = [pd.DataFrame({"c": cells}).astype({"c": ordered})]
+    frames += [pl.DataFrame({"c": pl.Series(cells, dtype=pl.Enum(levels))})]
+    for frame in map(read_frame, frames):
+        (column,) = describe_columns(frame, np.ones(4), {})
+        assert column.levels == ("S", "M", "L")
+        assert column.ordered
+        np.testing.assert_allclose(encode([column], frame)[:, 0], [0.5, 0, 0.5, 0])
+    plain = [pd.DataFrame({"c": pd.Categorical(cells, categories=levels)})]
+    plain += [pl.DataFrame({"c": pl.Series(cells, dtype=pl.Categorical)})]
+    for frame in map(read_frame, plain):
+        (column,) = describe_columns(frame, np.ones(4), {})
+        assert column.levels == ("M", "S")  # in their own order
+        assert not column.ordered
+
+
+def test_read_frame_refuses_what_is_neither_number_nor_text():
+    day, span = np.datetime64("2020-01-01"), np.timedelta64(1, "D")
+    cells = {"c": np.array([day, day + span])}
+
+    def called(given, names=None):
+        return lambda: read_frame(given, names)
+
+    assert_refused(
+        [
+            (called(pd.DataFrame(cells)), TypeError, "column 'c' holds datetime64"),
+            (called(pl.DataFrame(cells)), TypeError, "column 'c' holds datetime64"),
+            (
+                called(pd.DataFrame({"c": [[1], [2]]})),
+                TypeError,
+                "'c', row 0 holds list",
+            ),
+            (called(pd.DataFrame({"c": [1j]})), TypeError, "column 'c' holds complex"),
+            (called([[1.0], [1.0, 2.0]]), TypeError, "rows of one length"),
+            (called([1.0, 2.0]), ValueError, "two dimensions"),
+            (called(np.ones((2, 2)), ["a"]), ValueError, "names has 1 for 2 columns"),
+            (called(np.ones((2, 2)), ["a", "a"]), ValueError, "two columns .* 'a'"),
+        ],
+        most=200,
+    )
 
 
 # name, cells of the training data, categorical, peak

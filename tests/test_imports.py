@@ -172,7 +172,9 @@ def too_early(path):
     }
     ever = {name.split(".")[0] for name in imported(tree, path)}
     # An estimator is a class of scikit-learn's; `import jaxcon` imports none.
-    for name in sorted(now & (OPTIONAL - ({"sklearn"} if room == "estimators" else set()))):
+    for name in sorted(
+        now & (OPTIONAL - ({"sklearn"} if room == "estimators" else set()))
+    ):
         yield f"{named(path)} imports {name} before it is needed"
     never = {"chex"}
     never |= {"flax"} if room != "layers" else set()
