@@ -1,5 +1,6 @@
 """Base of the estimators: inputs, rules, and the fit."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class ShapeConstrained(BaseEstimator):
 
     fitted_: EnsembleFit
     n_features_in_: int
+    feature_names_in_: np.ndarray
 
     def __init__(
         self,
@@ -89,9 +91,21 @@ class ShapeConstrained(BaseEstimator):
     def _read(self, X: Any, *, reset: bool = False) -> Frame:
         """Reads inputs, and refuses others than those that were fitted."""
         if hasattr(X, "columns") and hasattr(X, "__getitem__"):
+            names = list(X.columns)
             if not reset:
-                self._refuse_order(list(map(str, X.columns)))
-            validate_data(self, X, reset=reset, skip_check_array=True)
+                self._refuse_order(list(map(str, names)))
+            with warnings.catch_warnings():
+                # scikit-learn 1.6 does not see the names of a frame of polars.
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            if reset and all(isinstance(one, str) for one in names):
+                self.feature_names_in_ = np.array(names, object)
+            known = list(getattr(self, "feature_names_in_", names))
+            if names != known:
+                raise ValueError(
+                    "The feature names should match those that were passed during fit: "
+                    f"got {names[:20]}, fitted were {known[:20]}"
+                )
             frame = read_frame(X)
             if frame.rows == 0:
                 raise ValueError("Found array with 0 sample(s): X has no row")
