@@ -146,8 +146,8 @@ class ShapeConstrainedRegressor(RegressorMixin, ShapeConstrained):
     def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
         """Predicts intervals that hold new targets, by split conformal prediction.
 
-        Both ends obey the rules as the prediction does; where a bound cuts an end off, it is
-        flat, and need not be convex or concave there.
+        Both ends obey the rules as the prediction does; where a bound cuts an end off, it
+        is flat, and need not be convex or concave there.
 
         Args:
             X: inputs, (rows, columns).
