@@ -1,6 +1,7 @@
 """Pictures of fitted ensembles, readable in black and white and on a small screen."""
 
 import os
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,84 +11,66 @@ import numpy as np
 
 from jaxcon._checks import check_number, check_type
 from jaxcon.derivatives import Partial, Value, derivatives
-from jaxcon.ensembles._columns import encode, offsets
+from jaxcon.ensembles._columns import Column, encode, offsets
 from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._frame import Frame
-from jaxcon.ensembles._losses import CLASSES, read_target
+from jaxcon.ensembles._losses import CLASSES, Loss, read_target
 from jaxcon.ensembles._rules import _FAR
 from jaxcon.report import new_figure
 
-# Rows that are averaged over, points that are drawn, and places along an input.
-_ROWS, _POINTS, _PLACES = 500, 1000, 101
-_STYLES = ("-", "--", ":", "-.", (0, (1, 3)), (0, (5, 4)))
+# Rows averaged over along one input and over two; points drawn; outputs drawn.
+_ROWS, _PAIRED, _POINTS, _SHOWN = 500, 100, 1000, 8
+_ROUNDING = 1e-5  # of scaled derivatives, in float32
+_STYLES = ("-", "--", ":", "-.", *((0, on) for on in ((1, 3), (5, 4), (8, 2), (2, 2))))
+_LARGE, _SMALL, _MARKS = 15, 12.5, "osD^v<>P"
+_GREY = {"color": "0.87", "lw": 0}
+_FORBIDDEN = {"facecolor": "0.96", "edgecolor": "0.4", "hatch": "//", "lw": 0}
+_LEGEND = dict(frameon=False, fontsize=_SMALL, handlelength=1.5, columnspacing=1)
 
 
-class Profile(NamedTuple):
-    """Derivatives of a fitted function along one input, over the rows of a table.
+class _Along(NamedTuple):
+    """Value, slope and curvature of a fit along an input, (3, k, rows, m): `parts`."""
 
-    Attributes:
-        x: places along the input, in its units, (k,).
-        mean: value, slope and curvature in the mean over the rows, (3, k, m).
-        least: their least over the rows, (3, k, m).
-        most: their greatest, (3, k, m).
-    """
-
-    x: np.ndarray
-    mean: np.ndarray
-    least: np.ndarray
-    most: np.ndarray
+    ensemble: Ensemble
+    column: Column
+    entry: int
+    cells: np.ndarray
+    v: np.ndarray  # (rows, d)
+    x: np.ndarray  # (k,)
+    side: np.ndarray  # 1 from a mode on, where the second entry moves
+    unit: np.ndarray  # (3, k)
+    parts: np.ndarray
 
 
-def profile(ensemble: Ensemble, frame: Frame, column: str) -> Profile:
-    """Evaluates value, slope and curvature along an input, other inputs as in the rows.
-
-    Args:
-        ensemble: fitted.
-        frame: inputs, of which at most 500 rows are used.
-        column: name of the input, one of numbers.
-
-    Returns:
-        A `Profile`, in the table's units.
-
-    Raises:
-        TypeError: an argument is of another kind.
-        ValueError: there is no such column of numbers.
-    """
-    place = _place(ensemble, column)
-    described = ensemble.columns[place]
-    entry = offsets(ensemble.layout)[place]
-    unit = 1.0 if ensemble.loss.kind in CLASSES else ensemble.unit
-    center = 0.0 if ensemble.loss.kind in CLASSES else ensemble.center
-    v = encode(ensemble.columns, _thinned(frame, _ROWS))
-    if described.missing:  # where the input is missing nothing rises along it
-        v = v[v[:, entry + len(described.widths)] < 0.5]
-    x = np.linspace(described.lower, described.upper, _PLACES)
-    if described.levels:
-        x = np.arange(len(described.levels), dtype=float)
-    entries = described.entries_at(x)
+def _along(ensemble: Ensemble, frame: Frame, name: str, path: Any) -> _Along:
+    """Evaluates exact derivatives along an input."""
+    v, ((column, entry, cells),) = _prepared(path, ensemble, frame, _ROWS, column=name)
+    x, size = _places(column, cells, 101), len(column.widths)
+    if not column.levels:
+        # One wild value may stretch the range: what is drawn has places of its own.
+        x = np.unique([*x, *np.linspace(column.lower, column.upper, 101)])
     single = partial(jax.tree.map, partial(np.asarray, dtype=np.float32))
     f = partial(single(ensemble.mixture).at, ensemble.layout, ensemble.loss)
-    size = len(described.widths)
+    moving = [Partial(entry + one) for one in range(size)]
+    bent = [Partial((entry + one,) * 2) for one in range(size)]
+    exact, rows = derivatives(f, Value(), *moving, *bent), single(v)
 
-    def along(row: jax.Array, here: jax.Array) -> jax.Array:
-        # Beyond a mode it is the second entry that moves, downwards.
-        v = jax.lax.dynamic_update_slice(row, here, (entry,))
-        moving = [Partial(entry + one) for one in range(size)]
-        bent = [Partial((entry + one,) * 2) for one in range(size)]
-        return jnp.stack(list(derivatives(f, Value(), *moving, *bent)(v)))
+    def at(here: jax.Array) -> jax.Array:
+        moved = jax.vmap(lambda row: row.at[entry : entry + size].set(here))(rows)
+        return jax.vmap(lambda row: jnp.stack(list(exact(row))))(moved)
 
-    every = jax.vmap(jax.vmap(along, (0, None)), (None, 0))
-    found = np.asarray(jax.jit(every)(single(v), single(entries)), float)
-    parts = np.moveaxis(found, 2, 0)  # (1 + 2 size, k, rows, m)
-    side = 0 if size == 1 else np.where(x < (described.peak or 0.0), 0, 1)
-    side = np.broadcast_to(side, x.shape)
-    width = np.array(described.widths)[side][:, None, None]
-    sign = np.where(side == 0, 1.0, -1.0)[:, None, None]
-    places = np.arange(len(x))
-    slope = unit * sign * parts[1 + side, places] / width
-    curvature = unit * parts[1 + size + side, places] / width**2
-    whole = np.stack([center + unit * parts[0], slope, curvature])
-    return Profile(x, whole.mean(2), whole.min(2), whole.max(2))
+    # One place after another: all at once would take much memory.
+    every = jax.jit(partial(jax.lax.map, at))(single(column.entries_at(x)))
+    found = np.moveaxis(np.array(every, float), 2, 0)
+    found[~np.isfinite(found)] = np.nan
+    side = np.zeros(len(x), int) + (column.peak is not None and x >= column.peak)
+    unit = ensemble.unit / np.array(column.widths)[side] ** np.arange(3)[:, None]
+    # Beyond a mode it is the second entry that moves, downwards.
+    sign, each = (1 - 2 * side)[:, None, None], np.arange(len(x))
+    parts = found[0], sign * found[1 + side, each], found[1 + size + side, each]
+    parts = np.stack(parts) * unit[..., None, None]
+    parts[0] += ensemble.center
+    return _Along(ensemble, column, entry, cells, v, x, side, unit, parts)
 
 
 def plot_rule(
@@ -101,61 +84,147 @@ def plot_rule(
 ) -> None:
     """Draws a fit along one input: value with its band, slope, curvature, and bounds.
 
+    Lines are means over up to 500 rows of the data, whose other inputs stay as they
+    are; points are the line plus rows' residuals, ticks where classes' data lie. Grey
+    slopes are all rows'; hatched is what rules forbid; crosses are where one is broken.
+
     Args:
         ensemble: fitted.
         frame: inputs of the data.
-        y: target of the data, (rows,).
-        column: name of the input, one of numbers.
+        y: target of the data, in its units; of classes their numbers, (rows,).
+        column: name of the input, one of numbers or of ordered levels.
         path: the PNG to write.
         level: share of new targets in the band.
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: there is no such column of numbers, or `level` is not between 0 and 1.
+        ValueError: there is no such column, or `level` is not between 0 and 1.
     """
-    check_type("path", path, (str, os.PathLike), "a file's path")
     check_number("level", level, above=0, below=1)
-    curves, place = profile(ensemble, frame, column), _place(ensemble, column)
-    described = ensemble.columns[place]
-    bent = _is_bent(ensemble, place)
-    panels = 2 + bent
-    figure = new_figure(6, 2.6 + 2.4 * (panels - 1))
-    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    _draw_value(
-        axes[0],
-        ensemble,
-        frame,
-        read_target(y, frame.rows, ensemble.loss),
-        curves,
-        place,
-        level,
-    )
-    low, high = _slope_bounds(ensemble, place)
-    _draw_derivative(axes[1], curves, 1, low, high, "slope")
-    if bent:
-        sign = _bend(ensemble, place)
-        bounds = (0.0, np.inf) if sign > 0 else (-np.inf, 0.0)
-        _draw_derivative(axes[2], curves, 2, *bounds, "curvature")
-    for one in axes:
-        if described.peak is not None:
-            one.axvline(described.peak, color="0.4", ls=":", lw=1)
-        one.tick_params(labelsize=11)
-        one.spines[["top", "right"]].set_visible(False)
-    if described.levels:
-        axes[-1].set_xticks(curves.x, [str(one) for one in described.levels])
-    axes[-1].set_xlabel(_text(column), fontsize=13)
-    rows = min(frame.rows, _ROWS)
-    if len(ensemble.columns) > 1:
-        figure.text(
-            0.99,
-            0.005,
-            f"other inputs as in {rows} rows of the data; grey: all of them",
-            ha="right",
-            fontsize=9,
-            color="0.35",
-        )
-        figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
-    figure.savefig(path, dpi=150)
+    along = _along(ensemble, frame, column, path)
+    y = read_target(y, frame.rows, ensemble.loss)
+    panels = _panels(along)
+    figure = new_figure(6, 7.5 + 1.8 * max(len(panels) - 2, 0))
+    heights = [1.5, *[1.0] * len(panels)]
+    axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    _name_axis(axes[-1], "x", along.column, along.cells)
+    _draw_value(axes[0], along, frame, y, level)
+    for one, panel in zip(axes[1:], panels):
+        _draw_derivative(one, along, panel)
+    for one in axes if along.column.peak is not None else ():
+        one.axvline(along.column.peak, color="0.3", ls=":", lw=1.5)
+    figure.align_ylabels()
+    rows = len(along.v)
+    told = f"other inputs: mean over {rows} rows of the data\n(grey slopes: all rows)"
+    _save(figure, path, told if len(ensemble.columns) > 1 else "")
+
+
+def _panels(along: _Along) -> list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Returns part, output or -1 for all, rows, and bounds (k,) of each derivative."""
+    kinds, bounds, entry = along.ensemble.kinds, along.ensemble.bounds, along.entry
+    free, none = np.full(len(along.x), np.inf), np.zeros(len(along.x))
+    rules = list(zip(*np.reshape(kinds.slopes, (-1, 2)).T, *bounds[:2]))
+    rules += [(one, -1, -1 / w, 1 / w) for one, w in zip(kinds.steep, bounds.steepness)]
+    rules = [one for one in rules if entry <= one[0] < entry + len(along.column.widths)]
+    panels = []
+    # Rules of single classes have panels of their own.
+    for output in sorted({int(one[1]) for one in rules} - {-1})[:3] or [-1]:
+        low, high = -free, free
+        for one, of, *ends in rules:
+            ends = [np.inf * end if abs(end) > _FAR / 2 else end for end in ends]
+            # Beyond a mode, that to rise in the entry is to fall along the input.
+            least, most = sorted(-end if one > entry else end for end in ends)
+            here = (along.side == one - entry) & (of in (-1, output))
+            low = np.where(here, np.maximum(low, least * along.unit[1]), low)
+            high = np.where(here, np.minimum(high, most * along.unit[1]), high)
+        panels.append((1, output, np.ones(len(along.v), bool), low, high))
+    groups = {sign: group for group, sign, _ in kinds.curvatures if entry in group}
+    # A joint rule is of rows in which none of its inputs is missing.
+    flags = [flag for one, flag in kinds.flags if one in sum(groups.values(), ())]
+    known = ~np.any(along.v[:, flags] > 0.5, axis=1)
+    if groups and known.any():
+        low, high = (none if sign in groups else free for sign in (1, -1))
+        panels.append((2, -1, known, -low, high))
+    return panels
+
+
+def _draw_value(
+    axes: Any, along: _Along, frame: Frame, y: np.ndarray, level: float
+) -> None:
+    """Draws the mean prediction, its band, and the curve plus residuals of rows."""
+    ensemble, value = along.ensemble, along.parts[0].mean(1)
+    loss, at = ensemble.loss, along.cells
+    classes, output = loss.kind in CLASSES, loss.outputs // 2
+    target, near = y[:: -(-len(y) // _POINTS)], np.zeros(len(at))
+    if not classes:
+        residual = target - ensemble.predict(_thinned(frame, _POINTS))[:, output]
+        near = np.interp(at, along.x, value[:, output]) + residual
+    for style, one in zip(_STYLES, value.T):
+        axes.plot(along.x, one, "k", lw=2.2, ls=style)
+    axes.lines[0].set_label("fit" if loss.outputs == 1 else "_")
+    shown = [value, near]
+    if ensemble.calibration is not None:
+        ends = ensemble.interval_at(along.parts[0].reshape(-1, 1), level)
+        shown.append(ends.reshape(*along.parts[0].shape[:2], 2).mean(1))
+        label = f"{100 * level:g} % of targets"
+        axes.fill_between(along.x, *shown[2].T, label=label, **_GREY)
+    low, high = _limits(np.concatenate(shown, axis=None))
+    positive = y.min() >= 0 and not np.any(value < 0)
+    axes.set_ylim(max(low, 0) if positive else low, min(high, 1) if classes else high)
+    # Rows of one level lie beside one another.
+    beside = 0.4 * (np.arange(len(at)) * 0.618 % 1 - 0.5) * bool(along.column.levels)
+    (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+    off = np.sum((near < low) | (near > high) | (at < left) | (at > right))
+    label = f"data ({off} outside)" if off else "data"
+    mark, size = ("|", 14) if classes else (".", 5)
+    axes.plot(at + beside, near, mark, ms=size, color="0.5", label=label, zorder=1.5)
+    if loss.outputs > 1:
+        _name_lines(axes, along, value)
+    _name_values(axes, "probability" if classes else "prediction")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, **_LEGEND)
+
+
+def _draw_derivative(axes: Any, along: _Along, panel: tuple[Any, ...]) -> None:
+    """Draws a derivative, its range over the rows, and what is forbidden."""
+    part, output, rows, low, high = panel
+    parts = along.parts[part][:, rows, max(output, 0) : output + 1 or None]
+    mean, least, most = parts.mean(1), parts.min((1, 2)), parts.max((1, 2))
+    bottom, top = np.sort([0.0, *_limits(parts)])[[0, 2]]
+    # A bound far away would flatten the curve: the title states it, nothing draws it.
+    span, ends = top - bottom, np.concatenate([low, high, [bottom, 0.0, top]])
+    near = ends[np.abs(ends - (bottom + top) / 2) <= 2.5 * span]
+    bottom, top = min(bottom, *(near - 0.1 * span)), max(top, *(near + 0.1 * span))
+    axes.set_ylim(bottom, top)
+    # At a mode the derivative jumps.
+    for here in (along.side == side for side in np.unique(along.side)):
+        x = along.x[here]
+        axes.fill_between(x, least[here], most[here], **_GREY)
+        axes.plot(x, np.stack([least, most], 1)[here], color="0.45", lw=0.8)
+        for style, one in zip(_STYLES[max(output, 0) % _SHOWN :], mean[here].T):
+            axes.plot(x, one, "k", lw=2.2, ls=style)
+        for end, edge in ((low[here], bottom), (high[here], top)):
+            if np.all(np.isfinite(end)):
+                axes.fill_between(x, end, edge, zorder=0.5, **_FORBIDDEN)
+                axes.plot(x, end, color="black", lw=1)
+    room = _ROUNDING * (along.unit[part] + np.maximum(-least, most))
+    # What is no number breaks a rule too.
+    broken = ~((least >= low - room) & (most <= high + room))
+    if broken.any():
+        worst = np.nan_to_num(np.where(least < low - room, least, most)[broken])
+        look = {"color": "black", "ms": 8, "mew": 2, "clip_on": False}
+        axes.plot(along.x[broken], np.clip(worst, bottom, top), "x", **look)
+    if output < 0 and parts.shape[2] > 1:
+        _name_lines(axes, along, mean)
+    label = ("slope", "curvature")[part - 1]
+    _name_values(axes, label)
+    told = f"class {output}: {label}" if output >= 0 else label
+    told += f" {_number(np.min(least))} to {_number(np.max(most))}"
+    rules = [f"≥ {_number(end)}" for end in {*low} if end > -np.inf]
+    rules += [f"≤ {_number(end)}" for end in {*high} if end < np.inf]
+    then = ", then " if along.side.min() < along.side.max() else ", "
+    word = f"{'BROKEN ' * any(broken)}rule: {then.join(rules)}" if rules else ""
+    told += ("; " if len(told) + len(word) < 47 else "\n") * bool(rules) + word
+    axes.set_title(told, fontsize=_SMALL, loc="left")
 
 
 def plot_pair(
@@ -163,47 +232,57 @@ def plot_pair(
 ) -> None:
     """Draws contours of the mean prediction over two inputs.
 
+    The mean is over up to 100 rows of the data. Of quantiles it is of the middle one,
+    of several classes of the last one's probability.
+
     Args:
         ensemble: fitted.
         frame: inputs of the data.
-        first: name of the input on the horizontal axis, one of numbers.
+        first: name of the input on the horizontal axis, of numbers or ordered levels.
         second: name of that on the vertical axis.
         path: the PNG to write.
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: there is no such column of numbers.
+        ValueError: there is no such column of numbers, or both are the same.
     """
-    check_type("path", path, (str, os.PathLike), "a file's path")
-    named = (("first", first), ("second", second))
-    chosen = [_place(ensemble, name, word) for word, name in named]
-    columns = [ensemble.columns[place] for place in chosen]
-    starts = offsets(ensemble.layout)
-    x, y = (np.linspace(one.lower, one.upper, 25) for one in columns)
-    v = encode(ensemble.columns, _thinned(frame, 100))
-    surface = np.zeros((len(y), len(x)))
-    for row, one in enumerate(y):
-        for place, value in enumerate(x):
-            for column, start, at in zip(columns, chosen, (value, one)):
-                begin = starts[start]
-                entries = column.entries_at(np.array([at]))[0]
-                v[:, begin : begin + len(entries)] = entries
-            surface[row, place] = ensemble.predict_encoded(v)[:, 0].mean()
-    figure = new_figure(6, 5.6)
-    axes = figure.subplots()
-    axes.contourf(x, y, surface, levels=9, cmap="Greys", alpha=0.55)
-    lines = axes.contour(x, y, surface, levels=9, colors="black", linewidths=1)
-    axes.clabel(lines, fontsize=11)
-    thin = _thinned(frame, _POINTS)
-    data = [one.values(thin.columns[place]) for one, place in zip(columns, chosen)]
-    axes.scatter(*data, s=9, color="white", edgecolor="black", lw=0.6)
-    axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(y[0], y[-1])
-    axes.set_xlabel(_text(first), fontsize=13)
-    axes.set_ylabel(_text(second), fontsize=13)
-    axes.tick_params(labelsize=11)
-    axes.set_title("mean prediction; circles: data", fontsize=12)
-    figure.savefig(path, dpi=150)
+    v, chosen = _prepared(path, ensemble, frame, _PAIRED, first=first, second=second)
+    (columns, starts, data), loss = zip(*chosen), ensemble.loss
+    x, y = (_places(one, at, 25) for one, at in zip(columns, data))
+    every, across = np.tile(v, (len(x), 1)), columns[0].entries_at(x)
+    every[:, starts[0] : starts[0] + across.shape[1]] = across.repeat(len(v), 0)
+    output = loss.outputs // 2 if loss.kind == "quantile" else loss.outputs - 1
+    surface = []
+    for entries in columns[1].entries_at(y):
+        every[:, starts[1] : starts[1] + len(entries)] = entries
+        value = ensemble.predict_encoded(every)[:, output]
+        surface.append(value.reshape(len(x), len(v)).mean(1))
+    axes = new_figure(6, 7.5).subplots()
+    _draw_contours(axes, x, y, np.array(surface))
+    look = {"mfc": "white", "mec": "black", "mew": 0.7, "ls": "", "ms": 4}
+    axes.plot(*data, "o", zorder=2.5, **look)
+    for way, column, at in zip("xy", columns, data):
+        _name_axis(axes, way, column, at)
+    name = f" of {_names(loss)[output]}" if loss.outputs > 1 else ""
+    axes.set_title(f"prediction{name}; circles: data", fontsize=_SMALL, loc="left")
+    told = f"other inputs: mean over {len(v)} rows of the data"
+    _save(axes.figure, path, told if len(ensemble.columns) > 2 else "")
+
+
+def _draw_contours(axes: Any, *grid: np.ndarray) -> None:
+    """Draws contour lines of (x, y, surface) with their values, and greys between."""
+    low, high = _limits(grid[2], 0.0)
+    if not high - low > 1e-6 * abs(high):
+        told, look = f"{_number(low)} everywhere", {"ha": "center", "fontsize": _LARGE}
+        axes.text(0.5, 0.5, told, transform=axes.transAxes, **look)
+        return
+    grid = (*grid[:2], np.clip(grid[2], low, high))
+    # Lighter than black, so that black lines and labels stay seen.
+    filled = axes.contourf(*grid, 8, cmap="Greys", vmin=low, vmax=2 * high - low)
+    look = {"colors": "black", "linewidths": 1.2, "linestyles": "solid"}
+    lines = axes.contour(*grid, filled.levels, **look)
+    for label in axes.clabel(lines, fontsize=_SMALL, fmt="%.6g", zorder=4):
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
 
 
 def plot_calibration(
@@ -211,233 +290,161 @@ def plot_calibration(
 ) -> None:
     """Draws how often statements of probability come true on given rows.
 
-    They are prediction intervals' levels, levels of quantiles, or classes' probabilities in
-    ten groups of equal size.
+    They are levels of prediction intervals or of quantiles, or classes' probabilities
+    in ten groups of equal size.
 
     Args:
         ensemble: fitted, with a calibration, of quantiles or of classes.
         frame: inputs, of rows that were not fitted.
-        y: target, (rows,).
+        y: target, in its units; of classes their numbers, (rows,).
         path: the PNG to write.
 
     Raises:
         TypeError: an argument is of another kind.
         ValueError: the ensemble makes no statement of probability.
     """
-    check_type("ensemble", ensemble, Ensemble, "a fitted Ensemble")
-    check_type("frame", frame, Frame, "a Frame, of read_frame")
-    check_type("path", path, (str, os.PathLike), "a file's path")
-    stated, found, rows, label = _statements(
-        ensemble, frame, read_target(y, frame.rows, ensemble.loss)
-    )
-    figure = new_figure(5.5, 5.5)
-    axes = figure.subplots()
-    even = np.linspace(0, 1, 101)
-    error = 2 * np.sqrt(even * (1 - even) / max(rows, 1))
-    axes.fill_between(even, even - error, even + error, color="0.85", lw=0)
-    axes.plot(even, even, color="0.4", ls="--", lw=1)
-    axes.plot(stated, found, color="black", marker="o", ms=6)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel(label, fontsize=13)
-    axes.set_ylabel("share of the rows", fontsize=13)
-    axes.set_title(f"{len(y)} rows; grey: two standard errors", fontsize=12)
-    axes.tick_params(labelsize=11)
-    figure.savefig(path, dpi=150)
-
-
-def _statements(
-    ensemble: Ensemble, frame: Frame, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float, str]:
-    """Returns stated and found shares, the rows of each, and the axis' label."""
+    _prepared(path, ensemble, frame, 1)
+    y = read_target(y, frame.rows, ensemble.loss)
+    predicted, loss = ensemble.predict(frame), ensemble.loss
+    rows, curves, words = len(y), [], ("level of the interval", "share of rows within")
     if ensemble.calibration is not None:
         levels = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
-        ends = [ensemble.predict_interval(frame, level) for level in levels]
-        found = [np.mean((one[:, 0] <= y) & (y <= one[:, 1])) for one in ends]
-        return levels, np.array(found), len(y), "level of the interval"
-    predicted = ensemble.predict(frame)
-    if ensemble.loss.kind == "quantile":
-        levels = np.array(ensemble.loss.levels)
-        return (
-            levels,
-            np.mean(y[:, None] <= predicted, 0),
-            len(y),
-            "level of the quantile",
-        )
-    if ensemble.loss.kind not in CLASSES:
+        ends = [ensemble.interval_at(predicted[:, :1], level) for level in levels]
+        found = np.mean([(one[:, 0] <= y) & (y <= one[:, 1]) for one in ends], 1)
+        curves.append(("intervals", levels, found))
+    elif loss.kind == "quantile":
+        words = "level of the quantile", "share of rows below"
+        curves.append(("quantiles", loss.levels, np.mean(y[:, None] <= predicted, 0)))
+    elif loss.kind in CLASSES:
+        words, bins = ("predicted probability", "share of rows"), min(10, len(y))
+        rows /= bins
+        for place, name in enumerate(_names(loss)):
+            pairs = np.stack([predicted[:, place], y == int(name.split()[1])], 1)
+            groups = np.array_split(pairs[np.argsort(pairs[:, 0], kind="stable")], bins)
+            curves.append((name, *np.array([one.mean(0) for one in groups]).T))
+    else:
         raise ValueError("the ensemble has neither intervals, quantiles nor classes")
-    stated = predicted.ravel()
-    true = y == 1
-    if ensemble.loss.kind == "multinomial":
-        true = (y[:, None] == np.arange(predicted.shape[1])).ravel()
-    groups = np.array_split(np.argsort(stated), min(10, len(stated)))
-    means = [(stated[one].mean(), true[one].mean()) for one in groups]
-    number = len(stated) / len(groups)
-    return *np.array(means).T, number, "predicted probability"
+    axes, even = new_figure(6, 7.5).subplots(), np.linspace(0, 1, 101)
+    error = 2 * np.sqrt(even * (1 - even) / rows)
+    ends = np.clip([even - error, even + error], 0, 1)
+    axes.fill_between(even, *ends, label="two standard errors", **_GREY)
+    axes.plot(even, even, color="0.4", ls=(0, (1, 2)), lw=1.5, label="as stated")
+    for place, (name, stated, found) in enumerate(curves):
+        look = {"marker": _MARKS[place], "ms": 8, "mfc": "white", "color": "black"}
+        look |= {"ls": _STYLES[place], "lw": 1.8, "label": name, "clip_on": False}
+        axes.plot(stated, found, **look)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="upper left", **_LEGEND)
+    axes.set_title(f"{len(y):,} rows", fontsize=_SMALL, loc="left")
+    axes.set_xlabel(words[0], fontsize=_LARGE)
+    axes.set_ylabel(words[1], fontsize=_LARGE)
+    _save(axes.figure, path, "")
 
 
-def _draw_value(
-    axes: Any,
-    ensemble: Ensemble,
-    frame: Frame,
-    y: np.ndarray,
-    curves: Profile,
-    place: int,
-    level: float,
-) -> None:
-    """Draws the mean prediction, its band and the data adjusted for other inputs."""
-    x, value = curves.x, curves.mean[0]
-    shown = [value.ravel()]
-    if ensemble.calibration is not None:
-        low, high = _band(ensemble, value[:, 0], level)
-        axes.fill_between(
-            x, low, high, color="0.85", lw=0, label=f"{level:.0%} of targets"
-        )
-        shown += [low, high]
-    if ensemble.loss.kind not in CLASSES and value.shape[1] >= 1:
-        thin = _thinned(frame, _POINTS)
-        kept = _kept(frame.rows, _POINTS)
-        at = ensemble.columns[place].values(thin.columns[place])
-        middle = value.shape[1] // 2
-        apart = y[kept] - ensemble.predict(thin)[:, middle]
-        here = np.isfinite(at)
-        adjusted = np.interp(at[here], x, value[:, middle]) + apart[here]
-        axes.scatter(
-            at[here], adjusted, s=8, color="0.55", lw=0, label="data, adjusted"
-        )
-        shown.append(np.percentile(adjusted, [1, 99]) if len(adjusted) else adjusted)
-    for output in range(value.shape[1]):
-        style = _STYLES[output % len(_STYLES)]
-        axes.plot(x, value[:, output], color="black", lw=2, ls=style)
-        if value.shape[1] > 1:
-            axes.annotate(
-                _output_name(ensemble, output),
-                (x[-1], value[-1, output]),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=10,
-            )
-    low, high = _limits(np.concatenate(shown))
-    if y.min() >= 0 and value.min() >= 0:
-        low = max(low, 0.0)
-    axes.set_ylim(low, high)
-    title = "probability" if ensemble.loss.kind in CLASSES else "prediction"
-    axes.set_ylabel(title, fontsize=13)
-    if ensemble.loss.kind not in CLASSES:
-        axes.legend(fontsize=10, frameon=False, loc="best")
+def _name_lines(axes: Any, along: _Along, values: np.ndarray) -> None:
+    """Writes outputs' names beside the right ends of their lines, none over another."""
+    names, (low, high) = _names(along.ensemble.loss), axes.get_ylim()
+    last = values[along.x <= axes.get_xlim()[1]][-1, : len(names)]
+    order, steps = np.argsort(last), 0.1 * np.arange(len(names))
+    places = np.clip((last[order] - low) / (high - low), 0.02, 0.98)
+    places = np.maximum.accumulate(places - steps) + steps
+    places = np.minimum(places, 0.98 - steps[::-1])
+    look = {"transform": axes.transAxes, "va": "center", "fontsize": _SMALL}
+    for output, place in zip(order, places):
+        axes.text(1.01, place, names[output], **look)
 
 
-def _draw_derivative(
-    axes: Any, curves: Profile, part: int, low: float, high: float, label: str
-) -> None:
-    """Draws a derivative, its range over the rows, and where it must not lie."""
-    x = curves.x
-    least, most = curves.least[part].min(1), curves.most[part].max(1)
-    axes.fill_between(x, least, most, color="0.85", lw=0)
-    for output in range(curves.mean.shape[2]):
-        style = _STYLES[output % len(_STYLES)]
-        axes.plot(x, curves.mean[part, :, output], color="black", lw=2, ls=style)
-    bottom, top = _limits(np.concatenate([least, most]), zero=True)
-    room = 0.08 * (top - bottom)
-    if np.isfinite(low):
-        bottom = min(bottom, low - room)
-    if np.isfinite(high):
-        top = max(top, high + room)
-    hatch: dict[str, Any] = {
-        "facecolor": "none",
-        "edgecolor": "0.5",
-        "hatch": "///",
-        "lw": 0,
-    }
-    if np.isfinite(low):
-        axes.axhspan(min(bottom, low), low, **hatch)
-        axes.axhline(low, color="black", lw=0.8)
-    if np.isfinite(high):
-        axes.axhspan(high, max(top, high), **hatch)
-        axes.axhline(high, color="black", lw=0.8)
-    axes.set_ylim(bottom, top)
-    axes.set_ylabel(label, fontsize=13)
+def _names(loss: Loss) -> list[str]:
+    """Returns the names of the outputs that are drawn."""
+    if loss.kind == "quantile":
+        return [f"{100 * level:g} %" for level in loss.levels[:_SHOWN]]
+    first = int(loss.kind == "binary")
+    return [f"class {first + one}" for one in range(min(loss.outputs, _SHOWN))]
 
 
-def _limits(values: np.ndarray, zero: bool = False) -> tuple[float, float]:
-    """Returns axis limits that a few wild values do not move."""
-    low, high = np.percentile(values[np.isfinite(values)], [1, 99])
-    if zero:
-        low, high = min(low, 0.0), max(high, 0.0)
-    room = 0.08 * (high - low) or 1.0
-    return float(low - room), float(high + room)
+def _name_axis(axes: Any, way: str, column: Column, values: np.ndarray) -> None:
+    """Writes a column's name and levels, and sets the axis' limits."""
+    axis, x = getattr(axes, f"{way}axis"), _places(column, values, 2)
+    axis.set_label_text(_text(column.name), fontsize=_LARGE)
+    if column.levels:
+        shown = range(0, len(x), -(-len(x) // 12))  # at most a dozen have room
+        names = [_text(str(column.levels[one])) for one in shown]
+        axis.set_ticks(shown, names, rotation=30 if len("".join(names)) > 36 else 0)
+    beside = 0.3 if column.levels else 0.0
+    axes.set(**{f"{way}lim": (x[0] - beside, x[-1] + beside)})
 
 
-def _band(
-    ensemble: Ensemble, value: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ends of intervals at predictions, (k,) each."""
-    ends = ensemble.interval_at(value[:, None], level)
-    return ends[:, 0], ends[:, 1]
+def _name_values(axes: Any, label: str) -> None:
+    """Writes the name of the vertical axis, with its power of ten where it has one."""
+    power = int(np.floor(np.log10(np.max(np.abs(axes.get_ylim())))))
+    power *= not -3 < power < 5
+    axes.yaxis.set_major_formatter(lambda at, _: _number(at / 10.0**power, 6))
+    axes.set_ylabel(label + f" / 10$^{{{power}}}$" * bool(power), fontsize=_LARGE)
 
 
-def _slope_bounds(ensemble: Ensemble, place: int) -> tuple[float, float]:
-    """Returns the bounds of slopes along a column, in the table's units."""
-    column, entry = ensemble.columns[place], offsets(ensemble.layout)[place]
-    if column.peak is not None:
-        return -np.inf, np.inf
-    unit = 1.0 if ensemble.loss.kind in CLASSES else ensemble.unit
-    low, high = -np.inf, np.inf
-    for (one, output), least, most in zip(
-        ensemble.kinds.slopes, ensemble.bounds.slope_lower, ensemble.bounds.slope_upper
-    ):
-        if one == entry and output < 0:
-            scale = unit / column.widths[0]
-            low = max(low, least * scale if abs(least) < _FAR else -np.inf)
-            high = min(high, most * scale if abs(most) < _FAR else np.inf)
-    return float(low), float(high)
+def _places(column: Column, values: np.ndarray, number: int) -> np.ndarray:
+    """Returns places along a column as far as data are, or those of its levels."""
+    if column.levels:
+        return np.arange(len(column.levels), dtype=float)
+    low, high = np.clip(_limits(values), column.lower, column.upper)
+    return np.linspace(low, high if low < high else low + column.widths[0], number)
 
 
-def _is_bent(ensemble: Ensemble, place: int) -> bool:
-    return _bend(ensemble, place) != 0
+def _limits(values: np.ndarray, room: float = 0.05) -> tuple[float, float]:
+    """Returns the 1st and 99th percentiles, or extremes where near, and room beside."""
+    values = values[np.isfinite(values)] if np.isfinite(values).any() else np.arange(2)
+    low, high = np.percentile(values, [1, 99])
+    near = values[np.abs(values - (low + high) / 2) <= high - low]
+    apart = room * (np.ptp(near) or abs(high) or 20.0)
+    return float(near.min() - apart), float(near.max() + apart)
 
 
-def _bend(ensemble: Ensemble, place: int) -> int:
-    """Returns 1 where a column is in a convex group, -1 in a concave one, else 0."""
-    entry = offsets(ensemble.layout)[place]
-    for entries, sign, _ in ensemble.kinds.curvatures:
-        if entry in entries:
-            return sign
-    return 0
-
-
-def _place(ensemble: Ensemble, column: str, word: str = "column") -> int:
+def _prepared(
+    path: Any, ensemble: Ensemble, frame: Frame, most: int, **named: str
+) -> tuple[np.ndarray, list[tuple[Column, int, np.ndarray]]]:
+    """Returns encoded rows with columns known in all, their first entries and cells."""
+    check_type("path", path, (str, os.PathLike), "a file's path")
     check_type("ensemble", ensemble, Ensemble, "a fitted Ensemble")
-    check_type(word, column, str, "a column's name")
-    known = [one.name for one in ensemble.columns if one.is_number]
-    if column not in known:
-        raise ValueError(
-            f"{word}: there is no column of numbers {column!r}; there are "
-            f"{', '.join(map(repr, known[:20]))}"
-        )
-    return [one.name for one in ensemble.columns].index(column)
-
-
-def _kept(rows: int, most: int) -> np.ndarray:
-    return (
-        np.arange(rows) if rows <= most else np.linspace(0, rows - 1, most).astype(int)
-    )
+    check_type("frame", frame, Frame, "a Frame, of read_frame")
+    check_number("frame: rows", frame.rows, least=1)
+    ensemble.predict(_thinned(frame, 1))  # refuses another number of columns
+    numbers = {one.name: at for at, one in enumerate(ensemble.columns) if one.is_number}
+    v, chosen = encode(ensemble.columns, _thinned(frame, most)), []
+    for word, name in named.items():
+        check_type(word, name, str, "a column's name")
+        if name not in numbers:
+            known = ", ".join(map(repr, [*numbers][:20]))
+            raise ValueError(f"{word}: no column of numbers {name!r}; known: {known}")
+        place = numbers.pop(name)  # a second one is another
+        column, entry = ensemble.columns[place], offsets(ensemble.layout)[place]
+        if column.missing:
+            v[:, entry + len(column.widths)] = 0.0
+        cells = column.values(_thinned(frame, _POINTS).columns[place])
+        chosen.append((column, entry, cells))
+    return v, chosen
 
 
 def _thinned(frame: Frame, most: int) -> Frame:
-    """Keeps at most so many rows, evenly spread."""
-    check_type("frame", frame, Frame, "a Frame, of read_frame")
-    kept = _kept(frame.rows, most)
-    return frame._replace(columns=tuple(one[kept] for one in frame.columns))
+    step = -(-frame.rows // most)
+    return frame._replace(columns=tuple(one[::step] for one in frame.columns))
 
 
-def _output_name(ensemble: Ensemble, output: int) -> str:
-    if ensemble.loss.kind == "quantile":
-        return f"{ensemble.loss.levels[output]:.0%}"
-    return f"class {output}"
+def _number(value: float, digits: int = 4) -> str:
+    return f"{value + 0.0:.{digits}g}".replace("-", "−")
 
 
 def _text(name: str) -> str:
-    """Escapes what matplotlib would take for mathematics."""
-    return name.replace("$", r"\$")
+    """Shortens a name, and escapes what matplotlib would take for mathematics."""
+    return (name if len(name) <= 40 else f"{name[:37]}...").replace("$", r"\$")
+
+
+def _save(figure: Any, path: Any, told: str) -> None:
+    """Writes a figure, with boxes for letters that the font lacks."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=_SMALL)
+        axes.spines[["top", "right"]].set_visible(False)
+    if told:
+        figure.supxlabel(told, fontsize=_SMALL)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, dpi=150, format="png")
