@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -951,6 +952,18 @@ def test_fit_writes_an_ensembles_folder(ensemble, houses):
     kept, extra = load_ensemble(ensemble / "model.safetensors")
     assert extra == {"target": "price", "classes": []}
     assert kept.columns[2].levels == ("Bath", "Bonn", "Nice")
+
+
+def test_fit_of_an_ensemble_that_has_finished_is_shown_again(
+    ensemble, tmp_path, capsys
+):
+    folder = tmp_path / "again"
+    shutil.copytree(ensemble, folder)
+    assert command(*words_of(ensemble), "--out", folder, "--resume") == 0
+    printed = capsys.readouterr()
+    assert "fitted before" in printed.err
+    assert "rising in area: holds" in printed.out
+    assert read_entries(folder)["results"] == read_entries(ensemble)["results"]
 
 
 def test_fit_of_an_ensemble_repeats_to_the_bit_by_the_command_that_it_kept(

@@ -214,6 +214,16 @@ def test_reference_obeys_every_rule_with_its_slack(rng):
     assert_each(COMBINATIONS, check)
 
 
+def test_reference_stays_near_the_constant_where_a_loose_rule_has_room():
+    # One rule leaves a slope of 1e-5, the other a gradient of 1e6.
+    rules = ShapeRules(slope_bounds={"a": (-1e-5, 1e-5)}, lipschitz=1e6)
+    kinds, bounds, loss, first = resolved(rules, "any")
+    made, slack = reference(kinds, bounds, loss, first, 4)
+    assert slack > 0
+    assert np.abs(made.linear).max() < 1e-3
+    assert made.constant == pytest.approx(first)
+
+
 def test_reference_is_refused_where_rules_leave_no_room():
     def called(kind="any", **rules):
         def call():

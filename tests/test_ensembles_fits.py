@@ -89,7 +89,7 @@ def test_search_sees_the_share_of_the_reference():
 
 
 def test_project_removes_a_planted_violation_and_little_else():
-    design = Design(LAYOUT, FIRST, RISING, width=4, depth=2, batch=0, points=128)
+    design = Design(LAYOUT, FIRST, RISING, width=4, batch=0, points=128)
     mixture = dented(0.04)
     before = search(LAYOUT, FIRST, RISING, NOTHING, mixture, ROWS).values[0]
     moved, worst = project(design, NOTHING, mixture, ROWS, 1.0)

@@ -107,11 +107,24 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         )
         return commands[name]
 
-    fit = add(
-        "fit",
-        "Fits an ensemble of networks to a table under shape rules, or one network by "
-        "methods of constrained training.",
+    _add_fit(
+        add(
+            "fit",
+            "Fits an ensemble of networks to a table under shape rules, or one network by "
+            "methods of constrained training.",
+        )
     )
+    _add_predict(
+        add("predict", "Applies a fitted model to new rows and prints them as CSV.")
+    )
+    _add_example(
+        add("example", "Runs a packaged example and compares every method on it.")
+    )
+    return parser, commands
+
+
+def _add_fit(fit: _Parser) -> None:
+    """Adds the arguments of `jaxcon fit`."""
     fit.add_argument(
         "data",
         nargs="?",
@@ -153,9 +166,9 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     _add_options(fit, Settings, "settings")
     _add_folder(fit)
 
-    predict = add(
-        "predict", "Applies a fitted model to new rows and prints them as CSV."
-    )
+
+def _add_predict(predict: _Parser) -> None:
+    """Adds the arguments of `jaxcon predict`."""
     predict.add_argument("run", help="folder that `jaxcon fit` wrote")
     predict.add_argument("data", help="CSV with the columns the model was fitted from")
     _flag(
@@ -174,14 +187,15 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     )
     _flag(predict, "--out", default=None, help="new CSV to write instead of printing")
 
-    example = add("example", "Runs a packaged example and compares every method on it.")
+
+def _add_example(example: _Parser) -> None:
+    """Adds the arguments of `jaxcon example`."""
     names = f"{', '.join(TABLES)} (tables), {', '.join(STUDIES)}"
     example.add_argument("name", help=f"one of: {names}")
     _add_options(
         example, Settings, "settings; all but the seed are for the examples with tables"
     )
     _add_folder(example)
-    return parser, commands
 
 
 def _flag(parser: Any, *names: str, **options: Any) -> None:
@@ -201,10 +215,12 @@ def _add_folder(parser: Any) -> None:
 def _add_ensemble(parser: Any) -> None:
     """Adds the flags of ensembles."""
     group = parser.add_argument_group("ensembles (neither --method nor --compare)")
+    _add_shapes(group)
+    _add_fits(group)
 
-    def columns(flag: str, text: str) -> None:
-        _flag(group, flag, default=(), nargs="+", metavar="COLUMN", help=text)
 
+def _add_shapes(group: Any) -> None:
+    """Adds the flags of rules that ensembles alone have."""
     _flag(
         group,
         "--monotone",
@@ -222,7 +238,14 @@ def _add_ensemble(parser: Any) -> None:
             metavar="COLUMN",
             help=f"inputs in which it must be {kind} jointly; may stand again",
         )
-    columns("--unimodal", "inputs along which it must rise to one peak and fall beyond")
+    _flag(
+        group,
+        "--unimodal",
+        default=(),
+        nargs="+",
+        metavar="COLUMN",
+        help="inputs along which it must rise to one peak and fall beyond",
+    )
     group.add_argument(
         "--slope",
         action="append",
@@ -232,7 +255,18 @@ def _add_ensemble(parser: Any) -> None:
         help="bounds of a slope, in target units per input unit, none for no bound; may "
         "stand again",
     )
-    columns("--categorical", "columns whose numbers are names of categories")
+
+
+def _add_fits(group: Any) -> None:
+    """Adds the flags of columns, losses and sizes of an ensemble."""
+    _flag(
+        group,
+        "--categorical",
+        default=(),
+        nargs="+",
+        metavar="COLUMN",
+        help="columns whose numbers are names of categories",
+    )
     _flag(
         group,
         "--quantiles",

@@ -123,14 +123,16 @@ class _Run:
             return None
         say(f"{self.folder}: fitted before")
         ensemble = _read_model(self.folder, self.entries["model"])
-        numbers = {name: one for name, one in self.entries["fit"].items()}
-        del numbers["whole"]
-        lists = {
-            name: tuple(map(float, numbers.pop(name)))
-            for name in ("losses", "own", "residuals", "active")
-        }
-        lists |= {name: np.array(lists[name]) for name in ("losses", "own")}
-        return EnsembleFit(ensemble, **lists, **numbers)
+        kept = self.entries["fit"]
+        return EnsembleFit(
+            ensemble,
+            losses=np.array(kept["losses"], float),
+            decay=kept["decay"],
+            own=np.array(kept["own"], float),
+            steps=kept["steps"],
+            residuals=tuple(map(float, kept["residuals"])),
+            active=tuple(map(float, kept["active"])),
+        )
 
     def train(self, task: Task) -> EnsembleFit:
         """Fits the ensemble, and writes it."""

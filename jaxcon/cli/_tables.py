@@ -17,7 +17,7 @@ from jaxcon.ensembles._reference import reference
 from jaxcon.ensembles._rules import Bounds, resolve
 from jaxcon.examples import TABLES
 from jaxcon.tabular import Rules, TableError
-from jaxcon.tabular._checks import MOST_INPUTS, RANGES, check_flag, check_rules
+from jaxcon.tabular._checks import RANGES, check_flag, check_rules, inputs_of
 from jaxcon.tabular._columns import Columns, parse_columns
 from jaxcon.tabular._csv import File, digest
 from jaxcon.tabular._table import LEAST_SPREAD, no_column
@@ -167,16 +167,7 @@ def read_task(given: Namespace, content: bytes | None) -> Task:
         found = parse_columns(content, given.data, columns, as_text)
         path = str(given.data.resolve() if given.data.is_file() else given.data)
         data = {"path": path, "sha256": digest(content)}
-    if target not in found.names:
-        raise TableError(no_column(target, found.names, "the table"))
-    inputs = [one for one in found.names if one != target]
-    if not inputs:
-        raise TableError(f"the table has no column but the target {target!r}")
-    if len(inputs) > MOST_INPUTS:
-        raise TableError(
-            f"the table has {len(inputs)} inputs; name at most {MOST_INPUTS} of them by "
-            "--inputs"
-        )
+    inputs = inputs_of(found.names, target)
     _check_flags(given, settings)
     _check_names("--monotone", tuple(monotone), inputs, target)
     check_rules(wanted, target, inputs)
@@ -189,7 +180,12 @@ def read_task(given: Namespace, content: bytes | None) -> Task:
             f"{target!r}; two are the least"
         )
     y, classes, loss = _target(given, target, cells)
-    flags = ("members", "batch", "quantiles", "loss", "log", "categorical", "no_report")
+    options = Options(
+        given.members or Options().members,
+        settings.steps if "steps" in given.given else None,
+        settings.seed,
+        given.batch,
+    )
     task = Task(
         name,
         data,
@@ -200,30 +196,26 @@ def read_task(given: Namespace, content: bytes | None) -> Task:
         left_out,
         loss,
         rules,
-        Options(
-            given.members or Options().members,
-            settings.steps if "steps" in given.given else None,
-            settings.seed,
-            given.batch,
-        ),
+        options,
         settings.held_out,
-        {
-            "rules": asdict(wanted)
-            | {
-                one: [*map(list, getattr(given, one))]
-                for one in ("convex_together", "concave_together", "slope")
-            }
-            | {"unimodal": list(given.unimodal)},
-            "settings": {one: getattr(given, one) for one in flags}
-            | {
-                "steps": settings.steps if "steps" in given.given else None,
-                "seed": settings.seed,
-                "held_out": settings.held_out,
-            },
-        },
+        _asked(given, wanted, options.steps),
     )
     _check_room(task)
     return task
+
+
+def _asked(
+    given: Namespace, wanted: Rules, steps: int | None
+) -> dict[str, dict[str, Any]]:
+    """Returns rules and settings by flag, for run.json."""
+    groups = ("convex_together", "concave_together", "slope")
+    flags = ("members", "batch", "quantiles", "loss", "log", "categorical", "no_report")
+    rules = asdict(wanted)
+    rules |= {one: [*map(list, getattr(given, one))] for one in groups}
+    rules |= {"unimodal": list(given.unimodal)}
+    settings = {one: getattr(given, one) for one in flags} | {"steps": steps}
+    settings |= {one: getattr(given.settings, one) for one in ("seed", "held_out")}
+    return {"rules": rules, "settings": settings}
 
 
 def frame_of(found: Columns) -> Frame:

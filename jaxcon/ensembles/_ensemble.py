@@ -1,5 +1,6 @@
 """Fitted ensembles."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -116,11 +117,8 @@ class Ensemble(NamedTuple):
 
     def predict_encoded(self, v: np.ndarray) -> np.ndarray:
         """Computes predictions of encoded rows (rows, d), in the target's units."""
-        parts = [
-            np.mean(self._each(v[at : at + _CHUNK], self.members), 0)
-            for at in range(0, max(len(v), 1), _CHUNK)
-        ]
-        return self.moved(np.concatenate(parts), v)
+        means = [self._each(part).mean(0) for part in _chunks(v)]
+        return self.moved(np.concatenate(means), v)
 
     def moved(self, mean: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Moves scaled predictions to f_0 by t, and scales them to the target's units."""
@@ -132,19 +130,20 @@ class Ensemble(NamedTuple):
 
     def each_scaled(self, v: np.ndarray) -> np.ndarray:
         """Computes every member's scaled predictions of encoded rows, (K, rows, m)."""
-        parts = [
-            self._each(v[at : at + _CHUNK], self.members)
-            for at in range(0, max(len(v), 1), _CHUNK)
-        ]
-        return np.concatenate(parts, axis=1)
+        return np.concatenate([self._each(part) for part in _chunks(v)], axis=1)
 
-    def _each(self, v: np.ndarray, members: Member) -> np.ndarray:
+    def _each(self, v: np.ndarray) -> np.ndarray:
         # In float64 and without a compiled program: differences of predictions are exact
         # to their last digits, and a single row costs no compilation.
         z = standardise(self.inputs, self.layout, v, np)
-        number = len(members["linear"])
         each = []
-        for place in range(number):
-            one = jax.tree.map(lambda leaf: leaf[place], members)  # noqa: B023
+        for place in range(len(self.members["linear"])):
+            one = jax.tree.map(lambda leaf: leaf[place], self.members)  # noqa: B023
             each.append(self.loss.prediction(score(one, z, np), np))
         return np.stack(each)
+
+
+def _chunks(v: np.ndarray) -> Iterator[np.ndarray]:
+    """Cuts rows into parts, one at least."""
+    for at in range(0, max(len(v), 1), _CHUNK):
+        yield v[at : at + _CHUNK]

@@ -22,7 +22,6 @@ from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._intervals import Calibration, calibrate
 from jaxcon.ensembles._losses import INTERVALS, POSITIVE, Loss, first_score
-from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Inputs
 from jaxcon.ensembles._prepared import (
     Options,
@@ -34,12 +33,11 @@ from jaxcon.ensembles._prepared import (
 )
 from jaxcon.ensembles._projection import project
 from jaxcon.ensembles._reference import Reference, reference
-from jaxcon.ensembles._rules import Bounds, Kinds, ShapeRules, resolve
+from jaxcon.ensembles._rules import FAR, Bounds, Kinds, ShapeRules, resolve
 from jaxcon.ensembles._search import search
 from jaxcon.ensembles._training import (
     EVERY,
     LOOKS,
-    PENALTY,
     Course,
     Design,
     State,
@@ -71,7 +69,7 @@ class EnsembleFit(NamedTuple):
         steps: of the training.
         residuals: the worst of each rule over the box that a search of the fitted function
             found, in scaled units; a rule is broken where one is positive.
-        active: share of the rows at which each rule is about to be broken.
+        active: share of the rows at which each rule is active: its residual above -0.1.
     """
 
     ensemble: Ensemble
@@ -147,7 +145,6 @@ def fit_ensemble(
         jax.tree.map(single, inputs),
         jax.tree.map(single, bounds),
         single(decays),
-        np.float32(PENALTY),
         np.int32(steps_of(len(prepared.v), options)),
         jax.random.key(options.seed),
     )
@@ -195,40 +192,39 @@ def _give(stop: BaseException, task: _Task, saved: Checkpoint, state: State) -> 
 def _finished(task: _Task, state: State) -> EnsembleFit:
     """Chooses the decay, makes the members' mean obey, and measures its errors."""
     prepared, kinds, bounds, inputs, toward, slack, design, course, decays = task
-    columns, loss = prepared.columns, prepared.loss
-    losses, place, own, members = _chosen(state, prepared)
-    if loss.kind == "log_squared_error":
-        members = _smeared(members, columns, prepared, inputs, loss)
-    mixture, worst = Mixture(inputs, members, toward), None
-    if kinds.names:
-        mixture, worst = project(design, bounds, mixture, prepared.v, slack)
-        share = share_of(float(worst.values.max()), slack)
-        mixture = mixture._replace(share=share)
-        if share > 0:
-            worst = search(design.layout, loss, kinds, bounds, mixture, prepared.v)
+    losses, place, own, members = _chosen(state)
     ensemble = Ensemble(
-        columns,
-        loss,
+        prepared.columns,
+        prepared.loss,
         prepared.center,
         prepared.unit,
         inputs,
-        jax.tree.map(lambda leaf: np.asarray(leaf, float), mixture.members),
+        members,
         kinds,
         bounds,
         toward,
-        float(mixture.share),
+        share=0.0,
     )
-    if loss.kind in INTERVALS:
+    if prepared.loss.kind == "log_squared_error":
+        ensemble = _smeared(ensemble, prepared)
+    residuals, active = (), ()
+    if kinds.names:
+        mixture, worst = project(design, bounds, ensemble.mixture, prepared.v, slack)
+        share = share_of(float(worst.values.max()), slack)
+        if share > 0:
+            mixture = mixture._replace(share=share)
+            worst = search(
+                design.layout, prepared.loss, kinds, bounds, mixture, prepared.v
+            )
+        ensemble = ensemble._replace(members=mixture.members, share=share)
+        residuals = tuple(map(float, worst.values))
+        active = tuple(map(float, worst.active))
+    members = jax.tree.map(lambda leaf: np.asarray(leaf, float), ensemble.members)
+    ensemble = ensemble._replace(members=members)
+    if prepared.loss.kind in INTERVALS:
         ensemble = ensemble._replace(calibration=_calibrated(ensemble, prepared))
-    return EnsembleFit(
-        ensemble,
-        losses,
-        float(decays[place]),
-        own,
-        int(course.steps),
-        () if worst is None else tuple(map(float, worst.values)),
-        () if worst is None else tuple(map(float, worst.active)),
-    )
+    decay, steps = float(decays[place]), int(course.steps)
+    return EnsembleFit(ensemble, losses, decay, own, steps, residuals, active)
 
 
 def decays_of(prepared: Prepared) -> np.ndarray:
@@ -282,15 +278,12 @@ def design_of(prepared: Prepared, kinds: Kinds, options: Options) -> Design:
         prepared.loss,
         kinds.nameless,
         width=32 if rows <= _WHOLE else 64,
-        depth=2,
         batch=batch,
         points=64 if numbers == 1 else 128,
     )
 
 
-def _chosen(
-    state: State, prepared: Prepared
-) -> tuple[np.ndarray, int, np.ndarray, Any]:
+def _chosen(state: State) -> tuple[np.ndarray, int, np.ndarray, Any]:
     """Chooses the weight decay of the least held-out loss.
 
     Returns:
@@ -305,25 +298,15 @@ def _chosen(
     return losses, place, least[place], members
 
 
-def _smeared(
-    members: Any,
-    columns: Sequence[Column],
-    prepared: Prepared,
-    inputs: Inputs,
-    loss: Loss,
-) -> Any:
+def _smeared(ensemble: Ensemble, prepared: Prepared) -> Ensemble:
     """Multiplies exp η by the factor that makes its mean that of the target."""
-    nothing = Reference(0.0, 0.0, 0.0)
-    kinds, bounds = Kinds(), resolve(ShapeRules(), (), loss, 0.0, 1.0)[1]
-    plain = Ensemble(
-        tuple(columns), loss, 0.0, 1.0, inputs, members, kinds, bounds, nothing, 0.0
-    )
-    predicted = plain.predict_encoded(prepared.v)[:, 0]
-    total = np.average(predicted, weights=prepared.weight)
-    factor = np.average(prepared.target, weights=prepared.weight) / total
-    last = members["layers"][-1]
-    last["b"] = last["b"] + np.float32(np.log(factor))
-    return members
+    mean = partial(np.average, weights=prepared.weight)
+    scaled = ensemble.each_scaled(prepared.v)[..., 0].mean(0)
+    factor = np.float32(mean(prepared.target) / mean(scaled))
+    *layers, last = ensemble.members["layers"]
+    last = last | {"b": last["b"] + np.log(factor)}
+    members = ensemble.members | {"layers": [*layers, last]}
+    return ensemble._replace(members=members)
 
 
 def _calibrated(ensemble: Ensemble, prepared: Prepared) -> Calibration:
@@ -337,8 +320,9 @@ def _calibrated(ensemble: Ensemble, prepared: Prepared) -> Calibration:
     box = np.random.default_rng(0).uniform(size=(2048, cube_size(ensemble.layout)))
     anywhere = jax.vmap(partial(expand, ensemble.layout))(jax.numpy.array(single(box)))
     found = scaled.predict_encoded(np.concatenate([np.asarray(anywhere, float), v]))
-    kinds = ensemble.kinds
-    rigid = bool(kinds.steep) or any("slope bounds" in name for name in kinds.names)
+    ends = np.abs([ensemble.bounds.slope_lower, ensemble.bounds.slope_upper])
+    # Both ends of an interval are to keep bounds of slopes other than 0.
+    rigid = bool(ensemble.kinds.steep) or bool(np.any((ends > 0) & (ends < FAR)))
     target, weight = prepared.target[rows], prepared.weight[rows]
     span = float(found.min()), float(found.max())
     made = calibrate(predicted, target, weight, span, rigid)

@@ -26,7 +26,7 @@ class Inputs(NamedTuple):
 
 
 def init_members(
-    seed: int, number: int, d: int, first: np.ndarray, width: int, depth: int
+    seed: int, number: int, d: int, first: np.ndarray, width: int
 ) -> Member:
     """Draws members' parameters; their predictions are constant at first.
 
@@ -35,13 +35,12 @@ def init_members(
         number: of members.
         d: number of entries of an encoded row.
         first: scores of that constant, (m,).
-        width: units of each hidden layer.
-        depth: hidden layers.
+        width: units of each of the two hidden layers.
 
     Returns:
         Linear parts and layers of networks, with a leading axis of members.
     """
-    rng, sizes = np.random.default_rng(seed), (d, *(width,) * depth)
+    rng, sizes = np.random.default_rng(seed), (d, width, width)
     layers = [
         {
             "w": rng.normal(size=(number, m, n)) / np.sqrt(m),
@@ -111,7 +110,7 @@ def _beside(vector: Any, rows: Any) -> Any:
     return vector[(None,) * (rows.ndim - 1)]
 
 
-def size(member: Member, layout: Sequence[Block]) -> jax.Array:
+def size(member: Member) -> jax.Array:
     """Computes the sum of squares of a member's weights, on which decay acts, ()."""
     weights = [layer["w"] for layer in member["layers"]] + [member["linear"]]
     return sum((jnp.sum(jnp.square(w)) for w in weights), jnp.zeros((), jnp.float32))

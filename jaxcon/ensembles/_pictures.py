@@ -15,7 +15,7 @@ from jaxcon.ensembles._columns import Column, encode, offsets
 from jaxcon.ensembles._ensemble import Ensemble
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._losses import CLASSES, Loss, read_target
-from jaxcon.ensembles._rules import _FAR
+from jaxcon.ensembles._rules import FAR
 from jaxcon.report import new_figure
 
 # Rows averaged over along one input and over two; points drawn; outputs drawn.
@@ -131,7 +131,7 @@ def _panels(along: _Along) -> list[tuple[int, int, np.ndarray, np.ndarray, np.nd
     for output in sorted({int(one[1]) for one in rules} - {-1})[:3] or [-1]:
         low, high = -free, free
         for one, of, *ends in rules:
-            ends = [np.inf * end if abs(end) > _FAR / 2 else end for end in ends]
+            ends = [np.inf * end if abs(end) > FAR / 2 else end for end in ends]
             # Beyond a mode, that to rise in the entry is to fall along the input.
             least, most = sorted(-end if one > entry else end for end in ends)
             here = (along.side == one - entry) & (of in (-1, output))

@@ -196,4 +196,5 @@ def _padded(rows: int) -> int:
 
 
 def single(value: Any) -> np.ndarray:
+    """Converts numbers to float32, in which the training computes."""
     return np.asarray(value, np.float32)

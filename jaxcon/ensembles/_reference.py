@@ -7,9 +7,11 @@ function f that breaks a rule by at most v to one, f_0, that keeps it with slack
 
 f_0 is a sum of one parabola for each number,
 
-.. math:: f_0(v) = c + \sum_j a_j v_j + \tfrac12 \kappa_j (v_j - \tfrac12)^2
+.. math:: f_0(v) = c + \sum_j a_j v_j + \tfrac12 \kappa_j (v_j - \tfrac12)^2.
 
-and has the greatest slack of all such sums, by a linear program.
+A linear program finds the greatest slack of all such sums; a second one finds, among those
+that have it, the one nearest to the best constant, \(c_0\), by
+\(|c - c_0| + \sum_j |a_j| + |\kappa_j|\).
 """
 
 from typing import Any, NamedTuple
@@ -17,12 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcon.ensembles._losses import POSITIVE, Loss
-from jaxcon.ensembles._rules import _FAR, Bounds, Kinds
+from jaxcon.ensembles._rules import FAR, Bounds, Kinds
 
 # Places along an entry at which a parabola's bounds are held; between them it is larger
 # than a chord by at most κ / 8 / 16^2, for which the bounds leave room.
 _PLACES = np.linspace(0, 1, 17)
 _MOST = 1.0  # slack, in units of the target and of the range of an input
+_KEPT = (
+    0.999  # share of the greatest slack, so that rounding leaves the second one room
+)
 
 
 class Reference(NamedTuple):
@@ -112,7 +117,7 @@ class _Program:
         return row
 
     def _at_most(self, limit: float, output: int, **parts: Any) -> None:
-        if limit < _FAR / 2:
+        if limit < FAR / 2:
             self.rows.append(self._row(output, **parts))
             self.limits.append(limit)
 
@@ -140,6 +145,8 @@ class _Program:
 
     def bounds(self, lower: float, upper: float) -> None:
         """Holds the sum of the parabolas' extreme values in its bounds."""
+        if lower <= -FAR / 2 and upper >= FAR / 2:
+            return
         for one in range(self.outputs):
             for entry in self.entries:
                 for place in _PLACES:
@@ -187,28 +194,71 @@ class _Program:
                 self.totals.append(float(first[one] - first[0]) if place == 0 else 0.0)
 
     def solve(self, first: np.ndarray, d: int) -> tuple[Reference, float]:
-        """Maximises the slack, and returns the parabolas in all d entries."""
-        from scipy.optimize import linprog
+        """Maximises the slack, and returns the parabolas in all d entries.
 
-        cost = np.zeros(self.outputs * self.each + 1)
-        cost[-1] = -1.0
-        free: list[tuple[float | None, float | None]] = [(None, None)] * len(cost)
-        free[-1] = (0.0, _MOST)
-        found = linprog(
-            cost,
-            A_ub=np.array(self.rows) if self.rows else None,
-            b_ub=np.array(self.limits) if self.rows else None,
-            A_eq=np.array(self.equal) if self.equal else None,
-            b_eq=np.array(self.totals) if self.equal else None,
-            bounds=free,
-        )
-        if found.status != 0 or found.x[-1] < 1e-6:
+        Args:
+            first: the best constant prediction, (m,).
+            d: entries of an encoded row.
+
+        Returns:
+            The `Reference` and its slack.
+
+        Raises:
+            ValueError: no slack is positive.
+        """
+        number = self.outputs * self.each + 1
+        greatest = self._solved(np.append(np.zeros(number - 1), -1.0), 0.0)
+        if greatest is None or greatest[-1] < 1e-6:
             raise ValueError(
                 "the shape rules leave no room: no function obeys them all strictly"
             )
-        parts = found.x[:-1].reshape(self.outputs, self.each)
+        slack = _KEPT * float(greatest[-1])
+        nearest = self._nearest(first, slack)
+        found = greatest if nearest is None else nearest
+        parts = found[: number - 1].reshape(self.outputs, self.each)
         linear, square = np.zeros((d, self.outputs)), np.zeros((d, self.outputs))
         linear[list(self.entries)] = parts[:, 1 : 1 + self.k].T
         square[list(self.entries)] = parts[:, 1 + self.k : 1 + 2 * self.k].T
-        constant = parts[:, 0].copy()
-        return Reference(constant, linear, square), float(found.x[-1])
+        return Reference(parts[:, 0].copy(), linear, square), slack
+
+    def _nearest(self, first: np.ndarray, slack: float) -> np.ndarray | None:
+        """Minimises the distance to a constant at a slack, by a bound m on each part."""
+        number = self.outputs * self.each + 1
+        own = np.arange(1 + 2 * self.k)  # c, a and κ of an output
+        chosen = np.concatenate([one * self.each + own for one in range(self.outputs)])
+        target = np.zeros((self.outputs, len(own)))
+        target[:, 0] = first
+        part, bound = np.eye(number)[chosen], np.eye(len(chosen))
+        more = np.block([[part, -bound], [-part, -bound]])
+        limits = np.concatenate([target.ravel(), -target.ravel()])
+        cost = np.concatenate([np.zeros(number), np.ones(len(chosen))])
+        return self._solved(cost, slack, more, limits)
+
+    def _solved(
+        self,
+        cost: np.ndarray,
+        slack: float,
+        more: np.ndarray | None = None,
+        limits: np.ndarray | None = None,
+    ) -> np.ndarray | None:
+        """Solves the program at a slack or more, with further rows and variables."""
+        from scipy.optimize import linprog
+
+        number = self.outputs * self.each + 1
+        rows = np.array(self.rows).reshape(-1, number)
+        equal = np.array(self.equal).reshape(-1, number)
+        wider = ((0, 0), (0, len(cost) - number))
+        rows, limit = np.pad(rows, wider), np.array(self.limits)
+        if more is not None and limits is not None:
+            rows, limit = np.concatenate([rows, more]), np.append(limit, limits)
+        free: list[tuple[float | None, float | None]] = [(None, None)] * len(cost)
+        free[number - 1] = (slack, _MOST)
+        found = linprog(
+            cost,
+            A_ub=rows,
+            b_ub=limit,
+            A_eq=np.pad(equal, wider),
+            b_eq=np.array(self.totals),
+            bounds=free,
+        )
+        return found.x if found.status == 0 else None

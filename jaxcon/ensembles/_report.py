@@ -27,7 +27,8 @@ class RuleVerdict(NamedTuple):
         rule: in words.
         violation: the worst over the box that a search found, 0 where it is kept, in
             standard deviations of the target per range of the input.
-        active: share of the rows at which it is about to be broken.
+        active: share of the rows at which it is active, less than a tenth of a standard
+            deviation of the target, per range of the input, from being broken.
     """
 
     rule: str
@@ -259,10 +260,13 @@ def _notes(
     own, line = held["this fit"], held["straight line"]
     notes = []
     if ruled:
-        word = "cost" if cost > 0 else "bring"
+        word = "higher" if cost > 0 else "lower"
+        apart = f"{abs(100 * cost):.1f} % {word} than without them"
+        if abs(cost) < 5e-4:
+            apart = "the same as without them"
         notes.append(
-            f"The rules {word} {abs(100 * cost):.1f} % of the held-out loss "
-            f"(standard error {100 * spread:.1f} %)."
+            f"The held-out loss with the rules is {apart} (standard error "
+            f"{100 * spread:.1f} %)."
         )
     if own > 1.01 * line:
         notes.append(

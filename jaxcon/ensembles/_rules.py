@@ -11,7 +11,7 @@ from jaxcon.ensembles._columns import Column, offsets
 from jaxcon.ensembles._losses import Loss
 
 # Stands for no bound; its square is finite in float32.
-_FAR = 1e18
+FAR = 1e18
 
 
 @dataclass(frozen=True)
@@ -165,88 +165,115 @@ def resolve(
         ValueError: a rule names no column, one of categories without order, or contradicts
             another.
     """
+    named = {one.name: one for one in columns}
     starts = offsets([one.block for one in columns])
-    places = dict(zip((one.name for one in columns), starts))
-    by_name = {one.name: one for one in columns}
-    slopes: dict[tuple[str, int], list[float]] = {}
-    words: dict[tuple[str, int], list[str]] = {}
+    entries = {
+        one.name: range(start, start + one.block.size)
+        for one, start in zip(columns, starts)
+        if one.is_number
+    }
+    slopes = _slopes(rules, named, loss, unit)
+    peaks = _peaks(rules, named)
+    bent = _curvatures(rules, named)
+    bounded, steep = rules.bounds != (None, None), rules.lipschitz is not None
+    each = [entry for one in entries.values() for entry in one]
+    words = [
+        f"{' and '.join(one.words)} in {name}" for (name, _), one in slopes.items()
+    ]
+    words += [word for pair in peaks.values() for word in pair]
+    words += [f"{word} in {', '.join(group)}" for word, _, group in bent]
+    words += ["within bounds"] * bounded + ["Lipschitz"] * steep
+    modes = [(entry, -1) for name in peaks for entry in entries[name]]
+    kinds = Kinds(
+        (*((entries[name].start, output) for name, output in slopes), *modes),
+        tuple(
+            (tuple(entries[n].start for n in group), sign, -1)
+            for _, sign, group in bent
+        ),
+        bounded,
+        tuple(each) if steep else (),
+        tuple(
+            (e, entries[n].stop)
+            for n in entries
+            if named[n].missing
+            for e in entries[n]
+        ),
+        tuple(words),
+    )
+    rooms = [(one.low, one.high) for one in slopes.values()] + [(0.0, FAR)] * len(modes)
+    room = np.array(rooms, float).reshape(-1, 2)
+    low, high = rules.bounds
+    widths = np.array([width for name in entries for width in named[name].widths])
+    return kinds, Bounds(
+        room[:, 0],
+        room[:, 1],
+        -FAR if low is None else (low - center) / unit,
+        FAR if high is None else (high - center) / unit,
+        unit / (widths * rules.lipschitz) if rules.lipschitz else np.zeros(0),
+    )
+
+
+class _Room(NamedTuple):
+    """Slopes that the rules leave along a column, and the rules' words."""
+
+    low: float = -FAR
+    high: float = FAR
+    words: tuple[str, ...] = ()
+
+
+def _slopes(
+    rules: ShapeRules, named: Mapping[str, Column], loss: Loss, unit: float
+) -> dict[tuple[str, int], _Room]:
+    """Returns what slopes are left by column and output, -1 for all."""
+    found: dict[tuple[str, int], _Room] = {}
 
     def narrow(name: str, output: int, low: float, high: float, word: str) -> None:
-        _check_column(name, by_name, word)
-        room = slopes.setdefault((name, output), [-_FAR, _FAR])
-        room[:] = [max(room[0], low), min(room[1], high)]
-        words.setdefault((name, output), []).append(word)
-        if room[0] > room[1] or room[0] == room[1] != 0 or low == high:
-            raise ValueError(
-                f"{' and '.join(words[name, output])} leave no slope in {name!r}"
-            )
+        _check_column(name, named, word)
+        before = found.get((name, output), _Room())
+        room = _Room(
+            max(before.low, low), min(before.high, high), (*before.words, word)
+        )
+        if room.low > room.high or room.low == room.high != 0 or low == high:
+            raise ValueError(f"{' and '.join(room.words)} leave no slope in {name!r}")
+        found[name, output] = room
 
     for name, sign in rules.monotone.items():
         for output, one in sign.items() if isinstance(sign, Mapping) else [(-1, sign)]:
             if output >= loss.outputs:
                 raise ValueError(f"monotone[{name!r}]: there is no class {output}")
             if one == 1:
-                narrow(name, output, 0.0, _FAR, _of("rising", output))
+                narrow(name, output, 0.0, FAR, _of("rising", output))
             elif one == -1:
-                narrow(name, output, -_FAR, 0.0, _of("falling", output))
+                narrow(name, output, -FAR, 0.0, _of("falling", output))
     for name, (low, high) in rules.slope_bounds.items():
-        _check_column(name, by_name, "slope_bounds")
-        factor = by_name[name].widths[0] / unit
-        low = -_FAR if low is None else low * factor
-        high = _FAR if high is None else high * factor
+        _check_column(name, named, "slope_bounds")
+        factor = named[name].widths[0] / unit
+        low = -FAR if low is None else low * factor
+        high = FAR if high is None else high * factor
         narrow(name, -1, low, high, "slope bounds")
+    return found
+
+
+def _peaks(rules: ShapeRules, named: Mapping[str, Column]) -> dict[str, list[str]]:
+    """Returns the two rules in words, up to a mode and from it, by column."""
+    found = {}
     for name in rules.unimodal:
-        _check_column(name, by_name, "unimodal", peak=True)
-    curvatures, bent = [], []
-    for word, sign, groups in (
-        ("convex", 1, rules.convex),
-        ("concave", -1, rules.concave),
-    ):
-        for group in groups:
-            for name in group:
-                _check_column(name, by_name, word)
-            curvatures.append((tuple(places[name] for name in group), sign, -1))
-            bent.append(f"{word} in {', '.join(group)}")
-    low, high = rules.bounds
-    numbers = [one for one in columns if one.is_number]
-    steep = rules.lipschitz is not None
-    entries = {
-        one.name: range(places[one.name], places[one.name] + one.block.size)
-        for one in numbers
-    }
-    flags = tuple(
-        (entry, entries[one.name].stop)
-        for one in numbers
-        if one.missing
-        for entry in entries[one.name]
-    )
-    peaks = [(entry, -1) for name in rules.unimodal for entry in entries[name]]
-    named = [f"{' and '.join(words[key])} in {key[0]}" for key in slopes]
-    for name in rules.unimodal:
-        at = f"{by_name[name].peak:g}"
-        named += [f"rising in {name} up to {at}", f"falling in {name} from {at}"]
-    named += bent
-    named += ["within bounds"] if rules.bounds != (None, None) else []
-    named += ["Lipschitz"] if steep else []
-    kinds = Kinds(
-        (*((places[name], output) for name, output in slopes), *peaks),
-        tuple(curvatures),
-        rules.bounds != (None, None),
-        tuple(entry for one in numbers for entry in entries[one.name]) if steep else (),
-        flags,
-        tuple(named),
-    )
-    widths = np.array([width for one in numbers for width in one.widths])
-    room = np.array([*slopes.values(), *[[0.0, _FAR]] * len(peaks)], float).reshape(
-        -1, 2
-    )
-    return kinds, Bounds(
-        room[:, 0],
-        room[:, 1],
-        -_FAR if low is None else (low - center) / unit,
-        _FAR if high is None else (high - center) / unit,
-        unit / (widths * rules.lipschitz) if steep else np.zeros(0),
-    )
+        _check_column(name, named, "unimodal", peak=True)
+        at = f"{named[name].peak:g}"
+        found[name] = [f"rising in {name} up to {at}", f"falling in {name} from {at}"]
+    return found
+
+
+def _curvatures(
+    rules: ShapeRules, named: Mapping[str, Column]
+) -> list[tuple[str, int, tuple[str, ...]]]:
+    """Returns word, sign and group of every curvature."""
+    kinds = [("convex", 1, rules.convex), ("concave", -1, rules.concave)]
+    found = [(word, sign, tuple(one)) for word, sign, every in kinds for one in every]
+    for word, _, group in found:
+        for name in group:
+            _check_column(name, named, word)
+    return found
 
 
 def _of(word: str, output: int) -> str:

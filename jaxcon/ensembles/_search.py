@@ -15,8 +15,9 @@ from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._residuals import residuals
 from jaxcon.ensembles._rules import Bounds, Kinds
 
-# Rows at which it is counted where a rule is active, and the residual above which it is.
-_COUNTED, _ACTIVE = 1024, -0.01
+# Rows at which it is counted where a rule is active, and the residual above which it is:
+# training ends a little within a rule that the data contradict.
+_COUNTED, _ACTIVE = 1024, -0.1
 
 
 class Worst(NamedTuple):
@@ -25,7 +26,7 @@ class Worst(NamedTuple):
     Attributes:
         values: largest residuals, (rules,); a rule is broken where one is positive.
         rows: the encoded rows where they are, (rules, d).
-        active: share of the table's rows at which a rule is about to be broken, (rules,).
+        active: share of the table's rows at which a residual is above -0.1, (rules,).
     """
 
     values: np.ndarray

@@ -43,7 +43,7 @@ def save_ensemble(
     check_type("path", path, (str, os.PathLike), "a file's path")
     if extra is not None:
         check_type("extra", extra, Mapping, "a dict")
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {
         name: np.array(leaf, float, order="C")
@@ -65,7 +65,8 @@ def save_ensemble(
     }
     text = json.dumps(entries, default=_plain)
     beside = Path(path).with_name(Path(path).name + ".part")
-    save_file(arrays, beside, metadata={"jaxcon": text})
+    # Written here, since the library's own files are for their owner alone.
+    beside.write_bytes(save(arrays, metadata={"jaxcon": text}))
     os.replace(beside, path)
 
 

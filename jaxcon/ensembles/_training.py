@@ -48,7 +48,6 @@ class Design(NamedTuple):
         loss: of the target.
         kinds: of the rules.
         width: units of a hidden layer.
-        depth: hidden layers.
         batch: rows of a step; 0 for all.
         points: at which the rules are evaluated in a step.
     """
@@ -57,7 +56,6 @@ class Design(NamedTuple):
     loss: Loss
     kinds: Kinds
     width: int
-    depth: int
     batch: int
     points: int
 
@@ -89,7 +87,6 @@ class Course(NamedTuple):
         inputs: standardisation of the rows.
         bounds: of the rules.
         decays: weight decays, (decays,).
-        penalty: ρ, ().
         steps: their number, ().
         key: of the draws.
     """
@@ -97,7 +94,6 @@ class Course(NamedTuple):
     inputs: Inputs
     bounds: Bounds
     decays: Any
-    penalty: Any
     steps: Any
     key: Any
 
@@ -139,7 +135,7 @@ def start(
         The state before the first step.
     """
     d = sum(block.size + block.missing for block in design.layout)
-    drawn = init_members(seed, members, d, first, design.width, design.depth)
+    drawn = init_members(seed, members, d, first, design.width)
     decays = len(course.decays)
     member = jax.tree.map(
         lambda leaf: np.tile(leaf, (decays, *leaf.ndim * (1,))), drawn
@@ -173,10 +169,10 @@ def advance(design: Design, course: Course, rows: Rows, state: State) -> State:
         z, target = batch
         losses = design.loss(score(member, z), target)
         total = jnp.sum(weight * losses) / jnp.maximum(jnp.sum(weight), 1e-12)
-        total = total + decay * size(member, design.layout)
+        total = total + decay * size(member)
         if penalised:
             broken = _broken(design, course, member, *points)
-            total = total + course.penalty * broken
+            total = total + PENALTY * broken
         return total
 
     def step(state: State, _: None) -> tuple[State, None]:
@@ -202,7 +198,7 @@ def advance(design: Design, course: Course, rows: Rows, state: State) -> State:
             broken = jax.vmap(
                 jax.vmap(lambda one: _broken(design, course, one, *points))
             )
-            losses += course.penalty * broken(state.member)
+            losses += PENALTY * broken(state.member)
         return _kept(state, losses), None
 
     state, _ = jax.lax.scan(look, state, length=LOOKS)

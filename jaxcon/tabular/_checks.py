@@ -1,6 +1,7 @@
 """Requirements of a table, its rules and the settings."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -50,16 +51,7 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
     check_type("target", target, str, "a column's name")
     check_type("rules", rules, Rules, "jaxcon.tabular.Rules")
     _check_values(table)
-    if target not in table.names:
-        raise TableError(no_column(target, table.names, "the table"))
-    inputs = [name for name in table.names if name != target]
-    if not inputs:
-        raise TableError(f"the table has no column but the target {target!r}")
-    if len(inputs) > MOST_INPUTS:
-        raise TableError(
-            f"the table has {len(inputs)} inputs; name at most {MOST_INPUTS} of them by "
-            "--inputs"
-        )
+    inputs = inputs_of(table.names, target)
     check_settings(settings)
     rows = len(table.values)
     if min(held_out_rows(rows, settings), rows - held_out_rows(rows, settings)) < 2:
@@ -75,6 +67,32 @@ def check(table: Table, target: str, rules: Rules, settings: Settings) -> None:
                 f"column {name!r} varies by {spread:g}, where {LEAST_SPREAD:g} is the least"
             )
     check_rules(rules, target, inputs)
+
+
+def inputs_of(names: Sequence[str], target: str) -> list[str]:
+    """Returns the columns but the target.
+
+    Args:
+        names: of all columns.
+        target: name of the target column.
+
+    Returns:
+        Their names.
+
+    Raises:
+        TableError: the target is not there, or there are no or too many others.
+    """
+    if target not in names:
+        raise TableError(no_column(target, names, "the table"))
+    inputs = [name for name in names if name != target]
+    if not inputs:
+        raise TableError(f"the table has no column but the target {target!r}")
+    if len(inputs) > MOST_INPUTS:
+        raise TableError(
+            f"the table has {len(inputs)} inputs; name at most {MOST_INPUTS} of them by "
+            "--inputs"
+        )
+    return inputs
 
 
 def check_settings(settings: Settings) -> None:
