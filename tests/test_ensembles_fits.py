@@ -79,6 +79,18 @@ def test_search_finds_a_narrow_violation():
     assert kept.values[0] < 0
 
 
+def test_search_counts_the_rows_at_which_a_rule_is_active():
+    # The slope is 2 - s but in the dent, which has no depth here.
+    def active(fall):
+        mixture = dented(0.04, 0.0)
+        linear = mixture.members["linear"] - np.array([[[fall], [0.0]]])
+        members = mixture.members | {"linear": linear}
+        moved = mixture._replace(members=members)
+        return search(LAYOUT, FIRST, RISING, NOTHING, moved, ROWS).active[0]
+
+    assert [active(fall) for fall in (0.0, 1.8, 1.95, 2.1)] == [0, 0, 1, 1]
+
+
 def test_search_sees_the_share_of_the_reference():
     mixture = dented(0.04)
     worst = search(LAYOUT, FIRST, RISING, NOTHING, mixture, ROWS).values[0]
