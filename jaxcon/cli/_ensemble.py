@@ -138,7 +138,7 @@ class _Run:
         """Fits the ensemble, and writes it."""
         begun, marks = time.monotonic(), []
         rows, _ = task.split()
-        with Signals() as signals, _bar() as move:
+        with Signals() as signals, _Bar() as move:
 
             def watch(done: int, steps: int, loss: float) -> None:
                 # From now on a signal waits for the end of a call of the program, so
@@ -280,7 +280,7 @@ class _Run:
             )
 
 
-class _bar:
+class _Bar:
     """Progress bar on stderr; none where tqdm is missing or stderr is no terminal."""
 
     def __enter__(self) -> Callable[[int, int, float], None]:
@@ -299,7 +299,7 @@ class _bar:
             self._bar.update(done - self._bar.n)
 
     def __exit__(self, *error: Any) -> None:
-        # A terminal that is gone shall not end a run that is done.
+        # A closed terminal must not end a finished run.
         with suppress(OSError, ValueError):
             if self._bar is not None:
                 self._bar.close()
