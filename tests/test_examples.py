@@ -6,7 +6,14 @@ import pytest
 from scipy.stats import norm
 
 from jaxcon import comparison, tabular
-from jaxcon.examples import STUDIES, TABLES, call_surface, engel
+from jaxcon.examples import (
+    STUDIES,
+    TABLES,
+    call_surface,
+    dose_response,
+    engel,
+    house_prices,
+)
 from jaxcon.examples.tables import MATURITIES, NOISE, STRIKES, price
 from jaxcon.tabular import Rules
 
@@ -60,6 +67,24 @@ def test_engel_is_the_published_data():
     # The means that R's summary(quantreg::engel) prints.
     assert table.column("income").mean() == pytest.approx(982.473, abs=1e-3)
     assert table.column("foodexp").mean() == pytest.approx(624.150, abs=1e-3)
+
+
+@pytest.mark.parametrize("make", [dose_response, house_prices])
+def test_simulated_tables_are_their_truths_with_noise_and_obey_their_rules(make):
+    example = make(rows=4000, seed=1)
+    table, rules, truth = example.table, example.rules, example.truth
+    x, y = table.values[:, :-1], table.column(example.target)
+    noise = {"effect": 0.02, "price": 25.0}[example.target]
+    apart = y - truth(x)
+    assert apart.std() == pytest.approx(noise, rel=0.05)
+    assert abs(apart.mean()) < 4 * noise / np.sqrt(4000)
+    for sign, columns in ((1, rules.increasing), (-1, rules.decreasing)):
+        for name in columns:
+            moved = x.copy()
+            moved[:, table.names.index(name)] += 1e-3
+            assert np.all(sign * (truth(moved) - truth(x)) > 0), name
+    assert np.all(make(20, seed=2).table.values == make(20, seed=2).table.values)
+    assert np.any(make(20, seed=2).table.values != make(20, seed=3).table.values)
 
 
 @pytest.mark.parametrize("name", STUDIES)

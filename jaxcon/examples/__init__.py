@@ -24,7 +24,12 @@ from jaxcon.examples import (
     tables,
 )
 from jaxcon.examples._example import Findings, TableExample
-from jaxcon.examples.tables import call_surface, engel
+from jaxcon.examples.tables import (
+    call_surface,
+    dose_response,
+    engel,
+    house_prices,
+)
 
 TABLES = {"engel": engel, "call-surface": call_surface}
 STUDIES: dict[str, Callable[[int, int], Iterator[Findings]]] = {
@@ -51,9 +56,11 @@ __all__ = [
     "call_surface",
     "conservation",
     "diffusion",
+    "dose_response",
     "doubling",
     "engel",
     "front",
+    "house_prices",
     "ordering",
     "poisson",
     "positive",

@@ -1,4 +1,4 @@
-r"""Tables with shape rules: Engel's food expenditure and values of call options.
+r"""Tables with shape rules: food expenditure, call options, a dose's effect, house prices.
 
 **Engel's data** are 235 Belgian working-class households of 1857: annual income and food
 expenditure in Belgian francs. Engel's law says that the share of food falls as income
@@ -21,6 +21,19 @@ Black-Scholes values,
 so that it is free of arbitrage. It is decreasing and convex in strike, or a spread or a
 butterfly would be worth less than nothing, and it is increasing in maturity (calendar).
 Quotes carry normal noise; a network fitted to them without constraints breaks all three.
+
+**The dose response** is Hill's curve, :math:`E(x) = x^2 / (1 + x^2)`, of which most doses
+lie on the plateau near 1: a rule that asks for a slope there would bend it.
+
+**The house prices** have nine inputs of different effect, in thousands,
+
+.. math::
+    p = 60 + 18 \sqrt{a} + 12 q - 30 (1 - e^{-y/25}) - 1.5 k + 20 \log(1 + g / 200)
+    + 6 b + 0.02 a q - 10 \sin(w) + 2 f,
+
+of area a, quality q, age y, distance k, garden g, bathrooms b, the garden's direction w and
+the floor f; the ninth, the house's number, has none. They rise in area, quality, garden and
+bathrooms, and fall with age and distance.
 """
 
 from pathlib import Path
@@ -41,7 +54,9 @@ __all__ = [
     "WEIGHT",
     "black_scholes",
     "call_surface",
+    "dose_response",
     "engel",
+    "house_prices",
     "price",
 ]
 
@@ -129,6 +144,76 @@ def call_surface(quotes: int = 250, seed: int = 0) -> TableExample:
         ),
         truth=_truth,
     )
+
+
+def dose_response(rows: int = 200, seed: int = 0) -> TableExample:
+    """Simulates effects of uniformly random doses.
+
+    Args:
+        rows: their number.
+        seed: of doses and noise.
+
+    Returns:
+        A `TableExample` whose truth is Hill's curve, with noise of deviation 0.02.
+    """
+    rng = np.random.default_rng(seed)
+    dose = rng.uniform(0, 22, (rows, 1))
+    effect = _hill(dose) + 0.02 * rng.normal(size=rows)
+    return TableExample(
+        table=Table(("dose", "effect"), np.column_stack([dose, effect])),
+        target="effect",
+        rules=Rules(increasing=("dose",)),
+        truth=_hill,
+    )
+
+
+def _hill(x: np.ndarray) -> np.ndarray:
+    return x[:, 0] ** 2 / (1 + x[:, 0] ** 2)
+
+
+HOUSE = {  # least and greatest value of each input
+    "area": (40.0, 250.0),  # square metres
+    "quality": (1.0, 10.0),
+    "age": (0.0, 80.0),  # years
+    "distance": (0.0, 30.0),  # kilometres from the centre
+    "garden": (0.0, 1000.0),  # square metres
+    "bathrooms": (1.0, 4.0),
+    "direction": (0.0, 6.28),  # of the garden, radians
+    "floor": (0.0, 4.0),
+    "number": (1.0, 99.0),
+}
+
+
+def house_prices(rows: int = 550, seed: int = 0) -> TableExample:
+    """Simulates prices of houses with nine uniformly random inputs.
+
+    Args:
+        rows: their number.
+        seed: of inputs and noise.
+
+    Returns:
+        A `TableExample` with a known truth, and noise of deviation 25 thousand.
+    """
+    rng = np.random.default_rng(seed)
+    lower, upper = np.array(list(HOUSE.values())).T
+    x = rng.uniform(lower, upper, (rows, len(HOUSE)))
+    prices = _house(x) + 25 * rng.normal(size=rows)
+    return TableExample(
+        table=Table((*HOUSE, "price"), np.column_stack([x, prices])),
+        target="price",
+        rules=Rules(
+            increasing=("area", "quality", "garden", "bathrooms"),
+            decreasing=("age", "distance"),
+        ),
+        truth=_house,
+    )
+
+
+def _house(x: np.ndarray) -> np.ndarray:
+    area, quality, age, distance, garden, bathrooms, direction, floor, _ = x.T
+    size = 18 * np.sqrt(area) + 0.02 * area * quality + 12 * quality + 6 * bathrooms
+    place = 20 * np.log1p(garden / 200) - 1.5 * distance - 10 * np.sin(direction)
+    return 60 + size + place - 30 * (1 - np.exp(-age / 25)) + 2 * floor
 
 
 def _truth(x: np.ndarray) -> np.ndarray:
