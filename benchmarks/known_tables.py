@@ -6,9 +6,9 @@ Question     On simulated tables whose truth is a closed form: how far is a fit 
              does a fit take, up to a million rows?
 Conditions   `jaxcon.examples.dose_response` (200 rows, rising) and `house_prices` (550
              rows, nine inputs, six monotone), five seeds each; a fifth of the houses is
-             held out. Peers: a straight line, and scikit-learn's HistGradientBoosting with the
-             same monotone rules and with its own settings. Coverage: each replicate has
-             new data, 235 rows like Engel's (spread grows with income; rising and
+             held out. Peers: a straight line, and scikit-learn's HistGradientBoosting with
+             the same monotone rules and with its own settings. Coverage: each replicate
+             has new data, 235 rows like Engel's (spread grows with income; rising and
              concave) or 200 doses, and 4,000 new targets. Speed: Friedman's function in
              ten inputs, three rules. Nothing is tuned.
 Run          python -m benchmarks.known_tables            (plateau, houses)
