@@ -194,7 +194,7 @@ def speed(rows: int) -> None:
 
 def main() -> None:
     """Runs the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--coverage", type=int, help="replicates of each table")
     parser.add_argument("--speed", type=int, nargs="+", help="numbers of rows")
     given = parser.parse_args()

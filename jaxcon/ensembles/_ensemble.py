@@ -10,11 +10,11 @@ from jaxcon._checks import check_number, check_type
 from jaxcon.ensembles._columns import Block, Column, encode
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._intervals import Calibration
-from jaxcon.ensembles._losses import CLASSES, Loss
+from jaxcon.ensembles._losses import CLASSES, Ends, Loss
 from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Inputs, Member, score, standardise
 from jaxcon.ensembles._reference import Reference
-from jaxcon.ensembles._rules import Bounds, Kinds
+from jaxcon.ensembles._rules import Bounds, Kinds, ends_of
 
 _CHUNK = 8192  # rows of a prediction at once
 
@@ -53,7 +53,12 @@ class Ensemble(NamedTuple):
     @property
     def mixture(self) -> Mixture:
         """Numbers of the function."""
-        return Mixture(self.inputs, self.members, self.reference, self.share)
+        return Mixture(self.inputs, self.members, self.reference, self.share, self.ends)
+
+    @property
+    def ends(self) -> Ends:
+        """Bounds in which predictions are held by construction, or None."""
+        return ends_of(self.loss, self.kinds, self.bounds)
 
     @property
     def layout(self) -> tuple[Block, ...]:
@@ -124,6 +129,8 @@ class Ensemble(NamedTuple):
         """Moves scaled predictions to f_0 by t, and scales them to the target's units."""
         if self.share > 0:
             mean = (1 - self.share) * mean + self.share * self.reference(v)
+        if self.ends is not None:
+            mean = np.clip(mean, *self.ends)
         if self.loss.kind in CLASSES:
             return mean
         return self.center + self.unit * mean
@@ -139,7 +146,7 @@ class Ensemble(NamedTuple):
         each = []
         for place in range(len(self.members["linear"])):
             one = jax.tree.map(lambda leaf: leaf[place], self.members)  # noqa: B023
-            each.append(self.loss.prediction(score(one, z, np), np))
+            each.append(self.loss.prediction(score(one, z, np), np, self.ends))
         return np.stack(each)
 
 

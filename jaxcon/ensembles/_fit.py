@@ -210,14 +210,19 @@ def _finished(task: _Task, state: State) -> EnsembleFit:
     residuals, active = (), ()
     if kinds.names:
         mixture, worst = project(design, bounds, ensemble.mixture, prepared.v, slack)
-        share = share_of(float(worst.values.max()), slack)
+        built = np.zeros(len(kinds.names), bool)
+        if ensemble.ends is not None:
+            # Only rounding leads out of these bounds, and predictions are cut at them.
+            built[len(kinds.slopes + kinds.curvatures)] = True
+        share = share_of(float(worst.values[~built].max(initial=-np.inf)), slack)
         if share > 0:
             mixture = mixture._replace(share=share)
             worst = search(
                 design.layout, prepared.loss, kinds, bounds, mixture, prepared.v
             )
         ensemble = ensemble._replace(members=mixture.members, share=share)
-        residuals = tuple(map(float, worst.values))
+        values = np.where(built, np.minimum(worst.values, 0.0), worst.values)
+        residuals = tuple(map(float, values))
         active = tuple(map(float, worst.active))
     members = jax.tree.map(lambda leaf: np.asarray(leaf, float), ensemble.members)
     ensemble = ensemble._replace(members=members)

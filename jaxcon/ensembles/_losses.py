@@ -16,6 +16,10 @@ multinomial        softmax η      logsumexp η - η_y                     0, 1,
 quantile           ordered(η)     pinball loss, summed over the levels  any
 ================== ============== ===================================== ==============
 
+Where predictions of any sign have bounds, a smooth corner holds them in: with one below,
+
+.. math:: l + \tau \log(1 + \exp((\eta - l) / \tau)).
+
 Targets are scaled before: to mean 0 and standard deviation 1, to mean 1 where a prediction
 is exp η, and not at all for classes. Ordered outputs are η_1, η_1 + softplus(η_2), ..., so
 that quantiles never cross.
@@ -44,6 +48,10 @@ INTERVALS = (*REGRESSION, "log_squared_error")
 # Width, in standard deviations, within which the corner of a pinball or an absolute value
 # is rounded, so that Adam settles; and Huber's bend, 95 % efficient for a normal target.
 _ROUND, _BEND = 0.02, 1.35
+# Width τ of the corner at a bound, in standard deviations; narrow bounds have a narrower.
+_CORNER = 0.05
+
+Ends = tuple[Any, Any] | None
 
 
 class Loss(NamedTuple):
@@ -59,12 +67,13 @@ class Loss(NamedTuple):
     outputs: int = 1
     levels: tuple[float, ...] = ()
 
-    def prediction(self, score: Any, lib: Any = jnp) -> Any:
+    def prediction(self, score: Any, lib: Any = jnp, ends: Ends = None) -> Any:
         """Computes predictions (..., m), in scaled units, from scores (..., m).
 
         Args:
             score: (..., m).
             lib: `jax.numpy`, or `numpy` to compute in its precision.
+            ends: bounds of predictions that may have any sign, or None.
 
         Returns:
             (..., m).
@@ -78,28 +87,42 @@ class Loss(NamedTuple):
             return shifted / lib.sum(shifted, -1, keepdims=True)
         if self.kind == "quantile" and self.outputs > 1:
             steps = lib.logaddexp(0.0, score[..., 1:])
-            return lib.cumsum(lib.concatenate([score[..., :1], steps], -1), -1)
-        return score
+            score = lib.cumsum(lib.concatenate([score[..., :1], steps], -1), -1)
+        return score if ends is None else _within(score, *ends, lib)
 
-    def __call__(self, score: jax.Array, target: jax.Array) -> jax.Array:
+    def rise(self, score: Any) -> Any:
+        """Computes the derivative of the prediction of one output by its score.
+
+        Args:
+            score: (m,), of which there is one unless it is 1.
+
+        Returns:
+            (m,) or 1.
+        """
+        if self.kind in POSITIVE:
+            return self.prediction(score)
+        if self.kind == "binary":
+            slope = jax.nn.sigmoid(score) * jax.nn.sigmoid(-score)
+            return jnp.maximum(slope, 1e-12)
+        return 1.0
+
+    def __call__(
+        self, score: jax.Array, target: jax.Array, ends: Ends = None
+    ) -> jax.Array:
         """Evaluates the loss of rows.
 
         Args:
             score: (rows, m).
             target: scaled, (rows,).
+            ends: as in `prediction`.
 
         Returns:
             (rows,).
         """
+        if self.kind in LOCATION:
+            predicted = self.prediction(score, ends=ends)
+            return self._of_location(predicted, target)
         first = score[..., 0]
-        if self.kind == "squared_error":
-            return jnp.square(target - first)
-        if self.kind == "absolute_error":
-            return _rounded(target - first)
-        if self.kind == "huber":
-            size = jnp.abs(target - first)
-            inner = jnp.minimum(size, _BEND)
-            return inner * (size - inner / 2)
         if self.kind == "poisson":
             return jnp.exp(jnp.minimum(first, 30.0)) - target * first
         if self.kind == "gamma":
@@ -108,15 +131,33 @@ class Loss(NamedTuple):
             return jnp.square(jnp.log(target) - first)
         if self.kind == "binary":
             return jax.nn.softplus(first) - target * first
-        if self.kind == "multinomial":
-            picked = jax.nn.one_hot(target.astype(jnp.int32), self.outputs)
-            return jax.nn.logsumexp(score, -1) - jnp.sum(picked * score, -1)
-        missed = target[..., None] - self.prediction(score)
+        picked = jax.nn.one_hot(target.astype(jnp.int32), self.outputs)
+        return jax.nn.logsumexp(score, -1) - jnp.sum(picked * score, -1)
+
+    def _of_location(self, predicted: jax.Array, target: jax.Array) -> jax.Array:
+        """Evaluates the loss of predictions (rows, m) that may have any sign, (rows,)."""
+        missed = target[..., None] - predicted
+        first = missed[..., 0]
+        if self.kind == "squared_error":
+            return jnp.square(first)
+        if self.kind == "absolute_error":
+            return _rounded(first)
+        if self.kind == "huber":
+            size = jnp.abs(first)
+            inner = jnp.minimum(size, _BEND)
+            return inner * (size - inner / 2)
         tilt = jnp.broadcast_to(
             jnp.asarray(self.levels, missed.dtype) - 0.5, missed.shape
         )
         # abs(r) / 2 + (τ - 1/2) r is the pinball loss.
         return jnp.sum(_rounded(missed) / 2 + missed * tilt, -1)
+
+
+def _within(score: Any, lower: Any, upper: Any, lib: Any) -> Any:
+    """Holds scores between two bounds by smooth corners."""
+    corner = lib.minimum(_CORNER, (upper - lower) / 20)
+    value = score + corner * lib.logaddexp(0.0, (lower - score) / corner)
+    return value - corner * lib.logaddexp(0.0, (value - upper) / corner)
 
 
 def check_loss(loss: Any) -> None:

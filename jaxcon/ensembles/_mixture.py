@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcon.ensembles._columns import Block
-from jaxcon.ensembles._losses import Loss
+from jaxcon.ensembles._losses import Ends, Loss
 from jaxcon.ensembles._network import Inputs, Member, score, standardise
 from jaxcon.ensembles._reference import Reference
 
@@ -23,12 +23,14 @@ class Mixture(NamedTuple):
         members: parameters of the f_k, with a leading axis.
         reference: f_0.
         share: t, ().
+        ends: bounds in which predictions are held by construction, or None.
     """
 
     inputs: Inputs
     members: Member
     reference: Reference
     share: Any = 0.0
+    ends: Ends = None
 
     def at(self, layout: Sequence[Block], loss: Loss, v: jax.Array) -> jax.Array:
         """Evaluates F at an encoded row.
@@ -42,5 +44,9 @@ class Mixture(NamedTuple):
             Scaled predictions, (m,).
         """
         z = standardise(self.inputs, layout, v)
-        each = jax.vmap(lambda one: loss.prediction(score(one, z)))(self.members)
-        return (1 - self.share) * jnp.mean(each, 0) + self.share * self.reference(v)
+
+        def predict(member: Member) -> jax.Array:
+            return loss.prediction(score(member, z), ends=self.ends)
+
+        mean = jnp.mean(jax.vmap(predict)(self.members), 0)
+        return (1 - self.share) * mean + self.share * self.reference(v)

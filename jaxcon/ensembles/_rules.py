@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcon._checks import check_choice, check_each, check_number, check_type, described
 from jaxcon.ensembles._columns import Column, offsets
-from jaxcon.ensembles._losses import Loss
+from jaxcon.ensembles._losses import LOCATION, Ends, Loss
 
 # Stands for no bound; its square is finite in float32.
 FAR = 1e18
@@ -207,10 +207,33 @@ def resolve(
     return kinds, Bounds(
         room[:, 0],
         room[:, 1],
-        -FAR if low is None else (low - center) / unit,
-        FAR if high is None else (high - center) / unit,
+        -FAR if low is None else _scaled(low, center, unit, 1),
+        FAR if high is None else _scaled(high, center, unit, -1),
         unit / (widths * rules.lipschitz) if rules.lipschitz else np.zeros(0),
     )
+
+
+def ends_of(loss: Loss, kinds: Kinds, bounds: Bounds) -> Ends:
+    """Returns the bounds in which predictions are held by construction.
+
+    Args:
+        loss: of the target.
+        kinds: the rules.
+        bounds: their numbers.
+
+    Returns:
+        Least and greatest prediction, or None where there are none or a penalty does it.
+    """
+    built = kinds.bounded and loss.kind in LOCATION
+    return (bounds.lower, bounds.upper) if built else None
+
+
+def _scaled(end: float, center: float, unit: float, inwards: int) -> float:
+    """Scales a bound so that no rounding leads out of it on the way back."""
+    scaled = (end - center) / unit
+    while inwards * (center + unit * scaled - end) < 0:
+        scaled = float(np.nextafter(scaled, inwards * np.inf))
+    return scaled
 
 
 class _Room(NamedTuple):

@@ -6,7 +6,9 @@ Member k under decay δ minimises
     \sum_{i \notin H_k} w_i \, \ell(\eta(x_i), y_i) / \sum_{i \notin H_k} w_i
     + \delta \lVert W \rVert^2 + \rho \sum_r \operatorname{mean}_u \max(g_r(u), 0)^2
 
-by Adam with a cosine decay, u anew at each step, and keeps the iterate of the least sum of
+by Adam with a warm-up, without which the penalty spoils the first steps, and a cosine
+decay; u is drawn anew at each step, and slopes and curvatures are divided by the slope of
+the prediction in the score. Every member keeps the iterate of the least sum of
 its loss on its own held-out rows H_k and the penalty at fixed points. Rows are padded to
 one of few sizes, so that tables of like sizes share one compiled program.
 """
@@ -31,13 +33,14 @@ from jaxcon.ensembles._network import (
     standardise,
 )
 from jaxcon.ensembles._residuals import residuals
-from jaxcon.ensembles._rules import Bounds, Kinds
+from jaxcon.ensembles._rules import Bounds, Kinds, ends_of
 
 # Steps between two looks at the held-out rows, and looks in one call of the program.
 EVERY, LOOKS = 25, 4
 # ρ of a rule in standard deviations of the target per range of an input.
 PENALTY = 100.0
-RATE = 1e-2
+# Greatest step, and the share of the steps in which it is reached.
+RATE, WARM = 1e-2, 0.1
 
 
 class Design(NamedTuple):
@@ -167,7 +170,8 @@ def advance(design: Design, course: Course, rows: Rows, state: State) -> State:
         member: Member, weight: jax.Array, decay: jax.Array, batch: Any, points: Any
     ) -> jax.Array:
         z, target = batch
-        losses = design.loss(score(member, z), target)
+        ends = ends_of(design.loss, design.kinds, course.bounds)
+        losses = design.loss(score(member, z), target, ends)
         total = jnp.sum(weight * losses) / jnp.maximum(jnp.sum(weight), 1e-12)
         total = total + decay * size(member)
         if penalised:
@@ -186,6 +190,7 @@ def advance(design: Design, course: Course, rows: Rows, state: State) -> State:
         moves, adam = jax.vmap(jax.vmap(_ADAM.update))(slopes, state.adam)
         share = jnp.minimum(state.step / jnp.float32(course.steps), 1.0)
         rate = RATE * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        rate *= jnp.minimum(1.0, (share + 1e-3) / WARM)
         member = jax.tree.map(lambda p, move: p - rate * move, state.member, moves)
         return state._replace(member=member, adam=adam, step=state.step + 1), None
 
@@ -252,16 +257,22 @@ def _broken(
     design: Design, course: Course, member: Member, v: jax.Array, along: jax.Array
 ) -> jax.Array:
     """Sums over the rules the mean square of their violations."""
+    kinds, bounds, loss = design.kinds, course.bounds, design.loss
+    ends, derived = ends_of(loss, kinds, bounds), len(kinds.slopes + kinds.curvatures)
+
+    def scores(row: jax.Array) -> jax.Array:
+        return score(member, standardise(course.inputs, design.layout, row))
 
     def prediction(row: jax.Array) -> jax.Array:
-        z = standardise(course.inputs, design.layout, row)
-        return design.loss.prediction(score(member, z))
+        return loss.prediction(scores(row), ends=ends)
 
-    found = jax.vmap(
-        lambda row, direction: residuals(
-            design.kinds, course.bounds, prediction, row, direction
-        )
-    )(v, along)
+    def at(row: jax.Array, direction: jax.Array) -> list[jax.Array]:
+        each, rise = residuals(kinds, bounds, prediction, row, direction), 1.0
+        if derived:
+            rise = loss.rise(scores(row))
+        return [one / rise for one in each[:derived]] + each[derived:]
+
+    found = jax.vmap(at)(v, along)
     squares = [jnp.mean(jnp.square(jnp.maximum(one, 0.0)), 0) for one in found]
     return sum((jnp.sum(one) for one in squares), jnp.zeros((), jnp.float32))
 
@@ -272,7 +283,9 @@ def _held_out(design: Design, course: Course, rows: Rows, members: Member) -> ja
     target = rows.target[rows.seen]
 
     def loss(member: Member, weight: jax.Array) -> jax.Array:
-        losses = jnp.where(weight > 0, design.loss(score(member, z), target), 0.0)
+        ends = ends_of(design.loss, design.kinds, course.bounds)
+        losses = design.loss(score(member, z), target, ends)
+        losses = jnp.where(weight > 0, losses, 0.0)
         return jnp.sum(weight * losses) / jnp.maximum(jnp.sum(weight), 1e-12)
 
     return jax.vmap(jax.vmap(loss), (0, None))(members, rows.held)

@@ -1,4 +1,4 @@
-r"""Tables with shape rules: food expenditure, call options, a dose's effect, house prices.
+r"""Tables with shape rules: food, call options, a dose's effect and values of houses.
 
 **Engel's data** are 235 Belgian working-class households of 1857: annual income and food
 expenditure in Belgian francs. Engel's law says that the share of food falls as income
@@ -185,7 +185,7 @@ HOUSE = {  # least and greatest value of each input
 
 
 def house_prices(rows: int = 550, seed: int = 0) -> TableExample:
-    """Simulates prices of houses with nine uniformly random inputs.
+    """Simulates values of houses with nine uniformly random inputs.
 
     Args:
         rows: their number.
