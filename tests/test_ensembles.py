@@ -363,6 +363,38 @@ def test_loss_has_the_predictions_and_values_of_closed_forms():
     assert_each(CLOSED, check)
 
 
+def test_loss_knows_how_its_prediction_rises_with_its_score():
+    def check(loss):
+        if loss.outputs == 1:
+            for at in (-20.0, -1.0, 0.0, 3.0):
+                score = jnp.array([at], jnp.float32)
+                wanted = jax.grad(lambda one: loss.prediction(one)[0])(score)
+                found = jnp.broadcast_to(jnp.asarray(loss.rise(score)), (1,))
+                np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+    assert_each(CLOSED, check)
+
+
+def test_loss_holds_predictions_between_bounds_and_leaves_others():
+    score = np.linspace(-50, 50, 10_001)[:, None]
+    found = Loss("squared_error").prediction(score, np, (-1.0, 2.0))
+    assert np.all(np.diff(found[:, 0]) >= -1e-14)
+    assert found.min() >= -1 - 1e-9
+    assert found.max() <= 2 + 1e-9
+    inside = (score > -0.5) & (score < 1.5)
+    np.testing.assert_allclose(found[inside], score[inside], atol=1e-5)
+
+
+def test_resolve_scales_bounds_so_that_no_rounding_leads_out(rng):
+    for low, center, unit in rng.normal(size=(200, 3)) * [1, 1e3, 7]:
+        high, unit = low + 1.0, abs(unit) + 1e-3
+        rules = ShapeRules(bounds=(low, high))
+        _, bounds = resolve(rules, (), Loss("squared_error"), center, unit)
+        assert center + unit * bounds.lower >= low
+        assert center + unit * bounds.upper <= high
+        assert center + unit * bounds.lower == pytest.approx(low, abs=1e-12 * 1e3)
+
+
 def test_loss_begins_at_the_best_constant(rng):
     weight = rng.uniform(0.5, 2, size=30)
 

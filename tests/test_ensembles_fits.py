@@ -244,6 +244,21 @@ def test_fit_of_other_losses_obeys_its_rules_at_many_points(loss):
     assert max(fitted(loss).residuals) <= 0
 
 
+def test_fit_lies_on_a_bound_where_the_data_do_and_never_beyond():
+    made = fit(
+        y=np.maximum(2 * X[:, 0] - 1, 0),
+        rules=ShapeRules(monotone={"x0": 1}, bounds=(0.0, None)),
+        steps=600,
+    )
+    x = np.random.default_rng(3).uniform(size=(2000, 2))
+    found = made.ensemble.predict(read_frame(x))[:, 0]
+    assert found.min() >= 0
+    assert found[x[:, 0] < 0.3].max() < 0.02
+    # Without a corner at the bound a smooth function is off by more at the kink.
+    assert np.abs(found - np.maximum(2 * x[:, 0] - 1, 0)).max() < 0.1
+    assert max(made.residuals) <= 0
+
+
 def test_fit_obeys_many_rules_at_once():
     rules = ShapeRules(
         monotone={"x0": -1},
