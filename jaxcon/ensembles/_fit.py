@@ -211,7 +211,7 @@ def _finished(task: _Task, state: State) -> EnsembleFit:
     if kinds.names:
         mixture, worst = project(design, bounds, ensemble.mixture, prepared.v, slack)
         built = np.zeros(len(kinds.names), bool)
-        if ensemble.ends is not None:
+        if ensemble.ends == (bounds.lower, bounds.upper):
             # Only rounding leads out of these bounds, and predictions are cut at them.
             built[len(kinds.slopes + kinds.curvatures)] = True
         share = share_of(float(worst.values[~built].max(initial=-np.inf)), slack)
@@ -284,7 +284,7 @@ def design_of(prepared: Prepared, kinds: Kinds, options: Options) -> Design:
         kinds.nameless,
         width=32 if rows <= _WHOLE else 64,
         batch=batch,
-        points=64 if numbers == 1 else 128,
+        points=256 if numbers < len(prepared.columns) else 64 if numbers == 1 else 128,
     )
 
 

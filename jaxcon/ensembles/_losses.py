@@ -90,21 +90,20 @@ class Loss(NamedTuple):
             score = lib.cumsum(lib.concatenate([score[..., :1], steps], -1), -1)
         return score if ends is None else _within(score, *ends, lib)
 
-    def rise(self, score: Any) -> Any:
-        """Computes the derivative of the prediction of one output by its score.
+    def rise(self, prediction: Any) -> Any:
+        """Computes the derivative of a prediction by its score, 1e-3 at least.
 
         Args:
-            score: (m,), of which there is one unless it is 1.
+            prediction: (..., m), scaled.
 
         Returns:
-            (m,) or 1.
+            (..., m); 1 where m scores make a prediction together.
         """
         if self.kind in POSITIVE:
-            return self.prediction(score)
+            return jnp.maximum(prediction, 1e-3)
         if self.kind == "binary":
-            slope = jax.nn.sigmoid(score) * jax.nn.sigmoid(-score)
-            return jnp.maximum(slope, 1e-12)
-        return 1.0
+            return jnp.maximum(prediction * (1 - prediction), 1e-3)
+        return jnp.ones_like(prediction)
 
     def __call__(
         self, score: jax.Array, target: jax.Array, ends: Ends = None

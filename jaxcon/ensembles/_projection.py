@@ -4,11 +4,13 @@ After training, the mean F_0 of the members may break a rule somewhere in the bo
 moved to the nearest mean that does not,
 
 .. math::
-    \min \tfrac1n \sum_i (F(x_i) - F_0(x_i))^2
+    \min \tfrac1n \sum_i (F(x_i) - F_0(x_i))^2 / r(F_0(x_i))
     + \rho \sum_r \operatorname{mean}_u \max(g_r(u) + m_r, 0)^2,
 
-u at random and at the worst points found so far, where the margin m_r is zero until a
-search finds a violation, and is raised by as much as it finds.
+u at random and at the worst points found so far, to which each round of search adds.
+r is a prediction's slope in the score, the variance of counts and classes; residuals of
+slopes and curvatures are in the score's units. The margin m_r is zero in the
+first rounds, and is then raised by as much as a search still finds.
 """
 
 from functools import partial
@@ -21,13 +23,16 @@ import optax
 
 from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Member
-from jaxcon.ensembles._residuals import residuals
+from jaxcon.ensembles._residuals import in_scores, residuals
 from jaxcon.ensembles._rules import Bounds
 from jaxcon.ensembles._search import Worst, search
 from jaxcon.ensembles._training import PENALTY, Design, random_points
 
 # Rounds of search and steps, steps of each, rows of F_0 that are held, worst points kept.
-_ROUNDS, _STEPS, _ROWS, _KEPT = 6, 200, 1024, 32
+_ROUNDS, _STEPS, _ROWS, _KEPT = 16, 200, 8192, 64
+_BATCH = 1024  # rows of a step: a few that stay would be held at the cost of all others
+# Rounds before a margin is raised: it acts everywhere, a worst point only where it is.
+_PATIENT = 12
 # A violation that f_0 ends at a share of it of one part in a few hundred.
 _CLOSE = 3e-3
 
@@ -69,7 +74,8 @@ def project(
     places, margin = worst.rows, np.zeros(len(worst.values), np.float32)
     best, least = mixture, worst
     for turn in range(_ROUNDS):
-        margin = margin + np.maximum(worst.values, 0).astype(np.float32)
+        if turn >= _PATIENT:
+            margin = margin + _margins(design, mixture, worst)
         aim = _Aim(rows, value, np.resize(places, (_KEPT, v.shape[1])), margin)
         mixture = _steps(design, bounds, mixture, aim, jax.random.key(turn))
         worst = find(mixture, v)
@@ -79,6 +85,16 @@ def project(
         if worst.values.max() <= _CLOSE * slack:
             break
     return best, least
+
+
+def _margins(design: Design, mixture: Mixture, worst: Worst) -> np.ndarray:
+    """Returns by how much each rule is broken, in the score's units, (rules,)."""
+    predictions = _values(design, mixture, worst.rows)
+    over = jnp.maximum(worst.values, 0.0)
+    each = jax.vmap(
+        lambda one, at: jnp.stack(in_scores(design.kinds, design.loss, list(one), at))
+    )(jnp.tile(over, (len(over), 1)), predictions)
+    return np.asarray(jnp.diagonal(each), np.float32)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -96,11 +112,16 @@ def _steps(
         f = partial(mixture._replace(members=members).at, design.layout, design.loss)
         v, _ = random_points(design, key)
         v = jnp.concatenate([v, aim.worst])
-        found = jax.vmap(
-            lambda row: jnp.stack(residuals(design.kinds, bounds, f, row))
-        )(v)
+
+        def at(row: jax.Array) -> jax.Array:
+            each = residuals(design.kinds, bounds, f, row)
+            return jnp.stack(in_scores(design.kinds, design.loss, each, f(row)))
+
+        found = jax.vmap(at)(v)
         over = jnp.square(jnp.maximum(found + aim.margin[None], 0.0))
-        apart = jnp.square(jax.vmap(f)(aim.v) - aim.value)
+        drawn = jax.random.randint(key, (_BATCH,), 0, _ROWS)
+        value = aim.value[drawn]
+        apart = jnp.square(jax.vmap(f)(aim.v[drawn]) - value) / design.loss.rise(value)
         return jnp.mean(apart) + PENALTY * jnp.sum(jnp.mean(over, 0))
 
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, _STEPS))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxcon import derivatives
 from jaxcon.derivatives import Partial, Value
+from jaxcon.ensembles._losses import Loss
 from jaxcon.ensembles._rules import Bounds, Kinds
 
 
@@ -66,6 +67,30 @@ def residuals(
         norm = jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
         each.append(jnp.where(squares > 0, norm, 0.0) - 1.0)
     return each if direction is not None else [jnp.max(one) for one in each]
+
+
+def in_scores(
+    kinds: Kinds, loss: Loss, each: list[jax.Array], prediction: jax.Array
+) -> list[jax.Array]:
+    """Divides residuals of slopes and curvatures by the prediction's slope in its score.
+
+    Where a prediction is exp η, slopes are as large as it is; a rule on the sign of one is
+    as well a rule on the slope of η, which is of like size everywhere.
+
+    Args:
+        kinds: the rules.
+        loss: of the target.
+        each: residuals of each rule, (), (1,) or (m,).
+        prediction: where they are, (m,).
+
+    Returns:
+        The residuals.
+    """
+    derived = len(kinds.slopes + kinds.curvatures)
+    if prediction.shape != (1,):
+        return each
+    rise = loss.rise(prediction)[0]
+    return [one / rise for one in each[:derived]] + each[derived:]
 
 
 def _wanted(kinds: Kinds) -> list[Value | Partial]:

@@ -216,16 +216,22 @@ def resolve(
 def ends_of(loss: Loss, kinds: Kinds, bounds: Bounds) -> Ends:
     """Returns the bounds in which predictions are held by construction.
 
+    A corner at a lower bound bends upwards, so that where a rule is concave a penalty holds
+    the bound instead; likewise at an upper bound where one is convex.
+
     Args:
         loss: of the target.
         kinds: the rules.
         bounds: their numbers.
 
     Returns:
-        Least and greatest prediction, or None where there are none or a penalty does it.
+        Least and greatest prediction, or None where there are none.
     """
-    built = kinds.bounded and loss.kind in LOCATION
-    return (bounds.lower, bounds.upper) if built else None
+    signs = {sign for _, sign, _ in kinds.curvatures}
+    if not kinds.bounded or loss.kind not in LOCATION or signs == {1, -1}:
+        return None
+    lower = -FAR if -1 in signs else bounds.lower
+    return lower, FAR if 1 in signs else bounds.upper
 
 
 def _scaled(end: float, center: float, unit: float, inwards: int) -> float:

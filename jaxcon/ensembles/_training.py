@@ -32,7 +32,7 @@ from jaxcon.ensembles._network import (
     size,
     standardise,
 )
-from jaxcon.ensembles._residuals import residuals
+from jaxcon.ensembles._residuals import in_scores, residuals
 from jaxcon.ensembles._rules import Bounds, Kinds, ends_of
 
 # Steps between two looks at the held-out rows, and looks in one call of the program.
@@ -258,19 +258,15 @@ def _broken(
 ) -> jax.Array:
     """Sums over the rules the mean square of their violations."""
     kinds, bounds, loss = design.kinds, course.bounds, design.loss
-    ends, derived = ends_of(loss, kinds, bounds), len(kinds.slopes + kinds.curvatures)
-
-    def scores(row: jax.Array) -> jax.Array:
-        return score(member, standardise(course.inputs, design.layout, row))
+    ends = ends_of(loss, kinds, bounds)
 
     def prediction(row: jax.Array) -> jax.Array:
-        return loss.prediction(scores(row), ends=ends)
+        z = standardise(course.inputs, design.layout, row)
+        return loss.prediction(score(member, z), ends=ends)
 
     def at(row: jax.Array, direction: jax.Array) -> list[jax.Array]:
-        each, rise = residuals(kinds, bounds, prediction, row, direction), 1.0
-        if derived:
-            rise = loss.rise(scores(row))
-        return [one / rise for one in each[:derived]] + each[derived:]
+        each = residuals(kinds, bounds, prediction, row, direction)
+        return in_scores(kinds, loss, each, prediction(row))
 
     found = jax.vmap(at)(v, along)
     squares = [jnp.mean(jnp.square(jnp.maximum(one, 0.0)), 0) for one in found]
