@@ -387,13 +387,15 @@ def test_loss_holds_predictions_between_bounds_and_leaves_others():
 
 
 def test_resolve_scales_bounds_so_that_no_rounding_leads_out(rng):
-    for low, center, unit in rng.normal(size=(200, 3)) * [1, 1e3, 7]:
-        high, unit = low + 1.0, abs(unit) + 1e-3
+    drawn = rng.normal(size=(200, 3)) * [1, 1e3, 7]
+    for low, center, unit in [*drawn, (1e9 + 1e-6, 1e9, 1e-5), (0.0, -1e12, 3e-7)]:
+        high, unit = low + 1.0, abs(unit) + 1e-9
         rules = ShapeRules(bounds=(low, high))
         _, bounds = resolve(rules, (), Loss("squared_error"), center, unit)
         assert center + unit * bounds.lower >= low
         assert center + unit * bounds.upper <= high
-        assert center + unit * bounds.lower == pytest.approx(low, abs=1e-12 * 1e3)
+        apart = 4e-16 * max(abs(center), abs(low))
+        assert center + unit * bounds.lower == pytest.approx(low, rel=0, abs=apart)
 
 
 def test_loss_begins_at_the_best_constant(rng):

@@ -237,9 +237,10 @@ def ends_of(loss: Loss, kinds: Kinds, bounds: Bounds) -> Ends:
 def _scaled(end: float, center: float, unit: float, inwards: int) -> float:
     """Scales a bound so that no rounding leads out of it on the way back."""
     scaled = (end - center) / unit
+    step = max(np.spacing(abs(scaled)), np.spacing(max(abs(center), abs(end))) / unit)
     while inwards * (center + unit * scaled - end) < 0:
-        scaled = float(np.nextafter(scaled, inwards * np.inf))
-    return scaled
+        scaled += inwards * step
+    return float(scaled)
 
 
 class _Room(NamedTuple):
