@@ -3,6 +3,7 @@
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tables import assert_each, assert_refused
@@ -16,13 +17,13 @@ from jaxcon.ensembles import (
     read_frame,
     save_ensemble,
 )
-from jaxcon.ensembles._columns import Block
+from jaxcon.ensembles._columns import Block, expand
 from jaxcon.ensembles._mixture import Mixture
 from jaxcon.ensembles._network import Inputs, score
 from jaxcon.ensembles._projection import project
 from jaxcon.ensembles._reference import Reference
 from jaxcon.ensembles._rules import Bounds, Kinds
-from jaxcon.ensembles._search import search
+from jaxcon.ensembles._search import _over_levels, search
 from jaxcon.ensembles._training import Design
 
 LAYOUT = (Block(1, False, False),) * 2
@@ -77,6 +78,20 @@ def test_search_finds_a_narrow_violation():
     kept = search(LAYOUT, FIRST, RISING, NOTHING, dented(0.04, 1e-3), ROWS)
     assert kept.values[0] == pytest.approx(steepest(dented(0.04, 1e-3), 0.04), abs=0.05)
     assert kept.values[0] < 0
+
+
+def test_search_over_levels_finds_the_one_combination_that_breaks_a_rule():
+    # 13^3 combinations of levels, unknown ones too, and a narrow bump along a number.
+    layout = (LAYOUT[0], *[Block(12, True, False)] * 3)
+
+    def residual(u):
+        v = expand(layout, u)
+        bump = jnp.exp(-jnp.square((v[0] - 0.37) / 0.02))
+        return v[1 + 3] + v[13 + 7] + v[25 + 11] + bump - 3.5
+
+    found, place = jax.jit(lambda: _over_levels(layout, residual, residual))()
+    assert float(found) == pytest.approx(0.5, abs=0.05)
+    assert float(residual(place)) == float(found)
 
 
 def test_search_counts_the_rows_at_which_a_rule_is_active():
