@@ -196,5 +196,12 @@ def _padded(rows: int) -> int:
 
 
 def single(value: Any) -> np.ndarray:
-    """Converts numbers to float32, in which the training computes."""
+    """Converts numbers to float32, in which the training computes.
+
+    Args:
+        value: an array of numbers of any shape.
+
+    Returns:
+        Of its shape.
+    """
     return np.asarray(value, np.float32)

@@ -90,11 +90,9 @@ def project(
 def _margins(design: Design, mixture: Mixture, worst: Worst) -> np.ndarray:
     """Returns by how much each rule is broken, in the score's units, (rules,)."""
     predictions = _values(design, mixture, worst.rows)
-    over = jnp.maximum(worst.values, 0.0)
-    each = jax.vmap(
-        lambda one, at: jnp.stack(in_scores(design.kinds, design.loss, list(one), at))
-    )(jnp.tile(over, (len(over), 1)), predictions)
-    return np.asarray(jnp.diagonal(each), np.float32)
+    over = list(jnp.maximum(worst.values, 0.0))
+    every = (in_scores(design.kinds, design.loss, over, at) for at in predictions)
+    return np.array([each[rule] for rule, each in enumerate(every)], np.float32)
 
 
 @partial(jax.jit, static_argnums=0)

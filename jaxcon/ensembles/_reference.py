@@ -10,8 +10,9 @@ f_0 is a sum of one parabola for each number,
 .. math:: f_0(v) = c + \sum_j a_j v_j + \tfrac12 \kappa_j (v_j - \tfrac12)^2.
 
 A linear program finds the greatest slack of all such sums; a second one finds, among those
-that have it, the one nearest to the best constant, \(c_0\), by
-\(|c - c_0| + \sum_j |a_j| + |\kappa_j|\).
+that have it, the one nearest to the best constant c_0, which minimises
+
+.. math:: |c - c_0| + \sum_j |a_j| + |\kappa_j|.
 """
 
 from typing import Any, NamedTuple
@@ -25,9 +26,8 @@ from jaxcon.ensembles._rules import FAR, Bounds, Kinds
 # than a chord by at most κ / 8 / 16^2, for which the bounds leave room.
 _PLACES = np.linspace(0, 1, 17)
 _MOST = 1.0  # slack, in units of the target and of the range of an input
-_KEPT = (
-    0.999  # share of the greatest slack, so that rounding leaves the second one room
-)
+# Share of the greatest slack that is kept, so that rounding leaves the second program room.
+_KEPT = 0.999
 
 
 class Reference(NamedTuple):

@@ -125,7 +125,7 @@ def _over_levels(
     residual: Callable[[jax.Array], jax.Array],
     relative: Callable[[jax.Array], jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-    """Searches by the best change of one coordinate at a time.
+    """Searches for the worst point by the best change of one coordinate at a time.
 
     Args:
         layout: of the columns.

@@ -6,11 +6,12 @@ Member k under decay δ minimises
     \sum_{i \notin H_k} w_i \, \ell(\eta(x_i), y_i) / \sum_{i \notin H_k} w_i
     + \delta \lVert W \rVert^2 + \rho \sum_r \operatorname{mean}_u \max(g_r(u), 0)^2
 
-by Adam with a warm-up, without which the penalty spoils the first steps, and a cosine
-decay; u is drawn anew at each step, and slopes and curvatures are divided by the slope of
-the prediction in the score. Every member keeps the iterate of the least sum of
-its loss on its own held-out rows H_k and the penalty at fixed points. Rows are padded to
-one of few sizes, so that tables of like sizes share one compiled program.
+by Adam with a warm-up and a cosine decay. Without the warm-up the penalty leads the first
+steps to poor minima. The points u are drawn anew at each step; residuals g_r of slopes and
+curvatures are divided by the slope of the prediction in the score. Every member keeps the
+iterate of the least sum of its loss on its own held-out rows H_k and the penalty at fixed
+points. Rows are padded to one of few sizes, so that tables of like sizes share one compiled
+program.
 """
 
 from collections.abc import Iterator
