@@ -8,6 +8,7 @@ network with respect to its inputs. Start at `Constraints`, `Lagrangian` and `so
 from importlib.metadata import version as _version
 
 from jaxcon import (
+    certify,
     derivatives,
     layers,
     methods,
@@ -126,6 +127,7 @@ __version__ = _version("jaxcon")
 
 __all__ = [  # noqa: RUF022 (by task)
     # Rooms.
+    "certify",
     "derivatives",
     "layers",
     "methods",

@@ -20,6 +20,7 @@ import optax
 
 import jaxcon as jc
 from tests import (
+    _malformed_certify,
     _malformed_core,
     _malformed_ensembles,
     _malformed_layers,
@@ -28,6 +29,7 @@ from tests import (
 )
 
 TABLES = (
+    _malformed_certify,
     _malformed_core,
     _malformed_layers,
     _malformed_optimality,

@@ -70,7 +70,7 @@ ONLY = {
         "transforms",
     },
     "layers": {"_checks", "_display", "derivatives", "points", "projections"},
-    "certify": {"constraints", "derivatives"},
+    "certify": {"_checks", "_display", "constraints", "derivatives", "shapes"},
     "diagnosis": {
         "_checks",
         "_display",

@@ -75,7 +75,7 @@ def increasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(rises(1.0, jnp.array([[-1.0], [2.0]])))
         [ 2. -4.]
     """
-    return _of_partial("increasing", apply, (index,), -1, on)
+    return _of_partial("increasing", apply, (index,), -1, on, "df/dx{} >= 0")
 
 
 def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -96,7 +96,7 @@ def decreasing(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(falls(1.0, jnp.array([[-1.0], [2.0]])))
         [-2.  4.]
     """
-    return _of_partial("decreasing", apply, (index,), 1, on)
+    return _of_partial("decreasing", apply, (index,), 1, on, "df/dx{} <= 0")
 
 
 def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -125,7 +125,8 @@ def convex(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(bowl(1.0, jnp.array([[-1.0], [2.0]])))
         [-2. -2.]
     """
-    return _of_partial("convex", apply, (index, index), -1, on)
+    statement = "f is convex in inputs {}"
+    return _of_partial("convex", apply, (index, index), -1, on, statement)
 
 
 def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
@@ -150,7 +151,8 @@ def concave(apply: Apply, index: int, *, on: Any = None) -> Constraint:
         >>> print(dome(-1.0, jnp.array([[-1.0], [2.0]])))
         [-2. -2.]
     """
-    return _of_partial("concave", apply, (index, index), 1, on)
+    statement = "f is concave in inputs {}"
+    return _of_partial("concave", apply, (index, index), 1, on, statement)
 
 
 def bounded(
@@ -203,7 +205,9 @@ def bounded(
         outside += [] if upper is None else [y - upper]
         return jnp.maximum(*outside) if len(outside) == 2 else outside[0]
 
-    return Pointwise(apply, on, (Value(),), excess, jnp.ravel)
+    parts = [_said(lower), "f(x)", _said(upper)]
+    statement = " <= ".join(part for part in parts if part)
+    return Pointwise(apply, on, (Value(),), excess, jnp.ravel, statement)
 
 
 def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
@@ -233,7 +237,8 @@ def lipschitz(apply: Apply, constant: float, *, on: Any = None) -> Constraint:
     def excess(x: jax.Array, slope: jax.Array) -> jax.Array:
         return _norm(slope) - constant
 
-    return Pointwise(apply, on, (Gradient(),), excess)
+    statement = f"|f(x) - f(y)| <= {_said(constant)} |x - y|"
+    return Pointwise(apply, on, (Gradient(),), excess, statement=statement)
 
 
 def sums_to(apply: Apply, total: float = 1.0, *, on: Any = None) -> Constraint:
@@ -378,7 +383,12 @@ def boundary(
 
 
 def _of_partial(
-    name: str, apply: Apply, inputs: tuple[int, ...], sign: int, on: Any
+    name: str,
+    apply: Apply,
+    inputs: tuple[int, ...],
+    sign: int,
+    on: Any,
+    statement: str,
 ) -> Constraint:
     """Returns the constraint that a partial derivative, or minus it, is at most 0."""
     check_function(f"{name}: apply", apply, APPLY)
@@ -388,7 +398,15 @@ def _of_partial(
         _require_shape(name, derivative, "()")
         return sign * derivative
 
-    return Pointwise(apply, on, (Partial(inputs),), signed)
+    claimed = statement.format(inputs[0])
+    return Pointwise(apply, on, (Partial(inputs),), signed, statement=claimed)
+
+
+def _said(number: Any) -> str:
+    """Returns a number as it is printed in a statement."""
+    if number is None:
+        return ""
+    return "c" if isinstance(number, Tracer) else f"{float(number):g}"
 
 
 def _require_shape(name: str, y: jax.Array, form: str) -> None:
@@ -421,5 +439,4 @@ def _minus(name: str, y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
 def _norm(v: jax.Array) -> jax.Array:
     """Returns the Euclidean norm, with gradient 0, not NaN, at the origin."""
     square = jnp.sum(jnp.square(v))
-    nonzero = square > 0
-    return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, square, 1.0)), 0.0)
+    return jnp.sqrt(jnp.maximum(square, jnp.finfo(square.dtype).tiny))

@@ -29,6 +29,7 @@ class Pointwise:
         wanted: the quantities it reads, e.g. ``(Value(), Partial((0, 0)))``.
         residual: (x (d,), *quantities wanted) -> the residual at one point.
         change: applied at last to the residuals of all points.
+        statement: the claim that the residual is at most zero, in symbols.
 
     Example:
         >>> import jax.numpy as jnp
@@ -49,6 +50,7 @@ class Pointwise:
     wanted: tuple[Any, ...]
     residual: Callable[..., jax.Array]
     change: Callable[[jax.Array], jax.Array] = lambda residual: residual
+    statement: str = "r(x) <= 0"
 
     def __post_init__(self) -> None:
         """Refuses functions that are none, and what is no tuple of quantities."""
@@ -110,7 +112,11 @@ class Pointwise:
 
     def map(self, change: Callable[[jax.Array], jax.Array]) -> "Pointwise":
         """Returns the constraint with changed residuals, e.g. shifted by a margin."""
-        return dataclasses.replace(self, change=lambda r: change(self.change(r)))
+        return dataclasses.replace(
+            self,
+            change=lambda r: change(self.change(r)),
+            statement=f"{self.statement}, changed",
+        )
 
 
 def _key(spec: Any) -> Hashable:

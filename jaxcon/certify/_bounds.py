@@ -1,0 +1,180 @@
+"""Enclosures of a function's value and derivatives over one box."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxcon._checks import check_array, check_function
+from jaxcon._display import text_table
+from jaxcon.certify._enclosure import LEVELS, Program
+from jaxcon.derivatives import derivatives
+
+
+class Interval(NamedTuple):
+    """Enclosure of an array.
+
+    Attributes:
+        lower: entries are at least these.
+        upper: entries are at most these.
+    """
+
+    lower: jax.Array
+    upper: jax.Array
+
+
+def bounds(
+    f: Callable[[jax.Array], jax.Array],
+    lower: ArrayLike,
+    upper: ArrayLike,
+    *wanted: Any,
+) -> Any:
+    r"""Encloses the value and derivatives of a function over a box.
+
+    .. math::
+        l_k \le D_k f(x) \le u_k \quad \text{for all } x \text{ between the corners}
+
+    The bounds hold for the function in exact arithmetic, whatever the dtype in which
+    they are computed: float64 where JAX has it enabled, else float32.
+
+    Args:
+        f: one x (d,) to a scalar () or a vector (m,).
+        lower: lower corner, (d,). Under `jax.vmap`, one for each box.
+        upper: upper corner, (d,).
+        *wanted: quantities of `jaxcon.derivatives`, as for
+            `jaxcon.derivatives.derivatives`, of order three at most.
+
+    Returns:
+        A named tuple with an `Interval` for each quantity, in the fields that
+        `jaxcon.derivatives.derivatives` has.
+
+    Raises:
+        TypeError: f is no function, or a quantity is none.
+        ValueError: the corners have different shapes.
+        NotImplementedError: no enclosure is known of an operation of f.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> from jaxcon.derivatives import Gradient, Value
+        >>> found = jc.certify.bounds(
+        ...     lambda x: jnp.sin(x[0]), [0.0], [1.0], Value(), Gradient()
+        ... )
+        >>> print(bool(found.gradient.lower[0] > 0), bool(found.value.upper < 0.9))
+        True True
+    """
+    low, high = _corners("bounds", lower, upper)
+    program = _program(f, low, wanted)
+    found = program(low, high)
+    read = jax.eval_shape(derivatives(f, *wanted), low)
+    parts, start = [], 0
+    for shape in program.shapes:
+        stop = start + int(np.prod(shape, dtype=int))
+        parts.append(
+            Interval(
+                found.lower[start:stop].reshape(shape),
+                found.upper[start:stop].reshape(shape),
+            )
+        )
+        start = stop
+    return type(read)(*parts)
+
+
+def explain(
+    f: Callable[[jax.Array], jax.Array],
+    lower: ArrayLike,
+    upper: ArrayLike,
+    *wanted: Any,
+) -> str:
+    """Describes the bounds that each method finds over a box, and their cost.
+
+    The methods are plain intervals; linear functions of x with a remainder, propagated
+    forwards; and these with their remainders carried by adjoints, which `bounds` and
+    `verify` use. Widths are those of the widest entry of each quantity. FLOPs are the
+    compiler's count, which leaves out transcendental functions.
+
+    Args:
+        f: as for `bounds`.
+        lower: lower corner, (d,).
+        upper: upper corner, (d,).
+        *wanted: as for `bounds`.
+
+    Returns:
+        A table as text.
+
+    Raises:
+        TypeError: as `bounds`.
+        ValueError: as `bounds`.
+        NotImplementedError: as `bounds`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxcon as jc
+        >>> from jaxcon.derivatives import Value
+        >>> account = jc.certify.explain(lambda x: jnp.tanh(x[0]), [0.0], [1.0], Value())
+        >>> "adjoint" in account
+        True
+    """
+    low, high = _corners("explain", lower, upper)
+    names = jax.eval_shape(derivatives(f, *wanted), low)._fields
+    rows = []
+    for level in LEVELS:
+        program = _program(f, low, wanted, level)
+        compiled = jax.jit(program).lower(low, high).compile()
+        found = compiled(low, high)
+        widths = np.asarray(found.upper - found.lower)
+        row: dict[str, Any] = {"method": level}
+        start = 0
+        for name, shape in zip(names, program.shapes):
+            stop = start + int(np.prod(shape, dtype=int))
+            row[f"width of {name}"] = f"{widths[start:stop].max():.3g}"
+            start = stop
+        costs = compiled.cost_analysis()
+        if isinstance(costs, list | tuple):
+            costs = costs[0] if costs else None
+        flops = (costs or {}).get("flops")
+        row["FLOPs"] = "not reported" if flops is None else f"{flops:,.0f}"
+        rows.append(row)
+    return text_table(rows)
+
+
+def _corners(name: str, lower: Any, upper: Any) -> tuple[jax.Array, jax.Array]:
+    dtype = jnp.result_type(float)
+    given = [
+        check_array(f"{name}: {word}", corner, "(d,)")
+        for word, corner in (("lower", lower), ("upper", upper))
+    ]
+    low, high = (jnp.asarray(corner, dtype) for corner in given)
+    if low.shape != high.shape or low.size == 0:
+        raise ValueError(
+            f"{name} got lower of shape {low.shape} and upper of shape {high.shape}; "
+            "pass two of one shape (d,)"
+        )
+    if any(isinstance(corner, Tracer) for corner in given):
+        return low, high
+    lower, upper = map(np.asarray, given)
+    if (lower > upper).any():
+        raise ValueError(
+            f"{name} got lower {lower.tolist()} and upper {upper.tolist()}; no lower may "
+            "exceed its upper"
+        )
+    # A corner that the dtype rounds inwards is moved to the next number outwards.
+    out = np.nextafter(np.asarray(low), -np.inf, dtype=low.dtype)
+    low = jnp.where(np.asarray(low, float) > lower, out, low)
+    out = np.nextafter(np.asarray(high), np.inf, dtype=high.dtype)
+    return low, jnp.where(np.asarray(high, float) < upper, out, high)
+
+
+def _program(f: Any, x: jax.Array, wanted: tuple, level: str = "adjoint") -> Program:
+    check_function("bounds: f", f, "x (d,) -> () or (m,)")
+    jax.eval_shape(derivatives(f, *wanted), x)  # refuses what has no such quantities
+    return Program(f, wanted, _all, x.size, x.dtype, level)
+
+
+def _all(x: jax.Array, *found: jax.Array) -> list[jax.Array]:
+    del x
+    return list(found)
