@@ -962,7 +962,7 @@ def test_fit_of_an_ensemble_that_has_finished_is_shown_again(
     assert command(*words_of(ensemble), "--out", folder, "--resume") == 0
     printed = capsys.readouterr()
     assert "fitted before" in printed.err
-    assert "rising in area: holds" in printed.out
+    assert "rising in area: proved" in printed.out
     assert read_entries(folder)["results"] == read_entries(ensemble)["results"]
 
 
@@ -977,9 +977,10 @@ def test_fit_of_an_ensemble_repeats_to_the_bit_by_the_command_that_it_kept(
     )
     assert first == second
     printed = capsys.readouterr()
-    assert "rising in area: holds" in printed.out
+    assert "rising in area: proved" in printed.out
     assert f"everything is in {tmp_path / 'again'}" in printed.out
-    inputs, left_out = printed.err.splitlines()
+    inputs, left_out, proof = printed.err.splitlines()
+    assert proof.startswith("jaxcon: proving the rules on the whole box")
     assert inputs == (
         "jaxcon: houses: 'price' from 'area' (3 missing), 'age' (2 missing), 'town' "
         "(3 categories, 2 missing), 58 rows"
@@ -1076,6 +1077,22 @@ def test_fit_of_labels_and_of_quantiles_prints_json(houses, tmp_path, capsys):
     assert all(float(row[2]) < float(row[3]) for row in rows)
 
 
+def test_certify_proves_the_rules_of_a_run_again(ensemble, tmp_path, capsys):
+    for one in read_entries(ensemble)["verdicts"]:
+        assert one["proof"]["outcome"] == "proved"
+        assert f"{one['rule']}: proved on the whole box" in one["sentence"]
+    capsys.readouterr()
+    assert command("certify", ensemble, "--seconds", "5") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        "rising in area: proved on the whole box",
+        "falling in age: proved on the whole box",
+    ]
+    assert command("certify", tmp_path) == 2
+    assert "holds no run" in one_line(capsys)
+    assert command("certify", ensemble, "--seconds", "-1") == 2
+
+
 def test_fit_of_few_rows_holds_none_out(tmp_path, capsys):
     path = tmp_path / "few.csv"
     path.write_text("x,y\n" + "".join(f"{i},{i * i}\n" for i in range(6)))
@@ -1110,7 +1127,7 @@ def test_fit_draws_the_inputs_that_rules_name(ensemble, tmp_path, monkeypatch):
 
 def test_fit_that_breaks_a_rule_exits_3(ensemble, tmp_path, capsys, monkeypatch):
     broken = RuleVerdict("rising in area", 0.25, 0.0)
-    monkeypatch.setattr(_ensemble.ensembles, "verdicts", lambda _: (broken,))
+    monkeypatch.setattr(_ensemble.ensembles, "verdicts", lambda *_: (broken,))
     words = [*words_of(ensemble), "--no-report", "--out", tmp_path / "run"]
     assert command(*words) == 3
     printed = capsys.readouterr()

@@ -17,7 +17,8 @@ import numpy as np
 from jaxcon import report, tabular
 from jaxcon.cli import _folder
 from jaxcon.cli._arguments import OF_ENSEMBLES, OF_METHODS, parse
-from jaxcon.cli._ensemble import fit_table, predict_table
+from jaxcon.cli._ensemble import fit_table, predict_table, read_model
+from jaxcon.cli._proofs import certify_run
 from jaxcon.cli._record import read_run, write_json, writing
 from jaxcon.cli._tables import ask_target, read_task
 from jaxcon.cli._words import printable, say
@@ -50,7 +51,8 @@ def dispatch(arguments: Sequence[str]) -> int:
             setattr(given, name, Path(path))
     if getattr(given, "resume", False) and given.out is None:
         raise TableError("--resume needs --out: the folder of the run to go on with")
-    commands = {"fit": _fit, "predict": _predict, "example": _example}
+    commands = {"fit": _fit, "predict": _predict, "certify": _certify}
+    commands |= {"example": _example}
     return commands[given.name_of_command](given)
 
 
@@ -126,6 +128,16 @@ def _predict(given: Namespace) -> int:
             "in, where its constraints were not enforced"
         )
     return 0
+
+
+def _certify(given: Namespace) -> int:
+    """Proves the rules of a fitted model again."""
+    run = read_run(given.run)
+    if "model" not in run:
+        raise TableError(f"{given.run} is of a method; only an ensemble is certified")
+    if run["model"] is None:
+        raise TableError(f"{given.run} holds a run that was stopped before it trained")
+    return certify_run(read_model(given.run, run["model"]), given.seconds)
 
 
 def _example(given: Namespace) -> int:

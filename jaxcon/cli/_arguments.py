@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from itertools import takewhile
 from typing import Any, NoReturn, get_type_hints
 
+from jaxcon.ensembles._proofs import BUDGET
 from jaxcon.examples import STUDIES, TABLES
 from jaxcon.tabular import Rules, Settings, TableError
 
@@ -29,6 +30,7 @@ OF_ENSEMBLES = (
     "members",
     "batch",
     "no_report",
+    "prove",
     "json",
 )
 
@@ -116,6 +118,16 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     )
     _add_predict(
         add("predict", "Applies a fitted model to new rows and prints them as CSV.")
+    )
+    certify = add("certify", "Proves the rules of a fitted ensemble on its whole box.")
+    certify.add_argument("run", help="folder that `jaxcon fit` wrote")
+    _flag(
+        certify,
+        "--seconds",
+        default=None,
+        type=_real,
+        metavar="SECONDS",
+        help=f"most seconds of the proof (default: {BUDGET:g})",
     )
     _add_example(
         add("example", "Runs a packaged example and compares every method on it.")
@@ -304,6 +316,14 @@ def _add_fits(group: Any) -> None:
         action="store_true",
         default=False,
         help="fit neither plain models nor one without rules to compare with",
+    )
+    _flag(
+        group,
+        "--prove",
+        default=None,
+        type=_real,
+        metavar="SECONDS",
+        help=f"most seconds of the proof of the rules, 0 for none (default: {BUDGET:g})",
     )
     group.add_argument(
         "--json",

@@ -28,6 +28,7 @@ import numpy as np
 
 from jaxcon import ensembles, report
 from jaxcon.cli import _folder
+from jaxcon.cli._proofs import proofs_of
 from jaxcon.cli._record import (
     no_run,
     strict,
@@ -39,6 +40,7 @@ from jaxcon.cli._tables import Task, frame_of
 from jaxcon.cli._words import printable, say
 from jaxcon.ensembles import Ensemble, EnsembleFit, Frame, load_ensemble, save_ensemble
 from jaxcon.ensembles._frame import is_missing
+from jaxcon.ensembles._proofs import BUDGET
 from jaxcon.ensembles._report import error, error_name
 from jaxcon.tabular import TableError
 from jaxcon.tabular._checks import check_flag
@@ -49,6 +51,7 @@ from jaxcon.training._signals import Signals
 _MODEL, _CHECKPOINT, _REPORT = "model.safetensors", "checkpoint.npz", "report.md"
 # Figures along inputs where every input has a rule, as bounds are.
 _FIGURES = 12
+_JUDGED = ("rule", "violation", "active", "holds")
 
 
 def fit_table(task: Task, given: Namespace) -> int:
@@ -84,6 +87,7 @@ def fit_table(task: Task, given: Namespace) -> int:
     task.describe()
     try:
         fit = run.kept() or run.train(task)
+        run.prove(fit)
         if not run.entries["results"]:
             run.report(task, fit)
     except BaseException as stop:
@@ -122,7 +126,7 @@ class _Run:
         if self.entries["fit"] is None or not self.entries["fit"]["whole"]:
             return None
         say(f"{self.folder}: fitted before")
-        ensemble = _read_model(self.folder, self.entries["model"])
+        ensemble = read_model(self.folder, self.entries["model"])
         kept = self.entries["fit"]
         return EnsembleFit(
             ensemble,
@@ -184,9 +188,22 @@ class _Run:
         numbers = {"whole": whole} | fit._asdict()
         del numbers["ensemble"]
         self.entries["fit"] = strict(numbers)
+        self._judge(fit, None)
+
+    def prove(self, fit: EnsembleFit) -> None:
+        """Proves the rules, unless that was done, and writes the verdicts."""
+        budget = self.entries["settings"]["prove"]
+        budget = BUDGET if budget is None else budget
+        if budget and any(one["proof"] is None for one in self.entries["verdicts"]):
+            self._judge(fit, proofs_of(fit.ensemble, budget))
+
+    def _judge(self, fit: EnsembleFit, proofs: Any) -> None:
+        """Writes the verdict on each rule."""
         self.entries["verdicts"] = [
-            strict(one._asdict()) | {"holds": one.holds, "sentence": str(one)}
-            for one in ensembles.verdicts(fit)
+            strict(one._asdict())
+            | {"proof": one.proof and strict(one.proof._asdict())}
+            | {"holds": one.holds, "sentence": str(one)}
+            for one in ensembles.verdicts(fit, proofs)
         ]
         write_json(self.folder, self.entries)
 
@@ -228,7 +245,7 @@ class _Run:
             names = ("target", "inputs", "rows", "classes", "loss", "results")
             found = {name: entries[name] for name in (*names, "notes", "seconds")}
             rules = [
-                {name: one[name] for name in ("rule", "violation", "active", "holds")}
+                {name: one[name] for name in (*_JUDGED, "proof")}
                 for one in entries["verdicts"]
             ]
             found |= {"rules": rules, "obeys": self.code == 0}
@@ -382,7 +399,7 @@ def predict_table(
         check_flag("level", given.level, above=0, below=1)
     if run["model"] is None:
         raise TableError(f"{given.run} holds a run that was stopped before it trained")
-    ensemble = _read_model(given.run, run["model"])
+    ensemble = read_model(given.run, run["model"])
     if given.level is not None and ensemble.calibration is None:
         raise TableError(
             f"--level: {given.run} predicts "
@@ -448,8 +465,19 @@ def _warn_of(ensemble: Ensemble, frame: Frame) -> None:
         )
 
 
-def _read_model(folder: Path, kept: dict[str, Any]) -> Ensemble:
-    """Reads the ensemble of a run, and refuses another than was written."""
+def read_model(folder: Path, kept: dict[str, Any]) -> Ensemble:
+    """Reads the ensemble of a run, and refuses another than was written.
+
+    Args:
+        folder: of the run.
+        kept: its hash, from run.json.
+
+    Returns:
+        The ensemble.
+
+    Raises:
+        TableError: there is none, or it was altered.
+    """
     path = folder / _MODEL
     try:
         if _digest(path) != kept["sha256"]:

@@ -209,7 +209,8 @@ def _asked(
 ) -> dict[str, dict[str, Any]]:
     """Returns rules and settings by flag, for run.json."""
     groups = ("convex_together", "concave_together", "slope")
-    flags = ("members", "batch", "quantiles", "loss", "log", "categorical", "no_report")
+    flags = ("members", "batch", "quantiles", "loss", "log", "categorical")
+    flags += ("no_report", "prove")
     rules = asdict(wanted)
     rules |= {one: [*map(list, getattr(given, one))] for one in groups}
     rules |= {"unimodal": list(given.unimodal)}

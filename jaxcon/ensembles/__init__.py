@@ -6,6 +6,7 @@ from jaxcon.ensembles._frame import Frame, read_frame
 from jaxcon.ensembles._losses import Loss, read_target
 from jaxcon.ensembles._pictures import plot_calibration, plot_pair, plot_rule
 from jaxcon.ensembles._prepared import Options
+from jaxcon.ensembles._proofs import RuleProof, prove
 from jaxcon.ensembles._report import Report, RuleVerdict, report, verdicts
 from jaxcon.ensembles._rules import ShapeRules
 from jaxcon.ensembles._storage import load_ensemble, save_ensemble
@@ -17,6 +18,7 @@ __all__ = [
     "Loss",
     "Options",
     "Report",
+    "RuleProof",
     "RuleVerdict",
     "ShapeRules",
     "fit_ensemble",
@@ -24,6 +26,7 @@ __all__ = [
     "plot_calibration",
     "plot_pair",
     "plot_rule",
+    "prove",
     "read_frame",
     "read_target",
     "report",

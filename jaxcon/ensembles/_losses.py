@@ -83,7 +83,10 @@ class Loss(NamedTuple):
         if self.kind == "binary":
             return lib.exp(-lib.logaddexp(0.0, -score))
         if self.kind == "multinomial":
-            shifted = lib.exp(score - lib.max(score, -1, keepdims=True))
+            top = lib.max(score, -1, keepdims=True)
+            # No derivative depends on it.
+            top = jax.lax.stop_gradient(top) if lib is jnp else top
+            shifted = lib.exp(score - top)
             return shifted / lib.sum(shifted, -1, keepdims=True)
         if self.kind == "quantile" and self.outputs > 1:
             steps = lib.logaddexp(0.0, score[..., 1:])

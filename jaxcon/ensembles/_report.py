@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcon._checks import check_type, described
+from jaxcon._checks import check_each, check_type, described
 from jaxcon._display import text_table
 from jaxcon.ensembles._baselines import boosted_trees, linear_model
 from jaxcon.ensembles._checked import read_weight
@@ -14,6 +14,7 @@ from jaxcon.ensembles._fit import EnsembleFit, fit_ensemble
 from jaxcon.ensembles._frame import Frame
 from jaxcon.ensembles._losses import Loss
 from jaxcon.ensembles._prepared import Options
+from jaxcon.ensembles._proofs import RuleProof
 from jaxcon.ensembles._rules import ShapeRules
 
 # Share of the move to a plain function above which it is said.
@@ -29,29 +30,41 @@ class RuleVerdict(NamedTuple):
             standard deviations of the target per range of the input.
         active: share of the rows at which it is active, less than a tenth of a standard
             deviation of the target, per range of the input, from being broken.
+        proof: outcome of `prove`; None where it was not tried.
     """
 
     rule: str
     violation: float
     active: float
+    proof: RuleProof | None = None
 
     @property
     def holds(self) -> bool:
-        """Returns whether the search found no violation."""
-        return self.violation <= 0
+        """Returns whether it is proved, or else whether no violation was found."""
+        if self.proof is not None and self.proof.outcome == "proved":
+            return True
+        refuted = self.proof is not None and self.proof.outcome == "counterexample"
+        return self.violation <= 0 and not refuted
 
     def __str__(self) -> str:
         """Returns the verdict in a sentence."""
+        told = "" if self.proof is None else str(self.proof)
+        if not self.holds and self.violation > 0:
+            also = f"; {told}" if "counterexample" in told else ""
+            return f"{self.rule}: broken, by up to {self.violation:.2g}{also}"
         if not self.holds:
-            return f"{self.rule}: broken, by up to {self.violation:.2g}"
+            return f"{self.rule}: broken, {told}"
         where = (
             f"active at {100 * self.active:.0f} % of the rows"
             if self.active >= 0.005
             else "active nowhere"
         )
-        return (
-            f"{self.rule}: holds, a search of the whole box found no violation; {where}"
-        )
+        searched = "a search of the whole box found no violation"
+        if self.proof is None:
+            return f"{self.rule}: holds, {searched}; {where}"
+        if self.proof.outcome in ("proved", "by construction"):
+            return f"{self.rule}: {told}; {where}"
+        return f"{self.rule}: {told}, {searched}; {where}"
 
 
 class Report(NamedTuple):
@@ -156,24 +169,37 @@ def report(
     )
 
 
-def verdicts(fit: EnsembleFit) -> tuple[RuleVerdict, ...]:
+def verdicts(
+    fit: EnsembleFit, proofs: tuple[RuleProof, ...] | None = None
+) -> tuple[RuleVerdict, ...]:
     """Returns the verdict on each rule of a fit.
 
     Args:
         fit: with its rules.
+        proofs: of `prove`, one for each rule.
 
     Returns:
         One for each.
 
     Raises:
-        TypeError: `fit` is of another type.
+        TypeError: an argument is of another type.
+        ValueError: there are more or fewer proofs than rules.
     """
     check_type("fit", fit, EnsembleFit, "an EnsembleFit")
     names = fit.ensemble.kinds.names
+    if proofs is not None:
+        check_each("proofs", proofs, RuleProof, "what prove returns")
+        if len(proofs) != len(names):
+            raise ValueError(f"there are {len(proofs)} proofs of {len(names)} rules")
+    outcomes = proofs or (None,) * len(names)
     return tuple(
         # A residual that is no number is a violation.
-        RuleVerdict(name, 0.0 if worst <= 0 else worst if worst > 0 else np.inf, active)
-        for name, worst, active in zip(names, fit.residuals, fit.active)
+        RuleVerdict(
+            name, 0.0 if worst <= 0 else worst if worst > 0 else np.inf, active, proof
+        )
+        for name, worst, active, proof in zip(
+            names, fit.residuals, fit.active, outcomes
+        )
     )
 
 
