@@ -413,3 +413,41 @@ def test_hessian_is_symmetric_in_its_bounds():
     found = certify.bounds(lambda x: jnp.sin(x[0] * x[1]), *SQUARE, Hessian()).hessian
     for part in found:
         np.testing.assert_array_equal(part, part.T)
+
+
+def risen(x):  # falls by one
+    return (x[0] < 0.5).astype(x.dtype)
+
+
+def filled(x):
+    y = jnp.take(5 * x, jnp.array([0, 7]), mode="fill", fill_value=-5.0)
+    return y[0] + y[1]
+
+
+def masked(x):
+    which = (jnp.abs(x[0] - 0.1234) < 1e-6).astype(jnp.int32) & 1
+    return jax.lax.select_n(which, -1 + 0 * x[0], 1 + 0 * x[0])
+
+
+def undefined(x):
+    return jnp.where(jnp.isnan(jnp.log(x[0])), 5 + 0 * x[0], -1 + 0 * x[0])
+
+
+@pytest.mark.parametrize("f", [risen, filled, masked])
+def test_certify_refuses_comparisons_as_numbers(f):
+    with pytest.raises(NotImplementedError, match="certify cannot"):
+        certify.bounds(f, [-1.0], [1.0], Value())
+
+
+def test_verify_does_not_prove_of_what_is_no_number():
+    claim = shapes.bounded(lambda p, x: undefined(x), None, 0.0)
+    assert verify(claim, [-1.0], [1.0], budget=0.2).holds is not True
+
+
+def test_resumed_proof_keeps_its_tolerance():
+    claim = shapes.bounded(
+        lambda p, x: jnp.exp(-jnp.square(1e4 * (x[0] - 0.123456))), None, 0.0
+    )
+    first = verify(claim, [0.0], [1.0], tolerance=0.6, budget=0.0)
+    then = verify(claim, [0.0], [1.0], tolerance=0.6, budget=BUDGET, resume=first)
+    assert then.holds is False

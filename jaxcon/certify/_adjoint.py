@@ -118,7 +118,11 @@ def refined(
         algebra = Replay(record, remainders)
         # x is an array of its own, so that the inputs' scale is in the coefficients.
         slopes = x.slopes
-        moved = x.centre if slopes is None else x.centre + e @ slopes
+        moved = (
+            x.centre
+            if slopes is None
+            else x.centre + jnp.sum(e[:, None] * slopes, axis=0)
+        )
         return program(algebra, moved)
 
     e = jnp.zeros_like(x.centre)

@@ -26,6 +26,7 @@ class Examined(NamedTuple):
         upper: upper bound of the largest residual, (n, R).
         lower: lower bound of the largest residual, at whatever point, (n, R).
         outside: boxes with no point of the domain, (n,).
+        inside: boxes with points of the domain alone, (n,).
         split: input along which the bounds are loosest, (n, R).
         point: point of the domain with a large residual, (n, R, d).
         value: largest residual there in plain arithmetic, (n, R).
@@ -34,6 +35,7 @@ class Examined(NamedTuple):
     upper: Any
     lower: Any
     outside: Any
+    inside: Any
     split: Any
     point: Any
     value: Any
@@ -148,6 +150,7 @@ class _Examination:
             uppers,
             lowers,
             jnp.any(found.lower[start:] > 0),
+            jnp.all(found.upper[start:] <= 0),
             splits,
             points[best],
             jnp.max(values, axis=0),
@@ -191,10 +194,11 @@ def _eigenvalues(bounds: Enclosure) -> Enclosure:
     def summed(part: jax.Array) -> jax.Array:
         return jnp.sum(jnp.abs(part.reshape(n, n, -1)), axis=1)
 
+    most = radii - jnp.diag(lower)
     diagonal = jnp.arange(n) * (n + 1)
     return Enclosure(
         -jnp.diag(upper),
-        radii - jnp.diag(lower),
+        jnp.where(jnp.isfinite(most), most, jnp.inf),
         -bounds.slopes[diagonal],
         summed(bounds.shares),
     )

@@ -180,7 +180,8 @@ class Wave(Curve):
             most = jnp.where(inside & (value > 0), 1.0, most)
         sizes = 1 + jnp.abs(lower) + jnp.abs(upper)
         low, high = self._outwards(order, least, most, sizes, lower, upper)
-        low, high = jnp.maximum(low, -1.0), jnp.minimum(high, 1.0)
+        low = jnp.where(jnp.isfinite(low), jnp.maximum(low, -1.0), low)
+        high = jnp.where(jnp.isfinite(high), jnp.minimum(high, 1.0), high)
         return low, high, one.at(middle), one.size(middle)
 
 

@@ -84,10 +84,11 @@ class Program:
         avals: list[Any] = list(self._residual.out_avals)
         self.shapes = [aval.shape for aval in avals]
         self.size = sum(map(math.prod, self.shapes))
-        # An array is read by each rule that makes a part of a jet from it.
-        self._readers = (
-            _program.readers(self._f.jaxpr) + _program.readers(self._residual.jaxpr)
-        ) * (2 + len(Jets(None, self._request.keys).keys))
+        # A part of a jet is read by each rule that makes a part of a jet from it, up to
+        # three times where one input stands three times in a key.
+        parts = len(Jets(None, self._request.keys).keys)
+        jaxprs = self._f.jaxpr, self._residual.jaxpr
+        self._readers = sum(map(_program.readers, jaxprs)) * (2 + 3 * parts)
 
     def quantities(self, x: jax.Array) -> list[jax.Array]:
         """Evaluates the quantities at one x in plain arithmetic."""
@@ -127,14 +128,18 @@ class Program:
         jets = Jets(numbers, self._request.keys)
         variable = jets.variable(x, jnp.asarray(self._request.directions))
         [y] = _program.interpret(self._f, [variable], jets)
+        _program.refuse_condition(y)
         if not isinstance(y, Jet):
             y = Jet({(): numbers.exact(y)})
         values = Jets(numbers, ())
         found = self._request.read(values, y, self._shape)
         inputs = [Jet({(): variable.value}), *found, *extra]
+        outputs = _program.interpret(self._residual, inputs, values)
+        for out in outputs:
+            _program.refuse_condition(out)
         outputs = [
             out if isinstance(out, Jet) else Jet({(): numbers.exact(out)})
-            for out in _program.interpret(self._residual, inputs, values)
+            for out in outputs
         ]
 
         def flat(*parts: Any) -> Any:

@@ -53,20 +53,37 @@ def interpret(closed: ClosedJaxpr, args: Sequence[Value], jets: Jets) -> list[Va
     return [read(atom) for atom in jaxpr.outvars]
 
 
+def refuse_condition(value: Value) -> None:
+    """Refuses a comparison that depends on x as a result.
+
+    Args:
+        value: a result.
+
+    Raises:
+        Unknown: it is a comparison.
+    """
+    if isinstance(value, Condition):
+        raise Unknown(
+            "certify cannot take a comparison that depends on x for a number; "
+            "jnp.where between two numbers would do"
+        )
+
+
 def readers(jaxpr: Any) -> int:
-    """Counts the operations that read one array, at most."""
+    """Counts the operations that read one array, at most, those of calls included."""
     counts: dict[Any, int] = {}
-    deepest = 1
-    for eqn in jaxpr.eqns:
+    most = 1
+    for eqn in reversed(jaxpr.eqns):
+        inner, weight = inner_jaxpr(eqn), 1
+        if inner is not None:
+            weight = readers(inner.jaxpr) * eqn.params.get("length", 1)
+        # What is added to a constant may be passed on as it is.
+        passed = max((counts.get(v, 0) for v in eqn.outvars), default=0)
         for atom in eqn.invars:
             if not isinstance(atom, Literal):
-                counts[atom] = counts.get(atom, 0) + 1
-        inner = inner_jaxpr(eqn)
-        if inner is not None:
-            deepest = max(deepest, readers(inner.jaxpr))
-            if eqn.primitive.name == "scan":
-                deepest = max(deepest, eqn.params["length"])
-    return deepest + max(counts.values(), default=0)
+                counts[atom] = counts.get(atom, 0) + weight + passed
+        most = max(most, weight)
+    return 1 + max(most, *counts.values(), 0)
 
 
 def _needed(jaxpr: Any) -> list[Any]:
@@ -123,6 +140,12 @@ def _plain(eqn: Any, inputs: list[Any], jaxpr: Any) -> list[Any]:
         return list(jaxpr_as_fun(ClosedJaxpr(alone, []))(*operands))
 
 
+def _row(x: Value, i: int, jets: Jets) -> Value:
+    if isinstance(x, Condition):
+        return Condition(x.true[i], x.false[i])
+    return jets.moved(lambda x: x[i], [x], 1) if isinstance(x, Jet) else x[i]
+
+
 def _scan(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     """Unrolls a scan, whose trip count is fixed."""
     p = eqn.params
@@ -140,10 +163,7 @@ def _scan(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     rows: list[list[Value]] = []
     order = range(length)
     for i in reversed(order) if p["reverse"] else order:
-        step = [
-            jets.moved(lambda x, i=i: x[i], [x], 1) if isinstance(x, Jet) else x[i]
-            for x in xs
-        ]
+        step = [_row(x, i, jets) for x in xs]
         outputs = interpret(body, [*held, *carry, *step], jets)
         carry = outputs[:of_carry]
         rows.append(outputs[of_carry:])
@@ -151,6 +171,8 @@ def _scan(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
         rows.reverse()
     ys = []
     for column in zip(*rows):
+        for y in column:
+            refuse_condition(y)
         if any(isinstance(y, Jet) for y in column):
             ys.append(jets.moved(lambda *ys: jnp.stack(ys), column, 1))
         else:

@@ -34,6 +34,8 @@ def recognised(eqn: Any) -> Curve | None:
     if len(literals) != len(eqn.invars) - 1:
         return None
     aval = next(a for a in eqn.invars if not isinstance(a, Literal)).aval
+    if not jnp.issubdtype(aval.dtype, jnp.floating):
+        return None
     # The logarithm of a sum of exponentials is symmetric.
     first = not isinstance(eqn.invars[0], Literal)
     own = _pattern(inner.jaxpr)

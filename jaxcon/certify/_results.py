@@ -88,7 +88,7 @@ class Undecided(NamedTuple):
         boxes: number of boxes that were enclosed.
         seconds: time that took, compilation included.
         settled: proved upper bound of the residual on the boxes that are decided.
-        task: digest of the claim, the parameters and the box, for ``resume=``.
+        task: the claim, the domain and a digest of the rest, for ``resume=``.
     """
 
     statement: str
@@ -99,7 +99,7 @@ class Undecided(NamedTuple):
     boxes: int
     seconds: float
     settled: float = -np.inf
-    task: str = ""
+    task: Any = None
     holds = None
 
     def __str__(self) -> str:

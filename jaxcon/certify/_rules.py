@@ -86,7 +86,7 @@ def _held(eqn: Any, inputs: list[Value], places: Sequence[int]) -> Callable:
             for x, atom in zip(operands, eqn.invars)
         ]
         params = dict(eqn.params)
-        if params.get("precision", 0) is None:
+        if "precision" in params:
             # The roundings that are counted are those of the dtype.
             params["precision"] = (jax.lax.Precision.HIGHEST,) * 2
         if "preferred_element_type" in params:
@@ -107,8 +107,12 @@ def _moved(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
                 f"certify cannot follow {name!r} at places that depend on x; the places "
                 "must be known"
             )
+    if eqn.params.get("fill_value") is not None:
+        raise Unknown(f"certify cannot follow {name!r} with a fill_value")
     bind = _held(eqn, inputs, places)
     xs = [inputs[i] for i in places]
+    if any(isinstance(x, Condition) for x in xs):
+        _require_bool(eqn)
     if any(isinstance(x, Condition) for x in xs):
         known = [x if isinstance(x, Condition) else Condition(x, ~x) for x in xs]
         return [Condition(*(bind(*part) for part in zip(*known)))]
@@ -204,8 +208,11 @@ def _larger(x: Value, y: Value, eqn: Any, jets: Jets) -> Jet:
     difference = jets.linear(jnp.subtract, jnp.add, [x, y], copies)
     positive = jets.unary(_functions.known("relu"), difference)
     larger = jets.linear(jnp.add, jnp.add, [positive, y], copies)
-    lowest = [jets.interval(z)[0] for z in (x, y)]
-    return jets.clipped(larger, jnp.maximum(*lowest), None)
+    ends = [jets.interval(z) for z in (x, y)]
+    known = jnp.isfinite(ends[0][1]) & jnp.isfinite(ends[1][1])
+    lowest = jnp.maximum(ends[0][0], ends[1][0])
+    # What is not known may be no number.
+    return jets.clipped(larger, jnp.where(known, lowest, -jnp.inf), None)
 
 
 def _is_all(x: Value, number: float) -> bool:
@@ -332,8 +339,11 @@ def _compared(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
         return [Condition(sure, jnp.zeros_like(sure))]
     x, y = inputs
     if x is y and name in ("ne", "eq"):
-        same = jnp.full(_shape(x), True)
-        return [Condition(~same, same) if name == "ne" else Condition(same, ~same)]
+        # Of what may be no number nothing is known.
+        low, high = jets.interval(x)
+        same = jnp.isfinite(low) & jnp.isfinite(high)
+        none = jnp.zeros_like(same)
+        return [Condition(none, same) if name == "ne" else Condition(same, none)]
     (xl, xu), (yl, yu) = jets.interval(x), jets.interval(y)
     less, more = xu < yl, xl > yu
     outcomes = {
@@ -347,8 +357,16 @@ def _compared(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     return [Condition(*outcomes[name])]
 
 
+def _require_bool(eqn: Any) -> None:
+    if eqn.outvars[0].aval.dtype != bool:
+        raise Unknown(
+            f"certify cannot follow {eqn.primitive.name!r} of integers that depend on x"
+        )
+
+
 def _logic(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     del jets
+    _require_bool(eqn)
     a, *rest = [x if isinstance(x, Condition) else Condition(x, ~x) for x in inputs]
     if not rest:
         return [Condition(a.false, a.true)]

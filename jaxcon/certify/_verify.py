@@ -71,7 +71,8 @@ def verify(
     The residual is enclosed over boxes, which are split until it is below the tolerance
     in all of them, or a point is found where it is above. The proof is about the
     function in exact arithmetic, with the parameters as they are; it is computed in
-    float64, with all roundings counted.
+    float64, with all roundings counted. What does not depend on x is taken as float64
+    computes it, and `jax.lax.stop_gradient` has the derivative zero.
 
     Args:
         claim: a constraint of `jaxcon.shapes` on an ``apply``, whose ``on`` is not
@@ -124,10 +125,11 @@ def verify(
         )
     start, settled = grid(low, high, len(claims)), -np.inf
     statements = [one.statement for one in claims]
-    task = _digest(claims, low, high, tolerance, len(domains), params)
+    params = jax.tree.map(_widened, params)
+    task = claim, domains, _digest(low, high, tolerance, params)
     if resume is not None:
         check_type("verify: resume", resume, Undecided, "what verify returned")
-        if len(claims) > 1 or resume.task != task:
+        if several or not _is_same(resume.task, task):
             raise ValueError(
                 "verify goes on from an outcome of the same claim, parameters, box and "
                 "tolerance only"
@@ -189,18 +191,23 @@ def proved(
                 limit = time.perf_counter() + budget
             seconds = time.perf_counter() - began
             for r in set(range(count)) - set(refuted):
-                i = int(found.value[:, r].argmax())
-                value = float(found.value[i, r])
+                # A box that is decided beforehand is not of this claim.
+                own = np.where(boxes.bound[:, r] > -np.inf, found.value[:, r], -np.inf)
+                i = int(own.argmax())
+                value = float(own[i])
                 largest[r] = max(largest[r], value)
                 # The residual is enclosed at the point alone: its rounding is counted.
                 at = found.point[i, r]
-                if value > 0 and _at_point(step, params, at, count).lower[0, r] > 0:
+                if value <= 0:
+                    continue
+                alone = _at_point(step, params, at, count)
+                if alone.lower[0, r] > 0 and alone.inside[0]:
                     told = statements[r], at, value + tolerance, tree.count, seconds
                     refuted[r] = Counterexample(*told)
             upper = np.minimum(found.upper, boxes.bound)
             upper[found.outside] = -np.inf
             bound = np.maximum(bound, np.where(upper > 0, -np.inf, upper).max(axis=0))
-            open_ = upper > 0
+            open_ = ~(upper <= 0)
             open_[:, list(refuted)] = False
             left = open_.any(axis=1)
             rest = Boxes(boxes.lower[left], boxes.upper[left], upper[left])
@@ -224,13 +231,14 @@ def proved(
             worst = float(bound[r]) + tolerance
             outcomes.append(Proved(statement, worst, tree.count, seconds))
         else:
-            rest = Boxes(left.lower[rows], left.upper[rows], left.bound[rows, r])
+            own = left.bound[rows, r] + tolerance
+            rest = Boxes(left.lower[rows], left.upper[rows], own)
             rest = rest.taken(np.argsort(-rest.bound))
             outcomes.append(
                 Undecided(
                     statement,
                     tree.volume(rest),
-                    max(float(bound[r]), float(rest.bound[0])) + tolerance,
+                    max(float(bound[r]) + tolerance, float(rest.bound[0])),
                     float(largest[r]) + tolerance,
                     rest,
                     tree.count,
@@ -241,17 +249,23 @@ def proved(
     return outcomes
 
 
-def _digest(
-    claims: Sequence[Claim],
-    low: np.ndarray,
-    high: np.ndarray,
-    tolerance: float,
-    domains: int,
-    params: Any,
-) -> str:
-    """Returns a digest of what is proved, by which an outcome knows its own claim."""
-    told = [(one.statement, one.wanted, id(one.apply)) for one in claims]
-    found = hashlib.sha256(repr((told, tolerance, domains)).encode())
+def _widened(leaf: Any) -> Any:
+    """Returns a parameter in float64, in which what does not depend on x is computed."""
+    floating = hasattr(leaf, "dtype") and np.issubdtype(leaf.dtype, np.floating)
+    return np.asarray(leaf, DTYPE) if floating else leaf
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Returns whether two outcomes are of one claim, domain, box and parameters."""
+    if one is None or len(one[1]) != len(other[1]):
+        return False
+    domains = all(a is b for a, b in zip(one[1], other[1]))
+    return one[0] is other[0] and domains and one[2] == other[2]
+
+
+def _digest(low: np.ndarray, high: np.ndarray, tolerance: float, params: Any) -> str:
+    """Returns a digest of a box, a tolerance and parameters."""
+    found = hashlib.sha256(repr(tolerance).encode())
     for leaf in (low, high, *jax.tree.leaves(params)):
         found.update(np.ascontiguousarray(leaf).tobytes())
     return found.hexdigest()
@@ -377,14 +391,14 @@ def supremum(
             found = examined(step, params, boxes, DTYPE)
             i = int(found.value[:, 0].argmax())
             if found.value[i, 0] > best:
-                attained = _at_point(step, params, found.point[i, 0], 1).lower[0, 0]
-                if attained > best:
-                    best, point = float(attained), found.point[i, 0]
+                alone = _at_point(step, params, found.point[i, 0], 1)
+                if alone.lower[0, 0] > best and alone.inside[0]:
+                    best, point = float(alone.lower[0, 0]), found.point[i, 0]
             # Both sides together span the range that is known.
             span = best + other.value if other is not None else 2 * abs(best)
             gap = max(GAP * abs(span), FLOOR) if tolerance is None else tolerance
             upper = np.minimum(found.upper, boxes.bound)
-            left = (upper[:, 0] > best + gap) & ~found.outside
+            left = ~(upper[:, 0] <= best + gap) & ~found.outside
             done = upper[~left & ~found.outside]
             settled = max(settled, float(done.max(initial=-np.inf)))
             rest = Boxes(boxes.lower[left], boxes.upper[left], upper[left])

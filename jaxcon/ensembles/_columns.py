@@ -119,6 +119,9 @@ class Column(NamedTuple):
         below, above = self.widths
         rising = (np.minimum(known, self.peak) - self.lower) / below
         falling = (self.upper - np.maximum(known, self.peak)) / above
+        # Beyond a mode at an end of the range there is nothing.
+        rising = np.ones_like(rising) if self.peak == self.lower else rising
+        falling = np.ones_like(falling) if self.peak == self.upper else falling
         return np.column_stack([rising, falling])
 
 
