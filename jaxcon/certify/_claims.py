@@ -61,7 +61,7 @@ def between(constraint: Any, lower: float = -np.inf, upper: float = np.inf) -> C
     Example:
         >>> import jaxcon as jc
         >>> root = jc.shapes.equals(lambda p, x: x[0] ** 2, 0.5)
-        >>> near = jc.certify.between(root, -0.5, 0.5)
+        >>> near = jc.certify.between(root, -0.6, 0.6)
         >>> print(jc.certify.verify(near, [0.0], [1.0]).holds)
         True
     """
@@ -145,7 +145,9 @@ def convex(apply: Apply, inputs: Sequence[int], sign: int = 1) -> Claim:
 
     Example:
         >>> import jaxcon as jc
-        >>> bowl = jc.certify.convex(lambda p, x: (x[0] + x[1]) ** 2, [0, 1])
+        >>> bowl = jc.certify.convex(
+        ...     lambda p, x: x[0] ** 2 + x[0] * x[1] + x[1] ** 2, [0, 1]
+        ... )
         >>> print(jc.certify.verify(bowl, [-1.0, -1.0], [1.0, 1.0]).holds)
         True
     """
