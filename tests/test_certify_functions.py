@@ -170,7 +170,7 @@ def assert_contained(name, dtype):
     ranges = [
         [np.asarray(end) for end in curve.range(k, lower, upper)] for k in range(count)
     ]
-    sizes = [np.asarray(curve.size(k, lower)) for k in range(count)]
+    sizes = [np.asarray(curve.sampled(k, lower, lower, lower)[3]) for k in range(count)]
     assert all(end.dtype == dtype for pair in ranges for end in pair)
     for i, (a, b) in enumerate(zip(lower, upper)):
         values = [true(x, count) for x in points(a, b)]

@@ -77,20 +77,14 @@ class Replay:
         (true, false, middle), remainder = self._next()
         return jnp.where(true, x, jnp.where(false, y, middle)) + remainder
 
-    def clipped(self, x: Array, lower: Array | None, upper: Array | None) -> Array:
+    def at_least(self, x: Array, lower: Array) -> Array:
         """Returns x itself."""
-        del lower, upper
+        del lower
         return x
 
     def interval(self, x: Array) -> tuple[Array, Array]:
         """Returns bounds that decide nothing; the record has what was decided."""
         return jnp.full_like(x, -jnp.inf), jnp.full_like(x, jnp.inf)
-
-    def enclosed(self, lower: Array, upper: Array) -> Array:
-        """Repeats `Forward.enclosed`."""
-        del lower, upper
-        (m,), remainder = self._next()
-        return m + remainder
 
     def _next(self) -> tuple[tuple[Array, ...], Array]:
         step, remainder = next(self.steps)
@@ -116,14 +110,8 @@ def refined(
 
     def replaced(e: Array, remainders: list[Array]) -> Array:
         algebra = Replay(record, remainders)
-        # x is an array of its own, so that the inputs' scale is in the coefficients.
-        slopes = x.slopes
-        moved = (
-            x.centre
-            if slopes is None
-            else x.centre + jnp.sum(e[:, None] * slopes, axis=0)
-        )
-        return program(algebra, moved)
+        assert x.slopes is not None
+        return program(algebra, x.centre + jnp.sum(e[:, None] * x.slopes, axis=0))
 
     e = jnp.zeros_like(x.centre)
     centre, pull = jax.vjp(replaced, e, zeros)

@@ -11,11 +11,13 @@ import numpy as np
 from jaxcon.certify._claims import Claim, Domain
 from jaxcon.certify._enclosure import Enclosure, Program
 from jaxcon.certify._results import Boxes
+from jaxcon.derivatives import derivatives
 
 BATCH = 256  # boxes that are enclosed at a time
 FIRST = 32  # boxes that the first is cut into
 MOST = 2_000_000  # boxes that are kept
 SMALLEST = 2.0**-30  # side of a box that is not split any more, of the first box's
+RUNS = 8  # batches after which the boxes that are left are sorted
 LINEAR = 0.25  # weight of linear terms, beside remainders, where a box is split
 
 
@@ -85,9 +87,14 @@ class _Examination:
             return claims[0].apply(params, x)
 
         self.wanted = _distinct([spec for one in claims for spec in one.wanted])
-        shapes = [Program(f, one.wanted, one.residual, inputs, dtype) for one in claims]
-        self.sizes = [one.size for one in shapes]
-        frames = [one.shapes[0] for one, claim in zip(shapes, claims) if claim.framed]
+        x = jax.ShapeDtypeStruct((inputs,), dtype)
+        found = jax.eval_shape(derivatives(f, *self.wanted), x)
+        shapes = [
+            jax.tree.leaves(jax.eval_shape(one.residual, x, *self._own(one, found)))
+            for one in claims
+        ]
+        self.sizes = [sum(leaf.size for leaf in leaves) for leaves in shapes]
+        frames = [leaves[0].shape for leaves, one in zip(shapes, claims) if one.framed]
         self.program = Program(
             f, self.wanted, self._residuals, inputs, dtype, level, frames
         )
@@ -256,8 +263,11 @@ class Tree:
         return Boxes(*map(np.concatenate, zip(*found)))
 
     def sort(self) -> None:
-        """Puts the boxes of the largest bounds on top, of all that may be split."""
-        if len(self.open) > 1:
+        """Puts the boxes of the largest bounds on top, of all that may be split.
+
+        That is done after `RUNS` batches, so that sorting costs less than enclosing.
+        """
+        if len(self.open) > RUNS:
             boxes = Boxes(*map(np.concatenate, zip(*self.open)))
             worst = boxes.bound.reshape(len(boxes.bound), -1).max(axis=1)
             self.open = [boxes.taken(np.argsort(worst))]

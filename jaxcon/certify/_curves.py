@@ -56,14 +56,6 @@ class Curve:
         self.name, self.orders, self.domain = name, tuple(orders), domain
         self.closed, self.image = closed, image
 
-    def at(self, order: int, x: Array) -> Array:
-        """Evaluates the derivative of one order."""
-        return self.orders[order].at(x)
-
-    def size(self, order: int, x: Array) -> Array:
-        """Evaluates the size of the largest term of that derivative."""
-        return self.orders[order].size(x)
-
     def range(self, order: int, lower: Array, upper: Array) -> tuple[Array, Array]:
         """Encloses the derivative of one order on intervals.
 
@@ -200,16 +192,6 @@ class Kinked(Curve):
         self.smooth = smooth
         self.domain, self.closed = (-math.inf, math.inf), False
         self.orders = left.orders
-
-    def at(self, order: int, x: Array) -> Array:
-        """Evaluates the derivative of one order; at zero, that from the right."""
-        below, above = jnp.minimum(x, 0.0), jnp.maximum(x, 0.0)
-        return jnp.where(x < 0, self.left.at(order, below), self.right.at(order, above))
-
-    def size(self, order: int, x: Array) -> Array:
-        """Evaluates the size of the largest term of that derivative."""
-        below, above = jnp.minimum(x, 0.0), jnp.maximum(x, 0.0)
-        return jnp.maximum(self.left.size(order, below), self.right.size(order, above))
 
     def sampled(
         self, order: int, lower: Array, middle: Array, upper: Array

@@ -94,11 +94,6 @@ class Program:
         """Evaluates the quantities at one x in plain arithmetic."""
         return list(derivatives(self.f, *self.wanted)(x))
 
-    def plain(self, x: jax.Array, *extra: jax.Array) -> jax.Array:
-        """Evaluates the residuals at one x in plain arithmetic, (m,)."""
-        found = self.residual(x, *self.quantities(x), *extra)
-        return jnp.concatenate([jnp.ravel(r) for r in jax.tree.leaves(found)])
-
     def __call__(
         self, lower: jax.Array, upper: jax.Array, *extra: jax.Array
     ) -> Enclosure:

@@ -105,13 +105,28 @@ def box(lower: Array, upper: Array) -> Form:
 
 
 def interval_box(lower: Array, upper: Array) -> Form:
-    """Encloses the points of a box by intervals alone, without slopes."""
+    """Encloses the points of a box by intervals alone, without slopes.
+
+    Args:
+        lower: its lower corner, (d,).
+        upper: its upper corner, (d,).
+
+    Returns:
+        The form of x.
+    """
     x = box(lower, upper)
     return x._replace(slopes=None, radius=x.spread)
 
 
 def exact(value: Array) -> Form:
-    """Encloses an array that does not depend on x."""
+    """Encloses an array that does not depend on x.
+
+    Args:
+        value: of any shape.
+
+    Returns:
+        The form, of radius zero.
+    """
     return Form(value, None, jnp.zeros_like(value), value, value)
 
 
@@ -402,26 +417,13 @@ class Forward:
             select(x.upper, y.upper, most),
         )
 
-    def enclosed(self, lower: Array, upper: Array) -> Form:
-        """Returns the number of an array of which an interval is all that is known."""
-        m = lower + (upper - lower) / 2
-        r = outwards(jnp.maximum(upper - m, m - lower), 2)
-        slack = 4 * jnp.finfo(m.dtype).eps * jnp.abs(m)
-        remainder = outwards(r + slack, 2)
-        self.record.append(Linear((m,), remainder))
-        return Form(m, None, remainder, lower, upper)
-
     def interval(self, x: Form) -> tuple[Array, Array]:
         """Returns the bounds of a number."""
         return x.lower, x.upper
 
-    def clipped(self, x: Form, lower: Array | None, upper: Array | None) -> Form:
-        """Returns the form with bounds that are known from elsewhere."""
-        if lower is not None:
-            x = x._replace(lower=jnp.maximum(_or(x.lower, lower), lower))
-        if upper is not None:
-            x = x._replace(upper=jnp.minimum(_or(x.upper, upper), upper))
-        return x
+    def at_least(self, x: Form, lower: Array) -> Form:
+        """Returns the form with a lower bound that is known from elsewhere."""
+        return x._replace(lower=jnp.maximum(_or(x.lower, lower), lower))
 
     def _slack(self, size: Array, terms: int) -> Array:
         """Returns the roundings of an operation and of the adjoints of its operands."""

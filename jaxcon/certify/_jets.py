@@ -180,9 +180,9 @@ class Jets:
                 result[key] = self.sum(found)
         return result
 
-    def clipped(self, x: Jet, lower: Any, upper: Any) -> Jet:
-        """Returns a jet with bounds of its value that are known from elsewhere."""
-        return Jet({**x, (): self.numbers.clipped(x.value, lower, upper)})
+    def at_least(self, x: Jet, lower: Any) -> Jet:
+        """Returns a jet with a lower bound of its value that is known from elsewhere."""
+        return Jet({**x, (): self.numbers.at_least(x.value, lower)})
 
     def interval(self, x: Any) -> tuple[Array, Array]:
         """Returns the bounds of a jet's value, or of an array."""

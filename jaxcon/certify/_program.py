@@ -64,7 +64,7 @@ def refuse_condition(value: Value) -> None:
     """
     if isinstance(value, Condition):
         raise Unknown(
-            "certify cannot take a comparison that depends on x for a number; "
+            "a comparison that depends on x cannot be enclosed as a number; "
             "jnp.where between two numbers would do"
         )
 
@@ -107,13 +107,13 @@ def _evaluate(eqn: Any, inputs: list[Value], jets: Jets, jaxpr: Any) -> list[Val
             return [jets.unary(known, x) for x in inputs if isinstance(x, Jet)]
         inner = inner_jaxpr(eqn)
         if inner is None:
-            raise Unknown(f"certify knows no enclosure of the call {name!r}")
+            raise Unknown(f"no enclosure is known of the call {name!r}")
         return interpret(inner, inputs, jets)
     if name in _STRUCTURED:
         return _STRUCTURED[name](eqn, inputs, jets)
     if name not in _rules.CONDITIONS and any(isinstance(x, Condition) for x in inputs):
         raise Unknown(
-            f"certify cannot follow {name!r} of a comparison that depends on x; "
+            f"{name!r} of a comparison that depends on x cannot be enclosed; "
             "jnp.where, jnp.maximum or jnp.clip would do"
         )
     if name in _rules.RULES:
@@ -122,7 +122,7 @@ def _evaluate(eqn: Any, inputs: list[Value], jets: Jets, jaxpr: Any) -> list[Val
     if elementary is not None:
         return [jets.unary(elementary, inputs[0])]
     raise Unknown(
-        f"certify knows no enclosure of {name!r}; a rule for it would need the range of "
+        f"no enclosure is known of {name!r}; a rule for it would need the range of "
         "the function and of its derivatives on an interval"
     )
 
@@ -184,12 +184,12 @@ def _cond(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     index, *operands = inputs
     if isinstance(index, Jet | Condition):
         raise Unknown(
-            "certify cannot follow a jax.lax.cond that depends on x; jnp.where would do"
+            "a jax.lax.cond that depends on x cannot be enclosed; jnp.where would do"
         )
     branches = eqn.params["branches"]
     if isinstance(index, Tracer):
         raise Unknown(
-            "certify cannot follow a jax.lax.cond whose index depends on the parameters"
+            "a jax.lax.cond whose index depends on the parameters cannot be enclosed"
         )
     chosen = int(np.clip(int(index), 0, len(branches) - 1))
     return interpret(branches[chosen], operands, jets)
@@ -197,7 +197,7 @@ def _cond(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
 
 def _while(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     raise Unknown(
-        "certify cannot follow a jax.lax.while_loop; it would need a fixed number of "
+        "a jax.lax.while_loop cannot be enclosed; it would need a fixed number of "
         "steps, as jax.lax.fori_loop or jax.lax.scan have with bounds known beforehand"
     )
 

@@ -69,6 +69,7 @@ def _copies(eqn: Any, x: Value) -> int:
 
 
 def _copies_of(eqn: Any, inputs: list[Value]) -> int:
+    """Returns how many entries of the result depend on one of any operand, at most."""
     return max(_copies(eqn, x) for x in inputs)
 
 
@@ -104,16 +105,15 @@ def _moved(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     for i, x in enumerate(inputs):
         if isinstance(x, Jet) and i not in places:
             raise Unknown(
-                f"certify cannot follow {name!r} at places that depend on x; the places "
-                "must be known"
+                f"{name!r} at places that depend on x cannot be enclosed; the places must "
+                "be known"
             )
     if eqn.params.get("fill_value") is not None:
-        raise Unknown(f"certify cannot follow {name!r} with a fill_value")
+        raise Unknown(f"{name!r} with a fill_value cannot be enclosed")
     bind = _held(eqn, inputs, places)
     xs = [inputs[i] for i in places]
     if any(isinstance(x, Condition) for x in xs):
         _require_bool(eqn)
-    if any(isinstance(x, Condition) for x in xs):
         known = [x if isinstance(x, Condition) else Condition(x, ~x) for x in xs]
         return [Condition(*(bind(*part) for part in zip(*known)))]
     terms = 1
@@ -131,7 +131,7 @@ def _arithmetic(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     bind, absolute = ARITHMETIC[eqn.primitive.name]
     if eqn.primitive.name.startswith("add"):
         return [jets.added(inputs, eqn.outvars[0].aval.shape, _copies_of(eqn, inputs))]
-    copies = max(_copies(eqn, x) for x in inputs)
+    copies = _copies_of(eqn, inputs)
     return [jets.linear(bind, absolute, inputs, len(inputs) + copies)]
 
 
@@ -146,7 +146,7 @@ def _summed(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
         eqn.outvars[0].aval.dtype, jnp.floating
     ):
         raise Unknown(
-            "certify cannot follow a conversion of what depends on x to integers"
+            "a conversion to integers of what depends on x cannot be enclosed"
         )
     return [jets.linear(bind, bind, inputs, terms)]
 
@@ -156,7 +156,7 @@ def _mul(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     if x is y:
         return [jets.unary(_functions.power(2), x)]
     if isinstance(x, Jet) and isinstance(y, Jet):
-        copies = max(_copies(eqn, x), _copies(eqn, y))
+        copies = _copies_of(eqn, [x, y])
         return [jets.product(jnp.multiply, x, y, copies)]
     x, factor = (x, y) if isinstance(x, Jet) else (y, x)
     return [_scaled(x, factor, jets, _copies(eqn, x))]
@@ -176,7 +176,7 @@ def _div(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     inverse = jets.unary(_functions.power(-1), y)
     if not isinstance(x, Jet):
         return [_scaled(inverse, x, jets, _copies(eqn, y))]
-    copies = max(_copies(eqn, x), _copies(eqn, y))
+    copies = _copies_of(eqn, [x, y])
     return [jets.product(jnp.multiply, x, inverse, copies)]
 
 
@@ -202,7 +202,7 @@ def _contracted(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
 
 def _larger(x: Value, y: Value, eqn: Any, jets: Jets) -> Jet:
     r"""Returns the maximum, :math:`y + \max(x - y, 0)`."""
-    copies = max(_copies(eqn, x), _copies(eqn, y)) + 1
+    copies = _copies_of(eqn, [x, y]) + 1
     if _is_all(y, 0.0):
         return jets.unary(_functions.known("relu"), x)
     difference = jets.linear(jnp.subtract, jnp.add, [x, y], copies)
@@ -212,7 +212,7 @@ def _larger(x: Value, y: Value, eqn: Any, jets: Jets) -> Jet:
     known = jnp.isfinite(ends[0][1]) & jnp.isfinite(ends[1][1])
     lowest = jnp.maximum(ends[0][0], ends[1][0])
     # What is not known may be no number.
-    return jets.clipped(larger, jnp.where(known, lowest, -jnp.inf), None)
+    return jets.at_least(larger, jnp.where(known, lowest, -jnp.inf))
 
 
 def _is_all(x: Value, number: float) -> bool:
@@ -296,7 +296,7 @@ def _pow(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
         return [jets.unary(exp, _scaled(jets.unary(log, x), exponent, jets))]
     if not isinstance(x, Jet):
         return [jets.unary(exp, _scaled(exponent, jnp.log(x), jets))]
-    copies = max(_copies(eqn, x), _copies(eqn, exponent))
+    copies = _copies_of(eqn, inputs)
     power = jets.product(jnp.multiply, jets.unary(log, x), exponent, copies)
     return [jets.unary(exp, power)]
 
@@ -312,7 +312,7 @@ def _stop_gradient(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
 
 def _jumping(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     raise Unknown(
-        f"certify knows no enclosure of {eqn.primitive.name!r}, which jumps; its "
+        f"no enclosure is known of {eqn.primitive.name!r}, which jumps; its "
         "derivatives are no numbers there"
     )
 
@@ -322,12 +322,12 @@ def _select(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     if not isinstance(which, Condition):
         if isinstance(which, Jet):
             raise Unknown(
-                "certify cannot follow a selection by a number that depends on x"
+                "a selection by a number that depends on x cannot be enclosed"
             )
         bind = _held(eqn, inputs, range(1, len(inputs)))
         return [jets.moved(bind, cases, 1)]
     if len(cases) != 2:
-        raise Unknown("certify follows selections between two cases only")
+        raise Unknown("a selection between more than two cases cannot be enclosed")
     return [jets.selected(which.true, which.false, cases[1], cases[0])]
 
 
@@ -360,7 +360,7 @@ def _compared(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
 def _require_bool(eqn: Any) -> None:
     if eqn.outvars[0].aval.dtype != bool:
         raise Unknown(
-            f"certify cannot follow {eqn.primitive.name!r} of integers that depend on x"
+            f"{eqn.primitive.name!r} of integers that depend on x cannot be enclosed"
         )
 
 
