@@ -35,7 +35,7 @@ from jaxcon import certify, shapes
 from jaxcon.certify._branch import Boxes, examined, examiner, grid
 from jaxcon.certify._claims import claim_of
 from jaxcon.certify._enclosure import LEVELS
-from jaxcon.certify._verify import DTYPE, double, proved
+from jaxcon.certify._proof import DTYPE, double, proved
 
 MARGIN, STEPS, BUDGET = 0.2, 3000, 90.0
 

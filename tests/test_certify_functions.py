@@ -6,7 +6,7 @@ import pytest
 
 from jaxcon.certify import _functions
 from jaxcon.certify._curves import Kinked
-from jaxcon.certify._verify import double
+from jaxcon.certify._proof import double
 
 INTERVALS, POINTS = 40, 7
 POWERS = (2, 3, 4, -1, -2, 0.5, -0.5, 1.5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxcon as jc
-from jaxcon.certify._verify import double
+from jaxcon.certify._proof import double
 from jaxcon.derivatives import (
     Directional,
     Divergence,

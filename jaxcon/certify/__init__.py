@@ -30,6 +30,8 @@ from jaxcon.certify._equations import (
     error_bound,
     residual_bound,
 )
+from jaxcon.certify._extremum import extremum
+from jaxcon.certify._proof import Progress
 from jaxcon.certify._results import (
     Boxes,
     Counterexample,
@@ -38,7 +40,7 @@ from jaxcon.certify._results import (
     Proved,
     Undecided,
 )
-from jaxcon.certify._verify import Progress, extremum, verify
+from jaxcon.certify._verify import verify
 
 __all__ = [
     "Advection",

@@ -23,7 +23,7 @@ Apply = Callable[[Any, jax.Array], jax.Array]
 Domain = Callable[[jax.Array], jax.Array]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Claim:
     """Residual of a function and of its derivatives that is at most zero.
 

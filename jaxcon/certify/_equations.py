@@ -11,16 +11,10 @@ from jax.typing import ArrayLike
 
 from jaxcon._checks import check_array, check_number, check_type
 from jaxcon.certify._claims import Domain, between
-from jaxcon.certify._results import Boxes, _shown
-from jaxcon.certify._verify import (
-    FLOOR,
-    GAP,
-    Maximum,
-    corners,
-    domains_of,
-    double,
-    supremum,
-)
+from jaxcon.certify._extremum import FLOOR, GAP, Maximum, supremum
+from jaxcon.certify._proof import double
+from jaxcon.certify._results import Boxes, shown
+from jaxcon.certify._verify import corners, domains_of
 
 SAMPLES = 256  # points of each box that tell the scale
 MOST = 600  # exponent of a growth
@@ -47,7 +41,7 @@ class ResidualBound(NamedTuple):
         end = "" if self.decided else "; the budget ended before both met"
         return (
             f"the residual is at most {self.bound:.6g} in absolute value, and reaches "
-            f"{self.largest:.6g} at x = {_shown(self.point)}{end}"
+            f"{self.largest:.6g} at x = {shown(self.point)}{end}"
         )
 
 

@@ -254,7 +254,14 @@ def curve(name: str) -> Curve | None:
 
 
 def known(name: str) -> Curve:
-    """Returns the curve of a name that is in the table."""
+    """Returns the curve of a name that is in the table.
+
+    Args:
+        name: as for `curve`.
+
+    Returns:
+        The curve.
+    """
     found = curve(name)
     assert found is not None
     return found

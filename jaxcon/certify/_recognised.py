@@ -16,6 +16,14 @@ from jaxcon.certify._curves import Curve
 
 
 def inner_jaxpr(eqn: Any) -> Any:
+    """Returns the jaxpr that an equation calls, None if it calls none.
+
+    Args:
+        eqn: of a jaxpr.
+
+    Returns:
+        A closed jaxpr.
+    """
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         inner = eqn.params.get(key)
         if inner is not None and not isinstance(inner, ClosedJaxpr):

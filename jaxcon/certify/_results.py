@@ -70,7 +70,7 @@ class Counterexample(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.statement}: counterexample at x = {_shown(self.point)}, where it is "
+            f"{self.statement}: counterexample at x = {shown(self.point)}, where it is "
             f"broken by {self.value:.3g}"
         )
 
@@ -104,7 +104,7 @@ class Undecided(NamedTuple):
 
     def __str__(self) -> str:
         worst = self.rest.taken(0)
-        place = " to ".join(_shown(corner) for corner in worst[:2])
+        place = " to ".join(shown(corner) for corner in worst[:2])
         return (
             f"{self.statement}: undecided, {_percent(self.volume)} of the volume left "
             f"after {self.boxes:,} boxes; the residual is at most {self.bound:.3g} and "
@@ -140,7 +140,8 @@ class Extremum(NamedTuple):
         )
 
 
-def _shown(point: np.ndarray) -> str:
+def shown(point: np.ndarray) -> str:
+    """Returns a point as it is printed."""
     numbers = ", ".join(f"{x:.4g}" for x in point[:SHOWN])
     return f"[{numbers}{', ...' if len(point) > SHOWN else ''}]"
 

@@ -1,14 +1,12 @@
 """Proofs of claims on a box, by branch and bound."""
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jax import experimental
 from jax.typing import ArrayLike
 
 from jaxcon._checks import (
@@ -18,38 +16,10 @@ from jaxcon._checks import (
     check_number,
     check_type,
 )
-from jaxcon.certify._branch import MOST, Examined, Step, Tree, examined, examiner, grid
-from jaxcon.certify._claims import Claim, Domain, between, claim_of
-from jaxcon.certify._results import (
-    Boxes,
-    Counterexample,
-    Extremum,
-    Outcome,
-    Proved,
-    Undecided,
-)
-
-DTYPE = np.float64
-GAP = 1e-3  # of the range that was found, to which an extremum is proved
-FLOOR = 1e-12  # least such width
-
-
-class Progress(NamedTuple):
-    """State of a proof that runs.
-
-    Attributes:
-        open: statements of the claims that are not decided yet.
-        proved: share of the volume that is decided, from 0 to 1.
-        boxes: number of boxes that were enclosed.
-        left: number of boxes that are left.
-        seconds: time since the start.
-    """
-
-    open: tuple[str, ...]
-    proved: float
-    boxes: int
-    left: int
-    seconds: float
+from jaxcon.certify._branch import grid
+from jaxcon.certify._claims import Claim, Domain, claim_of
+from jaxcon.certify._proof import DTYPE, Progress, proved, step_of
+from jaxcon.certify._results import Undecided
 
 
 def verify(
@@ -114,22 +84,19 @@ def verify(
     if progress is not None:
         check_function("verify: progress", progress, "(Progress) -> None")
     several = isinstance(claim, Mapping)
-    claims = [
-        claim_of(one, tolerance) for one in (claim.values() if several else [claim])
-    ]
-    if not claims:
+    given = tuple(claim.values()) if several else (claim,)
+    if not given:
         raise ValueError("verify got an empty dict; pass at least one claim")
-    if any(one.apply is not claims[0].apply for one in claims):
+    claims = [claim_of(one, tolerance) for one in given]
+    if any(_apply_of(one) != _apply_of(claims[0]) for one in claims):
         raise ValueError(
             "verify got claims on different functions; pass those on one apply together"
         )
     start, settled = grid(low, high, len(claims)), -np.inf
-    statements = [one.statement for one in claims]
-    params = jax.tree.map(_widened, params)
-    task = claim, domains, _digest(low, high, tolerance, params)
+    task = given, domains, _digest(low, high, tolerance, params)
     if resume is not None:
         check_type("verify: resume", resume, Undecided, "what verify returned")
-        if several or not _is_same(resume.task, task):
+        if len(given) > 1 or not _is_same(resume.task, task):
             raise ValueError(
                 "verify goes on from an outcome of the same claim, parameters, box and "
                 "tolerance only"
@@ -137,8 +104,8 @@ def verify(
         start = resume.rest._replace(bound=resume.rest.bound[:, None] - tolerance)
         settled = resume.settled - tolerance
     outcomes = proved(
-        examiner(claims, domains),
-        statements,
+        step_of(given, tolerance, tuple(domains)),
+        [one.statement for one in claims],
         params,
         start,
         tolerance=tolerance,
@@ -153,114 +120,21 @@ def verify(
     return dict(zip(claim, outcomes)) if several else outcomes[0]
 
 
-def proved(
-    step: Step,
-    statements: Sequence[str],
-    params: Any,
-    start: Boxes,
-    *,
-    tolerance: float = 0.0,
-    budget: float = 60.0,
-    progress: Callable[[Progress], None] | None = None,
-    settled: float = -np.inf,
-) -> list[Outcome]:
-    """Proves or refutes several claims on boxes that cover their domain.
-
-    Args:
-        step: of `examiner`.
-        statements: of its claims, R.
-        params: of the network.
-        start: boxes, with one bound for each claim.
-        tolerance: by which the claims' residuals were lowered.
-        budget: seconds, compilation apart.
-        progress: called after each batch.
-        settled: upper bound of the residuals, lowered, on boxes that were decided before.
-
-    Returns:
-        One outcome for each claim.
-    """
-    began, tree = time.perf_counter(), Tree(start)
-    count, limit = len(statements), None
-    bound, largest = np.full(count, settled), np.full(count, -np.inf)
-    refuted: dict[int, Outcome] = {}
-    with double():
-        while len(tree) and len(refuted) < count:
-            boxes = tree.taken()
-            found = examined(step, params, boxes, DTYPE)
-            if limit is None:  # compilation is not part of the budget
-                limit = time.perf_counter() + budget
-            seconds = time.perf_counter() - began
-            for r in set(range(count)) - set(refuted):
-                # A box that is decided beforehand is not of this claim.
-                own = np.where(boxes.bound[:, r] > -np.inf, found.value[:, r], -np.inf)
-                i = int(own.argmax())
-                value = float(own[i])
-                largest[r] = max(largest[r], value)
-                # The residual is enclosed at the point alone: its rounding is counted.
-                at = found.point[i, r]
-                if value <= 0:
-                    continue
-                alone = _at_point(step, params, at, count)
-                if alone.lower[0, r] > 0 and alone.inside[0]:
-                    told = statements[r], at, value + tolerance, tree.count, seconds
-                    refuted[r] = Counterexample(*told)
-            upper = np.minimum(found.upper, boxes.bound)
-            upper[found.outside] = -np.inf
-            bound = np.maximum(bound, np.where(upper > 0, -np.inf, upper).max(axis=0))
-            open_ = ~(upper <= 0)
-            open_[:, list(refuted)] = False
-            left = open_.any(axis=1)
-            rest = Boxes(boxes.lower[left], boxes.upper[left], upper[left])
-            # The first claim that is open says where a box is split.
-            first = open_[left].argmax(axis=1)
-            tree.split(rest, found.split[left][np.arange(len(first)), first])
-            seconds = time.perf_counter() - began
-            if progress is not None:
-                names = [s for r, s in enumerate(statements) if r not in refuted]
-                share = 1 - tree.volume(tree.left)
-                progress(Progress(tuple(names), share, tree.count, len(tree), seconds))
-            if time.perf_counter() > limit or len(tree) > MOST:
-                break
-    left, seconds = tree.left, time.perf_counter() - began
-    outcomes = []
-    for r, statement in enumerate(statements):
-        rows = np.flatnonzero(left.bound[:, r] > 0)
-        if r in refuted:
-            outcomes.append(refuted[r])
-        elif not len(rows):
-            worst = float(bound[r]) + tolerance
-            outcomes.append(Proved(statement, worst, tree.count, seconds))
-        else:
-            own = left.bound[rows, r] + tolerance
-            rest = Boxes(left.lower[rows], left.upper[rows], own)
-            rest = rest.taken(np.argsort(-rest.bound))
-            outcomes.append(
-                Undecided(
-                    statement,
-                    tree.volume(rest),
-                    max(float(bound[r]) + tolerance, float(rest.bound[0])),
-                    float(largest[r]) + tolerance,
-                    rest,
-                    tree.count,
-                    seconds,
-                    float(bound[r]) + tolerance,
-                )
-            )
-    return outcomes
-
-
-def _widened(leaf: Any) -> Any:
-    """Returns a parameter in float64, in which what does not depend on x is computed."""
-    floating = hasattr(leaf, "dtype") and np.issubdtype(leaf.dtype, np.floating)
-    return np.asarray(leaf, DTYPE) if floating else leaf
+def _apply_of(claim: Claim) -> tuple[Any, ...]:
+    """Returns what a claim's function is known by."""
+    # A bound method is another object at each access.
+    if inspect.ismethod(claim.apply):
+        return id(claim.apply.__self__), id(claim.apply.__func__)
+    return (id(claim.apply),)
 
 
 def _is_same(one: Any, other: Any) -> bool:
     """Returns whether two outcomes are of one claim, domain, box and parameters."""
-    if one is None or len(one[1]) != len(other[1]):
+    if one is None or one[2] != other[2]:
         return False
-    domains = all(a is b for a, b in zip(one[1], other[1]))
-    return one[0] is other[0] and domains and one[2] == other[2]
+    pairs = zip((*one[0], *one[1]), (*other[0], *other[1]))
+    lengths = [list(map(len, each[:2])) for each in (one, other)]
+    return lengths[0] == lengths[1] and all(a is b for a, b in pairs)
 
 
 def _digest(low: np.ndarray, high: np.ndarray, tolerance: float, params: Any) -> str:
@@ -271,149 +145,23 @@ def _digest(low: np.ndarray, high: np.ndarray, tolerance: float, params: Any) ->
     return found.hexdigest()
 
 
-def _at_point(step: Step, params: Any, point: np.ndarray, claims: int) -> Examined:
-    """Encloses the residuals at one point."""
-    alone = Boxes(point[None], point[None], np.full((1, claims), np.inf))
-    return examined(step, params, alone, DTYPE)
-
-
-def extremum(
-    constraint: Any,
-    lower: ArrayLike,
-    upper: ArrayLike,
-    *,
-    params: Any = None,
-    within: Domain | Sequence[Domain] = (),
-    tolerance: float | None = None,
-    budget: float = 60.0,
-) -> Extremum:
-    r"""Encloses the smallest and the largest value of a residual on a box.
-
-    Args:
-        constraint: a constraint of `jaxcon.shapes`, e.g. a `Pointwise`.
-        lower: lower corner, (d,).
-        upper: upper corner, (d,).
-        params: of the network.
-        within: as for `verify`.
-        tolerance: width to which each is enclosed, in units of the residual; a
-            thousandth of the range that was found unless given.
-        budget: seconds, for each of the two.
-
-    Returns:
-        An `Extremum`: two numbers around the minimum, two around the maximum.
-
-    Raises:
-        TypeError: an argument is of another type.
-        ValueError: the box is empty, or a number is out of range.
-        NotImplementedError: no enclosure is known of an operation of the network.
-
-    Example:
-        >>> import jaxcon as jc
-        >>> residual = jc.shapes.equals(lambda p, x: x[0] * (1 - x[0]), 0.0)
-        >>> found = jc.certify.extremum(residual, [0.0], [1.0])
-        >>> print(found.most[0] <= 0.25 <= found.most[1])
-        True
-    """
-    low, high = corners("extremum", lower, upper)
-    domains = domains_of("extremum", within)
-    check_number("extremum: budget", budget, least=0)
-    if tolerance is not None:
-        check_number("extremum: tolerance", tolerance, above=0)
-    shared: dict[str, Any] = {"within": domains, "params": params, "budget": budget}
-    upwards = between(constraint, upper=0.0)
-    downwards = between(constraint, lower=0.0)
-    # The other side's attained value tells the scale.
-    most = supremum(upwards, low, high, tolerance, None, **shared)
-    least = supremum(downwards, low, high, tolerance, most, **shared)
-    if tolerance is None:
-        most = supremum(upwards, low, high, tolerance, least, **shared)
-    return Extremum(
-        (-least.bound, -least.value),
-        (most.value, most.bound),
-        least.point,
-        most.point,
-        least.decided and most.decided,
-    )
-
-
-class Maximum(NamedTuple):
-    """Maximum of a residual, proved from both sides.
-
-    Attributes:
-        bound: proved upper bound.
-        value: proved lower bound, at `point`.
-        point: (d,).
-        decided: whether both are as close as was asked for.
-    """
-
-    bound: float
-    value: float
-    point: np.ndarray
-    decided: bool
-
-
-def supremum(
-    claim: Claim,
-    low: np.ndarray,
-    high: np.ndarray,
-    tolerance: float | None,
-    other: Maximum | None,
-    *,
-    within: Sequence[Domain],
-    params: Any,
-    budget: float,
-    start: Boxes | None = None,
-) -> Maximum:
-    """Encloses the maximum of a residual, whatever its sign.
-
-    Args:
-        claim: the residual.
-        low: lower corner, (d,).
-        high: upper corner, (d,).
-        tolerance: width of the enclosure; None for `GAP` of the range that was found.
-        other: minus the minimum, where it is known, for the range.
-        within: functions that are at most zero in the domain.
-        params: of the network.
-        budget: seconds.
-        start: boxes that the maximum is over, instead of the whole one; they may have
-            sides of zero.
-
-    Returns:
-        The maximum.
-    """
-    began = time.perf_counter()
-    tree = Tree(grid(low, high, 1) if start is None else start)
-    best, point, settled, gap = -np.inf, (low + high) / 2, -np.inf, np.inf
-    step = examiner([claim], within)
-    with double():
-        while len(tree):
-            boxes = tree.taken()
-            found = examined(step, params, boxes, DTYPE)
-            i = int(found.value[:, 0].argmax())
-            if found.value[i, 0] > best:
-                alone = _at_point(step, params, found.point[i, 0], 1)
-                if alone.lower[0, 0] > best and alone.inside[0]:
-                    best, point = float(alone.lower[0, 0]), found.point[i, 0]
-            # Both sides together span the range that is known.
-            span = best + other.value if other is not None else 2 * abs(best)
-            gap = max(GAP * abs(span), FLOOR) if tolerance is None else tolerance
-            upper = np.minimum(found.upper, boxes.bound)
-            left = ~(upper[:, 0] <= best + gap) & ~found.outside
-            done = upper[~left & ~found.outside]
-            settled = max(settled, float(done.max(initial=-np.inf)))
-            rest = Boxes(boxes.lower[left], boxes.upper[left], upper[left])
-            tree.split(rest, found.split[left, 0])
-            tree.sort()
-            if time.perf_counter() - began > budget or len(tree) > MOST:
-                break
-    bound = max(settled, float(tree.left.bound.max(initial=-np.inf)))
-    return Maximum(bound, best, point, bound - best <= gap)
-
-
 def corners(
     name: str, lower: ArrayLike, upper: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the corners of a box (d,) in float64, or says what is wrong."""
+    """Returns the corners of a box in float64, or says what is wrong.
+
+    Args:
+        name: of the function, for the message.
+        lower: lower corner, (d,).
+        upper: upper corner, (d,).
+
+    Returns:
+        Both, (d,).
+
+    Raises:
+        TypeError: one is no array of numbers.
+        ValueError: they are no corners of a box.
+    """
     low, high = (
         np.asarray(check_array(f"{name}: {word}", corner, "(d,)"), DTYPE)
         for word, corner in (("lower", lower), ("upper", upper))
@@ -427,18 +175,20 @@ def corners(
 
 
 def domains_of(name: str, within: Domain | Sequence[Domain]) -> list[Domain]:
-    """Returns the functions that bound a domain as a list, or says what is wrong."""
+    """Returns the functions that bound a domain, or says what is wrong.
+
+    Args:
+        name: of the function, for the message.
+        within: one of them or several.
+
+    Returns:
+        A list.
+
+    Raises:
+        TypeError: one is no function.
+    """
     given = [within] if callable(within) else within
     check_each(f"{name}: within", given, Callable, "functions of x")
     for one in given:
         check_function(f"{name}: within", one, "x -> at most 0 inside")
     return list(given)
-
-
-@contextmanager
-def double() -> Iterator[None]:
-    """Computes in float64 inside, whatever the setting outside."""
-    # Older versions of jax have it under another name.
-    home: Any = jax if hasattr(jax, "enable_x64") else experimental
-    with home.enable_x64(True):
-        yield

@@ -51,7 +51,6 @@ from jaxcon.training._signals import Signals
 _MODEL, _CHECKPOINT, _REPORT = "model.safetensors", "checkpoint.npz", "report.md"
 # Figures along inputs where every input has a rule, as bounds are.
 _FIGURES = 12
-_JUDGED = ("rule", "violation", "active", "holds")
 
 
 def fit_table(task: Task, given: Namespace) -> int:
@@ -195,7 +194,7 @@ class _Run:
         budget = self.entries["settings"]["prove"]
         budget = BUDGET if budget is None else budget
         if budget and any(one["proof"] is None for one in self.entries["verdicts"]):
-            self._judge(fit, proofs_of(fit.ensemble, budget))
+            self._judge(fit, proofs_of(fit.ensemble, "prove", budget))
 
     def _judge(self, fit: EnsembleFit, proofs: Any) -> None:
         """Writes the verdict on each rule."""
@@ -245,7 +244,7 @@ class _Run:
             names = ("target", "inputs", "rows", "classes", "loss", "results")
             found = {name: entries[name] for name in (*names, "notes", "seconds")}
             rules = [
-                {name: one[name] for name in (*_JUDGED, "proof")}
+                {name: one[name] for name in one if name != "sentence"}
                 for one in entries["verdicts"]
             ]
             found |= {"rules": rules, "obeys": self.code == 0}

@@ -6,11 +6,12 @@ from jaxcon.ensembles._proofs import BUDGET
 from jaxcon.tabular._checks import check_flag
 
 
-def proofs_of(ensemble: Ensemble, budget: float) -> tuple[RuleProof, ...]:
+def proofs_of(ensemble: Ensemble, flag: str, budget: float) -> tuple[RuleProof, ...]:
     """Proves the rules of an ensemble, and says what it does.
 
     Args:
         ensemble: fitted.
+        flag: name of the flag that sets the budget, for the message.
         budget: seconds.
 
     Returns:
@@ -19,7 +20,7 @@ def proofs_of(ensemble: Ensemble, budget: float) -> tuple[RuleProof, ...]:
     Raises:
         TableError: the budget is negative.
     """
-    check_flag("prove", budget, least=0)
+    check_flag(flag, budget, least=0)
     say(f"proving the rules on the whole box, for {budget:g} s at most")
     return prove(ensemble, budget=budget)
 
@@ -37,7 +38,7 @@ def certify_run(ensemble: Ensemble, seconds: float | None) -> int:
     Raises:
         TableError: the budget is negative.
     """
-    proofs = proofs_of(ensemble, BUDGET if seconds is None else seconds)
+    proofs = proofs_of(ensemble, "seconds", BUDGET if seconds is None else seconds)
     for name, proof in zip(ensemble.kinds.names, proofs):
         print(printable(f"{name}: {proof}"))
     if not proofs:

@@ -21,7 +21,7 @@ from jaxcon.certify import (
     Undecided,
 )
 from jaxcon.certify._branch import examiner
-from jaxcon.certify._verify import proved
+from jaxcon.certify._proof import proved
 from jaxcon.derivatives import Partial, Value
 from jaxcon.ensembles._columns import Block, Column, cube_size, offsets
 from jaxcon.ensembles._ensemble import Ensemble
