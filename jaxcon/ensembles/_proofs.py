@@ -117,7 +117,7 @@ def _worded(own: Sequence[Outcome], columns: Sequence[Column]) -> RuleProof:
         if any(isinstance(one, Undecided) for one in own)
         else 0.0
     )
-    boxes = sum(one.boxes for one in own)
+    boxes = max(one.boxes for one in own)  # all claims share them
     if left or not all(isinstance(one, Proved) for one in own):
         share = f"{100 * left:.3g} %" if left >= 1e-6 else "less than 0.0001 %"
         return RuleProof("undecided", f"undecided: {share} of the volume left", left)
