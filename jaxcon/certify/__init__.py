@@ -40,6 +40,7 @@ from jaxcon.certify._results import (
     Proved,
     Undecided,
 )
+from jaxcon.certify._target import Proofs, Target
 from jaxcon.certify._verify import verify
 
 __all__ = [
@@ -55,8 +56,10 @@ __all__ = [
     "Outcome",
     "Poisson",
     "Progress",
+    "Proofs",
     "Proved",
     "ResidualBound",
+    "Target",
     "Undecided",
     "ball",
     "between",

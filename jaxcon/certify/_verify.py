@@ -17,7 +17,7 @@ from jaxcon._checks import (
     check_type,
 )
 from jaxcon.certify._branch import grid
-from jaxcon.certify._claims import Claim, Domain, claim_of
+from jaxcon.certify._claims import Domain, claim_of
 from jaxcon.certify._proof import DTYPE, Progress, proved, step_of
 from jaxcon.certify._results import Undecided
 
@@ -88,7 +88,7 @@ def verify(
     if not given:
         raise ValueError("verify got an empty dict; pass at least one claim")
     claims = [claim_of(one, tolerance) for one in given]
-    if any(_apply_of(one) != _apply_of(claims[0]) for one in claims):
+    if any(network_of(one) != network_of(claims[0]) for one in claims):
         raise ValueError(
             "verify got claims on different functions; pass those on one apply together"
         )
@@ -120,8 +120,15 @@ def verify(
     return dict(zip(claim, outcomes)) if several else outcomes[0]
 
 
-def _apply_of(claim: Claim) -> tuple[Any, ...]:
-    """Returns what a claim's function is known by."""
+def network_of(claim: Any) -> tuple[int, ...]:
+    """Returns an identity of a claim's function.
+
+    Args:
+        claim: a `Claim`, or a constraint of `jaxcon.shapes`.
+
+    Returns:
+        Equal tuples for one function.
+    """
     # A bound method is another object at each access.
     if inspect.ismethod(claim.apply):
         return id(claim.apply.__self__), id(claim.apply.__func__)

@@ -1,10 +1,12 @@
 """Runs of a solver."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 
+from jaxcon.certify import Target
 from jaxcon.primal_dual import PrimalDualState, Solver
 from jaxcon.training._arguments import (
     check_callbacks,
@@ -13,6 +15,7 @@ from jaxcon.training._arguments import (
     check_solver,
     check_start,
 )
+from jaxcon.training._certified import certified
 from jaxcon.training._checkpoint import Checkpoint
 from jaxcon.training._fingerprint import fingerprint
 from jaxcon.training._judging import Judge
@@ -44,6 +47,7 @@ def fit(
     max_skipped: int | None = None,
     spike: float | None = None,
     judge: Any = None,
+    certify: Target | None = None,
 ) -> FitResult:
     r"""Runs a solver on the device and keeps the best iterate.
 
@@ -88,6 +92,12 @@ def fit(
             violations two standard errors above their estimates; a residual of shape ()
             is averaged with its sign, of one of shape (n,) the largest violation is.
             Iterates of every 100th step and the last are judged, the others are not.
+        certify: box on which inequalities of `jaxcon.shapes` are to be proved. They are
+            then also checked at points of the box. A proof that does not succeed is
+            followed by another `steps` steps, from the best iterate, with optimizers begun
+            anew: points where the proof failed replace others, and margins are raised,
+            until all is proved or the rounds are used up. The state and the violations
+            are of the problem with these points and margins.
 
     Returns:
         A `FitResult`.
@@ -119,6 +129,20 @@ def fit(
     """
     check_solver(solver)
     check_start(start)
+    if certify is not None:
+        once = partial(
+            fit,
+            steps=steps,
+            key=key,
+            tolerance=tolerance,
+            chunk=chunk,
+            progress=progress,
+            callbacks=callbacks,
+            max_skipped=max_skipped,
+            spike=spike,
+            judge=judge,
+        )
+        return certified(once, solver, start, batches, key, certify, checkpoint)
     begun = int(start.step) if isinstance(start, PrimalDualState) else 0
     check_options(begun, steps, tolerance, chunk, progress, max_skipped, spike)
     callbacks = check_callbacks(callbacks)

@@ -1,10 +1,12 @@
 """Results of runs, and the errors that carry them."""
 
+from html import escape
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxcon._display import html_table, text_table
+from jaxcon.certify import Proofs
 from jaxcon.constraints import Constraints
 from jaxcon.diagnosis import Diagnosis, diagnose
 from jaxcon.primal_dual import PrimalDualState
@@ -50,6 +52,8 @@ class FitResult(NamedTuple):
         tolerance: largest violation that counted as feasible.
         rollbacks: the steps at which the run went back to an earlier state.
         judge: what the best iterate was judged by, and the end is; None of a sweep.
+        certificate: proofs of the constraints at the best iterate; None unless `certify`
+            was given.
     """
 
     state: PrimalDualState
@@ -60,6 +64,7 @@ class FitResult(NamedTuple):
     tolerance: float = 1e-3
     rollbacks: tuple[int, ...] = ()
     judge: Any = None
+    certificate: Proofs | None = None
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -88,10 +93,16 @@ class FitResult(NamedTuple):
         return plot_history(self.history, self.tolerance, path)
 
     def __repr__(self) -> str:
-        return f"{self._sentence()}\n{text_table(self._rows())}"
+        proofs = "" if self.certificate is None else f"\n{self.certificate}"
+        return f"{self._sentence()}\n{text_table(self._rows())}{proofs}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self._sentence()}</p>{html_table(self._rows())}"
+        proofs = (
+            ""
+            if self.certificate is None
+            else f"<pre>{escape(str(self.certificate))}</pre>"
+        )
+        return f"<p>{self._sentence()}</p>{html_table(self._rows())}{proofs}"
 
     def _sentence(self) -> str:
         step, skipped = int(self.state.step), int(self.state.skipped)

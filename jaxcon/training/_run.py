@@ -85,7 +85,7 @@ class Run:
             # A run that never began, e.g. of a loss that raises, leaves nothing behind.
             if self.saved.place and step > begun:
                 where = f"; {self._save(spikes) or f'saved in {self.saved.place}'}"
-            ended = _ended(error, self._result(spikes))
+            ended = with_result(error, self._result(spikes))
             if isinstance(ended, Interrupted):
                 ended.args = (
                     f"{ended} after step {step} of {end}{where}; .result holds it",
@@ -225,7 +225,7 @@ class Run:
         )
 
 
-def _ended(error: BaseException, result: FitResult) -> BaseException:
+def with_result(error: BaseException, result: FitResult) -> BaseException:
     """Returns the error that ends a run, with its result."""
     if isinstance(error, Stop):
         return error.error(str(error), result)
