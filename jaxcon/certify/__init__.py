@@ -42,6 +42,7 @@ from jaxcon.certify._results import (
 )
 from jaxcon.certify._target import Proofs, Target
 from jaxcon.certify._verify import verify
+from jaxcon.certify._width import width
 
 __all__ = [
     "Advection",
@@ -73,6 +74,7 @@ __all__ = [
     "residual_bound",
     "simplex",
     "verify",
+    "width",
 ]
 
 
