@@ -9,6 +9,7 @@ from tables import assert_refused
 import jaxcon as jc
 from jaxcon import certify, layers, shapes
 from jaxcon.certify import Counterexample, Proved, Undecided, verify
+from jaxcon.certify._proof import double
 from jaxcon.derivatives import Gradient, Hessian, Partial, Value
 
 SQUARE = [-1.0, -1.0], [1.0, 1.0]
@@ -79,7 +80,7 @@ def assert_refuted(found, violation, lower, upper, *outside):
     assert isinstance(found, Counterexample)
     assert (np.asarray(lower) <= found.point).all()
     assert (found.point <= np.asarray(upper)).all()
-    with certify._verify.double():
+    with double():
         x = jnp.asarray(found.point)
         value = float(violation(x))
         assert all(float(g(x)) <= 0 for g in outside)

@@ -46,7 +46,8 @@ def width(
         >>> import jaxcon as jc
         >>> rises = jc.shapes.increasing(lambda p, x: jnp.tanh(p * x[0]), 0)
         >>> loose = jc.certify.width(rises, [[0.0], [0.5]], [[0.5], [1.0]])
-        >>> print(loose(1.0, None).shape, bool(jnp.all(loose(0.5, None) < loose(1.0, None))))
+        >>> widths = loose(1.0, None)
+        >>> print(widths.shape, bool(jnp.all(loose(0.5, None) < widths)))
         (2,) True
     """
     one = claim_of(claim, 0.0)
