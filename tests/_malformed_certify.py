@@ -29,9 +29,9 @@ def residual():
     return jc.shapes.bounded(apply, None, 2.0)
 
 
-def enclosed(f, lower, upper, quantity):
+def enclosed(f, lower, upper, quantity, method):
     """The bounds of one quantity."""
-    return certify.bounds(f, lower, upper, quantity)
+    return certify.bounds(f, lower, upper, quantity, method=method)
 
 
 def explained(f, lower, upper, quantity):
@@ -48,7 +48,7 @@ GOOD = {
         "lower": -3.0,
         "upper": 1.0,
     },
-    "certify.bounds": of(f=f, **BOX, quantity=Value()),
+    "certify.bounds": of(f=f, **BOX, quantity=Value(), method="adjoint"),
     "certify.convex": of(apply=apply, inputs=[0], sign=1),
     "certify.explain": of(f=f, **BOX, quantity=Value()),
     "certify.extremum": lambda: {
@@ -72,6 +72,11 @@ GOOD = {
         "resume": None,
         "progress": lambda progress: None,
     },
+    "certify.width": lambda: {
+        "claim": residual(),
+        "lower": [[0.0]],
+        "upper": [[1.0]],
+    },
 }
 
 FREE = {
@@ -90,12 +95,13 @@ NAMES = {
     "certify.monotone": ["the sign", "an input"],
     "certify.convex": ["the sign"],
     "certify.verify": ["certify got"],
+    "certify.width": ["certify got"],
 }
 
 FUNCTIONS = {
     # Functions that are called at once, and their names in what they raise.
     ("certify.bounds", "f"): ["bounds: f", "derivatives: f", "raised in apply"],
-    ("certify.explain", "f"): ["bounds: f", "derivatives: f", "raised in apply"],
+    ("certify.explain", "f"): ["explain: f", "derivatives: f", "raised in apply"],
 }
 
 
@@ -103,6 +109,8 @@ def use(name, made, given):
     """Uses a domain at a point, a claim on a box."""
     if name in ("certify.ball", "certify.half_space", "certify.simplex"):
         return made(jnp.zeros(1))
+    if name == "certify.width":
+        return made(None, None)
     if isinstance(made, certify.Claim):
         return certify.verify(made, **BOX, budget=1.0)
     return None

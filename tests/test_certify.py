@@ -10,7 +10,13 @@ import jaxcon as jc
 from jaxcon import certify, layers, shapes
 from jaxcon.certify import Counterexample, Proved, Undecided, verify
 from jaxcon.certify._proof import double
-from jaxcon.derivatives import Gradient, Hessian, Partial, Value
+from jaxcon.derivatives import (
+    Gradient,
+    Hessian,
+    Partial,
+    Value,
+    derivatives,
+)
 
 SQUARE = [-1.0, -1.0], [1.0, 1.0]
 BUDGET = 20.0
@@ -292,7 +298,39 @@ def test_bounds_take_parameters_under_a_transform():
 
 def test_explain_lists_the_methods():
     text = certify.explain(lambda x: jnp.sin(x[0]) * x[0], [0.0], [1.0], Value())
-    assert [text.count(word) for word in ("intervals", "forward", "adjoint")] == [1] * 3
+    methods = "intervals", "forward", "adjoint", "mean value", "taylor"
+    assert [text.count(word) for word in methods] == [1] * 5
+
+
+@pytest.mark.slow
+def test_expansions_are_tighter_on_small_boxes_and_sound():
+    rng = np.random.default_rng(0)
+    matrices = [2 * jnp.asarray(rng.normal(size=shape)) for shape in ((2, 4), (4, 4))]
+
+    def f(x):
+        for matrix in matrices:
+            x = jnp.tanh(x @ matrix)
+        return jnp.sum(x)
+
+    wanted = (Gradient(),)
+    low, inside = np.array([0.3, -0.4]), rng.uniform(size=(999, 2))
+    read = jax.jit(jax.vmap(derivatives(f, *wanted)))
+    width = {}
+    for method in ("adjoint", "mean value", "taylor"):
+        enclosed = jax.jit(
+            lambda low, high, m=method: certify.bounds(f, low, high, *wanted, method=m)
+        )
+        for side in (0.5, 0.05):
+            [q] = read(low + side * inside)
+            [(least, most)] = enclosed(low, low + side)
+            slack = 1e-5 * np.abs(q).max()
+            assert (q >= least[None] - slack).all()
+            assert (q <= most[None] + slack).all()
+            width[method, side] = float(jnp.sum(most - least))
+    for side in (0.5, 0.05):
+        assert width["taylor", side] <= width["mean value", side]
+        assert width["mean value", side] <= width["adjoint", side]
+    assert width["taylor", 0.05] < width["mean value", 0.05] < width["adjoint", 0.05]
 
 
 NUMBER, POINT = shapes.equals(wave, 0.0), [0.0, 0.0]

@@ -17,6 +17,7 @@ BATCH = 256  # boxes that are enclosed at a time
 FIRST = 32  # boxes that the first is cut into
 MOST = 2_000_000  # boxes that are kept
 SMALLEST = 2.0**-30  # side of a box that is not split any more, of the first box's
+SLENDER = 2.0**-12  # side that is not split before the longest, as a share of that
 RUNS = 8  # batches after which the boxes that are left are sorted
 LINEAR = 0.25  # weight of linear terms, beside remainders, where a box is split
 
@@ -279,6 +280,11 @@ class Tree:
         order = np.argsort(boxes.bound.reshape(len(boxes.bound), -1).max(axis=1))
         boxes, at = boxes.taken(order), at[order]
         rows = np.arange(len(at))
+        # Where the shares of the inputs mislead, a box would become ever more slender.
+        sides = (boxes.upper - boxes.lower) / np.where(self._sides > 0, self._sides, 1)
+        longest = sides.argmax(axis=1)
+        slender = sides[rows, at] < SLENDER * sides[rows, longest]
+        at = np.where(slender, longest, at)
         low, high = boxes.lower[rows, at], boxes.upper[rows, at]
         middle = low + (high - low) / 2
         small = (middle <= low) | (middle >= high)

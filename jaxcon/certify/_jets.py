@@ -30,6 +30,17 @@ class Jet(dict[Key, Any]):
         """The number of the array itself."""
         return self[()]
 
+    def by(self, shift: Key) -> "Jet":
+        """Returns the jet of the derivative along some directions."""
+        if not shift:
+            return self
+        left = Counter(shift)
+        found = Jet()
+        for key, number in self.items():
+            if not left - Counter(key):
+                found[tuple(sorted((Counter(key) - left).elements()))] = number
+        return found
+
 
 def closed(keys: Sequence[Key]) -> tuple[Key, ...]:
     """Returns the keys of all derivatives that those of some keys are made of.
