@@ -275,7 +275,10 @@ def _look(start: Start, found: Gradient) -> _Look:
     falls, size_of = rule.last - found.value, jnp.abs(found.value)
     tenth = rule.inner % _WINDOW == 0
     slow = (rule.inner > 0) & tenth & (falls <= _SLOW * size_of)
-    done = (stationarity <= goal) & slow | (stationarity <= goal * eps**0.25)
+    # Where no move is left, the objective cannot fall.
+    still = state.primal.still
+    done = (stationarity <= goal) & (slow | still)
+    done |= stationarity <= goal * eps**0.25
     violation = jax.tree.map(
         lambda v, old: jnp.max(jnp.abs(v), initial=0).astype(old.dtype),
         unsettled(start.at.residuals, found.multipliers, start.before.penalty),
@@ -287,9 +290,11 @@ def _look(start: Start, found: Gradient) -> _Look:
         for v in (violation, rule.violation)
     )
     enough = jnp.where(rule.wanted > goal, stationarity <= rule.wanted, done)
-    solved = enough | state.primal.still
+    solved = enough | still
     stays = now > _LEFT * then
     exact = now <= eps**0.95
+    # Nor can a violation, whose square is lost in the roundings of the objective.
+    lost = now <= jnp.where(still, eps**0.7, eps**0.8)
     return _Look(
         stationarity=jnp.where(away, rule.stationarity, stationarity),
         violation=violation,
@@ -297,9 +302,9 @@ def _look(start: Start, found: Gradient) -> _Look:
         update=(solved | (rule.inner >= _STEPS)) & ~away & ~first,
         solved=solved,
         away=away,
-        converged=done & (now <= eps**0.8) & (stays | exact),
+        converged=done & lost & (stays | exact),
         idle=stays
-        & (state.primal.still | (rule.value - found.value <= _IDLE * size_of)),
+        & (still | (rule.value - found.value <= _IDLE * size_of)),
     )
 
 
