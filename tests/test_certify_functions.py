@@ -66,6 +66,23 @@ def of_erf(sign, value):
     return derivatives
 
 
+def of_arctangent(x, count):
+    """All derivatives as polynomials over powers of 1 + x^2."""
+    found, p = [mp.atan(x)], [mp.mpf(1)]
+    for k in range(1, count):
+        value = sum(c * x**n for n, c in enumerate(p))
+        found.append(value / (1 + x * x) ** k)
+        slope = [n * c for n, c in enumerate(p)][1:]
+        after = [mp.mpf(0)] * (len(p) + 1)
+        for n, c in enumerate(slope):
+            after[n] += c
+            after[n + 2] += c
+        for n, c in enumerate(p):
+            after[n + 1] -= 2 * k * c
+        p = after
+    return found
+
+
 def logistic(x):
     return 1 / (1 + mp.exp(-x))
 
@@ -102,6 +119,9 @@ TRUE = {
     "sqrt": of_power(0.5),
     "rsqrt": of_power(-0.5),
     "square": of_power(2),
+    "sinh": by_taylor(mp.sinh),
+    "cosh": by_taylor(mp.cosh),
+    "atan": of_arctangent,
     "erf": of_erf(1, mp.erf),
     "erfc": of_erf(-1, mp.erfc),
     "softplus": of_softplus,
@@ -147,7 +167,7 @@ def intervals(name, curve, dtype):
     elif np.isfinite(curve.domain[0]):
         lower = np.abs(middle) + curve.domain[0]
         upper = lower + wide
-    if name in ("exp", "expm1"):  # within the range of floats
+    if name in ("exp", "expm1", "sinh", "cosh"):  # within the range of floats
         lower, upper = np.clip(lower, -60, 60), np.clip(upper, -60, 60)
     lower, upper = lower.astype(dtype), upper.astype(dtype)
     upper[:4] = np.nextafter(lower[:4], np.inf, dtype=dtype)  # one ulp

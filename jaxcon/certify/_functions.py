@@ -329,6 +329,44 @@ def _wave(name: str) -> Curve:
     return Wave(name, orders)
 
 
+def _hyperbolic(name: str) -> Curve:
+    pair = [jnp.sinh, jnp.cosh]
+    shift = 1 if name == "cosh" else 0
+
+    def size(x: Array) -> Array:
+        # The exponents are rounded, and the exponentials in a small sinh cancel.
+        return jnp.cosh(x) * (1 + jnp.abs(x))
+
+    def order(k: int) -> Derivative:
+        f = pair[(k + shift) % 2]
+        return Derivative(f, size, (0.0,) if f is jnp.cosh else ())
+
+    image = (1.0, math.inf) if name == "cosh" else (-math.inf, math.inf)
+    return Curve(name, [order(k) for k in range(ORDERS)], image=image)
+
+
+def _arctangent() -> Curve:
+    r"""Returns y = arctan x, :math:`y^{(k)} = (k - 1)! \cos^k y \sin k(y + \pi/2)`."""
+    half = math.pi / 2
+
+    def order(k: int) -> Derivative:
+        factor = math.factorial(k - 1)
+
+        def at(x: Array) -> Array:
+            y = jnp.arctan(x)
+            return factor * jnp.cos(y) ** k * jnp.sin(k * (y + half))
+
+        turning = [j * math.pi / (k + 1) - half for j in range(1, k + 1)]
+        largest = factor * (2 * k + 2)
+        return Derivative(
+            at, lambda x: jnp.full_like(x, largest), tuple(map(math.tan, turning))
+        )
+
+    first = Derivative(jnp.arctan, lambda x: jnp.abs(jnp.arctan(x)))
+    orders = [first, *map(order, range(1, ORDERS))]
+    return Curve("atan", orders, image=(-half * (1 + 1e-6), half * (1 + 1e-6)))
+
+
 _MADE: dict[str, Callable[[], Curve]] = {
     "tanh": lambda: _in_value(
         "tanh", jnp.tanh, math.atanh, Polynomial([1.0, 0.0, -1.0]), (-1.0, 1.0)
@@ -343,6 +381,9 @@ _MADE: dict[str, Callable[[], Curve]] = {
     "sqrt": lambda: power(0.5),
     "rsqrt": lambda: power(-0.5),
     "square": lambda: power(2),
+    "sinh": lambda: _hyperbolic("sinh"),
+    "cosh": lambda: _hyperbolic("cosh"),
+    "atan": _arctangent,
     "erf": _erf,
     "erfc": _erfc,
     "softplus": _softplus,

@@ -301,6 +301,12 @@ def _pow(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     return [jets.unary(exp, power)]
 
 
+def _exp2(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
+    # The factor is rounded too, which counts as a term.
+    x = _scaled(inputs[0], jnp.log(jnp.asarray(2.0, eqn.invars[0].aval.dtype)), jets, 2)
+    return [jets.unary(_functions.known("exp"), x)]
+
+
 def _one_minus_square(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
     square = jets.unary(_functions.power(2), inputs[0])
     return [jets.linear(lambda x: 1 - x, lambda x: 1 + x, [square], 2)]
@@ -395,6 +401,7 @@ RULES: dict[str, Rule] = {
     "reduce_prod": _reduced,
     "integer_pow": _integer_pow,
     "pow": _pow,
+    "exp2": _exp2,
     "one_minus_square": _one_minus_square,
     "stop_gradient": _stop_gradient,
     "select_n": _select,

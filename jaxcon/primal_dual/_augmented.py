@@ -303,8 +303,7 @@ def _look(start: Start, found: Gradient) -> _Look:
         solved=solved,
         away=away,
         converged=done & lost & (stays | exact),
-        idle=stays
-        & (still | (rule.value - found.value <= _IDLE * size_of)),
+        idle=stays & (still | (rule.value - found.value <= _IDLE * size_of)),
     )
 
 
