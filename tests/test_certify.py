@@ -9,6 +9,7 @@ from tables import assert_refused
 import jaxcon as jc
 from jaxcon import certify, layers, shapes
 from jaxcon.certify import Counterexample, Proved, Undecided, verify
+from jaxcon.certify._branch import _is_definite
 from jaxcon.certify._proof import double
 from jaxcon.derivatives import (
     Gradient,
@@ -236,6 +237,24 @@ def test_convex_is_decided_jointly():
     flipped = certify.convex(lambda p, x: -bowl(0.01)(p, x), inputs, -1)
     assert verify(flipped, *box, budget=BUDGET).holds is True
     assert "f is concave in inputs 0, 1, 2" in str(verify(flipped, *box))
+
+
+def test_definite_matrices_are_told_by_their_comparison_matrix():
+    draw = np.random.default_rng(0)
+    decided = jax.jit(_is_definite)
+    seen = set()
+    for n in (2, 3, 5):
+        for _ in range(100):
+            a = np.abs(draw.normal(size=(n, n))) * draw.uniform(0.05, 1)
+            a = ((a + a.T) / 2).astype(np.float32)
+            np.fill_diagonal(a, 10 ** draw.uniform(-2, 1, n))
+            worst = 2 * np.diag(np.diag(a)) - a
+            least = np.linalg.eigvalsh(worst.astype(float))[0]
+            found = bool(decided(np.diag(np.diag(a)), a))
+            assert not found or least > 0
+            assert found or least < 1e-4
+            seen.add(found)
+    assert seen == {True, False}
 
 
 @pytest.mark.slow

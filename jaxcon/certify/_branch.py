@@ -191,7 +191,11 @@ def _distinct(specs: list[Any]) -> tuple[Any, ...]:
 
 
 def _eigenvalues(bounds: Enclosure) -> Enclosure:
-    """Encloses minus the eigenvalues of a matrix, by Gershgorin's discs."""
+    """Encloses minus the eigenvalues of a matrix, by Gershgorin's discs.
+
+    Where the discs reach beyond zero, but every matrix between the bounds has a Cholesky
+    factor, zero is the bound.
+    """
     n = math.isqrt(len(bounds.lower))
     lower, upper = bounds.lower.reshape(n, n), bounds.upper.reshape(n, n)
     sizes = jnp.maximum(jnp.abs(lower), jnp.abs(upper))
@@ -203,13 +207,53 @@ def _eigenvalues(bounds: Enclosure) -> Enclosure:
         return jnp.sum(jnp.abs(part.reshape(n, n, -1)), axis=1)
 
     most = radii - jnp.diag(lower)
+    most = jnp.where(jnp.isfinite(most), most, jnp.inf)
+    most = jnp.where(_is_definite(lower, sizes), jnp.minimum(most, 0.0), most)
     diagonal = jnp.arange(n) * (n + 1)
     return Enclosure(
         -jnp.diag(upper),
-        jnp.where(jnp.isfinite(most), most, jnp.inf),
+        most,
         -bounds.slopes[diagonal],
         summed(bounds.shares),
     )
+
+
+def _is_definite(lower: jax.Array, sizes: jax.Array) -> jax.Array:
+    r"""Returns whether all symmetric matrices between bounds are positive definite.
+
+    Their comparison matrix has the least diagonal entries, and minus the largest absolute
+    values beside them. If its elimination has positive pivots it is an M-matrix, and each
+    of the matrices is positive definite [1].
+
+    .. math::
+        |a_{ij}| \leftarrow |a_{ij}| + |a_{ik}| |a_{jk}| / a_{kk}, \qquad
+        a_{ii} \leftarrow a_{ii} - |a_{ik}|^2 / a_{kk}
+
+    Args:
+        lower: least entries, of which the diagonal is read, (n, n).
+        sizes: largest absolute entries, (n, n).
+
+    Returns:
+        A boolean, ().
+
+    References:
+        [1] R. A. Horn and C. R. Johnson, Topics in Matrix Analysis, 1991, section 2.5.
+    """
+    n, info = len(lower), jnp.finfo(lower.dtype)
+    # Pivots are lowered and the other entries raised by more than all roundings.
+    grown = 1 + 4 * n * info.eps
+    rows = {(i, k): sizes[i, k] * grown + info.tiny for i in range(n) for k in range(i)}
+    pivots = [lower[k, k] for k in range(n)]
+    sure = jnp.asarray(True)
+    for k in range(n):
+        sure &= jnp.isfinite(pivots[k]) & (pivots[k] > 0)
+        for i in range(k + 1, n):
+            factor = rows[i, k] / pivots[k] * grown
+            taken = factor * rows[i, k] * grown + info.tiny
+            pivots[i] = pivots[i] - taken - 2 * info.eps * (jnp.abs(pivots[i]) + taken)
+            for j in range(k + 1, i):
+                rows[i, j] = (rows[i, j] + factor * rows[j, k]) * grown + info.tiny
+    return sure
 
 
 class Tree:

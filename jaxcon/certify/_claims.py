@@ -152,7 +152,8 @@ def convex(apply: Apply, inputs: Sequence[int], sign: int = 1) -> Claim:
         True
     """
     check_function("convex: apply", apply, "(params, x (d,)) -> ()")
-    chosen = np.asarray(check_array("convex: inputs", inputs, "(n,)"), int)
+    listed = list(inputs) if isinstance(inputs, range) else inputs
+    chosen = np.asarray(check_array("convex: inputs", listed, "(n,)"), int)
     for index in chosen:
         check_number("convex: an input", int(index), least=0, whole=True)
     if not chosen.size or len(set(chosen.tolist())) < chosen.size:
@@ -174,8 +175,8 @@ def convex(apply: Apply, inputs: Sequence[int], sign: int = 1) -> Claim:
         return sign * jnp.stack(rows)
 
     word = "convex" if sign > 0 else "concave"
-    listed = ", ".join(map(str, chosen.tolist()))
-    statement = f"f is {word} in inputs {listed}"
+    numbers = ", ".join(map(str, chosen.tolist()))
+    statement = f"f is {word} in inputs {numbers}"
     wanted = tuple(Partial((int(chosen[i]), int(chosen[j]))) for i, j in pairs)
     return Claim(statement, apply, wanted, residual, framed=True)
 
