@@ -77,6 +77,12 @@ class Replay:
         (true, false, middle), remainder = self._next()
         return jnp.where(true, x, jnp.where(false, y, middle)) + remainder
 
+    def middle(self, x: Array) -> Array:
+        """Repeats `Forward.middle`."""
+        del x
+        [centre], _ = self._next()
+        return centre
+
     def at_least(self, x: Array, lower: Array) -> Array:
         """Returns x itself."""
         del lower

@@ -417,6 +417,11 @@ class Forward:
             select(x.upper, y.upper, most),
         )
 
+    def middle(self, x: Form) -> Array:
+        """Returns an array near a number."""
+        self.record.append(Linear((x.centre,), jnp.zeros_like(x.centre)))
+        return x.centre
+
     def interval(self, x: Form) -> tuple[Array, Array]:
         """Returns the bounds of a number."""
         return x.lower, x.upper

@@ -17,6 +17,7 @@ from jaxcon.certify import _functions, _rules
 from jaxcon.certify._jets import Jet, Jets
 from jaxcon.certify._recognised import inner_jaxpr, recognised
 from jaxcon.certify._rules import Condition, Rule, Unknown, Value
+from jaxcon.certify._shifts import free_shifts
 
 CALLS = {"closed_call", "core_call", "jit", "pjit", "checkpoint", "remat2", "remat"}
 CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
@@ -46,10 +47,13 @@ def interpret(closed: ClosedJaxpr, args: Sequence[Value], jets: Jets) -> list[Va
     jaxpr = closed.jaxpr
     known.update(zip(jaxpr.constvars, closed.consts))
     known.update(zip(jaxpr.invars, args))
+    free = free_shifts(jaxpr)
     for eqn in _needed(jaxpr):
-        known.update(
-            zip(eqn.outvars, _evaluate(eqn, list(map(read, eqn.invars)), jets, jaxpr))
-        )
+        inputs = list(map(read, eqn.invars))
+        if not free.isdisjoint(eqn.outvars) and isinstance(inputs[0], Jet):
+            # What nothing depends on may be anything.
+            inputs = [jets.numbers.middle(inputs[0].value)]
+        known.update(zip(eqn.outvars, _evaluate(eqn, inputs, jets, jaxpr)))
     return [read(atom) for atom in jaxpr.outvars]
 
 

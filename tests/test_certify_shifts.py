@@ -1,0 +1,89 @@
+"""Maxima that are subtracted before exponentials, and on which nothing depends."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcon import certify
+from jaxcon.certify._shifts import free_shifts
+from jaxcon.derivatives import Jacobian, Value, derivatives
+
+
+def outer(x):
+    return jnp.outer(x, x)
+
+
+def by_hand(x):
+    shifted = jnp.exp(x - jnp.max(x))
+    return shifted / jnp.sum(jnp.exp(x - jnp.max(x)))
+
+
+def across_rows(x):
+    shifted = jnp.exp(outer(x) - jnp.max(outer(x), axis=1, keepdims=True))
+    return shifted / jnp.sum(shifted)
+
+
+FREE = {
+    "softmax": (jax.nn.softmax, 1),
+    "rows": (lambda x: jax.vmap(jax.nn.softmax)(outer(x)), 1),
+    "columns": (lambda x: jax.nn.softmax(outer(x), axis=0), 1),
+    "logsumexp": (jax.nn.logsumexp, 1),
+    "logsumexp of rows": (lambda x: jax.nn.logsumexp(outer(x), axis=1), 1),
+    "by hand": (by_hand, 2),
+    "scaled": (lambda x: jnp.exp(2 * (x - jnp.max(x))) / jnp.exp(-2 * jnp.max(x)), 2),
+    "maximum": (jnp.max, 0),
+    "not normalised": (lambda x: jnp.exp(x - jnp.max(x)), 0),
+    "wrong power": (lambda x: jnp.exp(x - jnp.max(x)) / jnp.exp(-2 * jnp.max(x)), 0),
+    "of another array": (
+        lambda x: jnp.exp(x - jnp.max(x)) * jnp.exp(jnp.max(2 * x)),
+        0,
+    ),
+    "across rows": (across_rows, 0),
+    "sine": (lambda x: jnp.sin(x - jnp.max(x)) + jnp.max(x), 0),
+    "compared": (lambda x: jnp.where(jnp.max(x) > 0, x, -x), 0),
+}
+
+
+def evaluated(jaxpr, x, moved, by):
+    """Outputs of a jaxpr, some of whose results are moved by a number."""
+    values = {jaxpr.invars[0]: x}
+    for eqn in jaxpr.eqns:
+        inputs = [a.val if hasattr(a, "val") else values[a] for a in eqn.invars]
+        found = eqn.primitive.bind(*inputs, **eqn.params)
+        found = found if eqn.primitive.multiple_results else [found]
+        values.update(zip(eqn.outvars, found))
+        if eqn.outvars[0] in moved:
+            # Each row by another number.
+            by_row = by * (1 + jnp.arange(found[0].size).reshape(found[0].shape))
+            values[eqn.outvars[0]] = found[0] + by_row
+    return [values[out] for out in jaxpr.outvars]
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_shifts_on_which_nothing_depends_are_found(name):
+    f, count = FREE[name]
+    x = jnp.array([0.3, -0.2, 0.7])
+    jaxpr = jax.make_jaxpr(f)(x).jaxpr
+    free = free_shifts(jaxpr)
+    assert len(free) == count
+    for by in (0.4, -1.3):
+        for out, known in zip(evaluated(jaxpr, x, free, by), [f(x)]):
+            np.testing.assert_allclose(out, known, rtol=1e-5, atol=1e-6)
+
+
+def test_softmax_is_smooth_where_its_largest_entries_tie():
+    def f(x):
+        return jax.nn.softmax(jnp.stack([x[0], x[1], x[0] * x[1]]))
+
+    enclosed = jax.jit(lambda a, b: certify.bounds(f, a, b, Value(), Jacobian()))
+    read = jax.jit(jax.vmap(derivatives(f, Value(), Jacobian())))
+    inside = np.random.default_rng(0).uniform(size=(999, 2))
+    for side in (0.5, 0.01):
+        low = np.array([0.4, 0.4]) - side / 2
+        bounds = enclosed(low, low + side)
+        for q, bound in zip(read(low + side * inside), bounds):
+            assert (q >= bound.lower[None] - 1e-5).all()
+            assert (q <= bound.upper[None] + 1e-5).all()
+    # The maximum has slopes 0 and 1 on the two sides of the tie.
+    assert float(jnp.max(bounds.jacobian.upper - bounds.jacobian.lower)) < 0.02
