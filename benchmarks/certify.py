@@ -10,6 +10,7 @@ Conditions   Networks of tanh units, trained here for 3,000 Adam steps with a pe
              cores. Each program is compiled first; its time is given apart. Proofs end
              after 90 s.
 Run          python -m benchmarks.certify            (--level forward, or intervals)
+             python -m benchmarks.certify --grid     against inputs, width and depth
              python -m benchmarks.certify --cases 2 3 5 --widths 0 1e-3 1e-2 --seed 1
              where a multiple of the mean of `jaxcon.certify.width` on 16 boxes of side
              1/8, drawn anew at each step, is added to the loss.
@@ -79,6 +80,13 @@ CASES = (
     Case(4, (64, 64, 64)),
     Case(6, (32, 32)),
     Case(2, (64, 64, 64), convex=True, obeys=False),
+)
+
+# Against inputs, width and depth, one at a time.
+GRID = (
+    *(Case(d, (32, 32)) for d in range(1, 7)),
+    *(Case(2, (width,) * 3) for width in (16, 32, 64, 128)),
+    *(Case(2, (32,) * depth) for depth in (1, 2, 4, 6)),
 )
 
 
@@ -206,7 +214,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Times proofs.")
     parser.add_argument("--level", choices=LEVELS, default="adjoint")
     parser.add_argument("--cases", type=int, nargs="*", default=range(len(CASES)))
+    parser.add_argument("--grid", action="store_true")
     parser.add_argument("--widths", type=float, nargs="*", default=[0.0])
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    main([CASES[i] for i in given.cases], given.level, given.widths, given.seed)
+    chosen = GRID if given.grid else [CASES[i] for i in given.cases]
+    main(chosen, given.level, given.widths, given.seed)
