@@ -40,7 +40,7 @@ from jaxcon import certify, shapes
 from jaxcon.certify._branch import Boxes, examined, examiner, grid
 from jaxcon.certify._claims import claim_of
 from jaxcon.certify._enclosure import LEVELS
-from jaxcon.certify._proof import DTYPE, double, proved
+from jaxcon.certify._proof import DTYPE, double, proved, widened
 
 MARGIN, STEPS, BUDGET = 0.2, 3000, 90.0
 BOXES, SIDE = 16, 0.125  # of the regulariser
@@ -176,7 +176,7 @@ def measured(case: Case, params: Params, level: str, budget: float) -> dict[str,
     lower, upper = np.zeros(case.inputs), np.ones(case.inputs)
     step = examiner(given, level=level)
     point = Boxes(lower[None], lower[None], np.full((1, 1), np.inf))
-    began = time.perf_counter()
+    params, began = widened(params), time.perf_counter()
     with double():
         examined(step, params, point, DTYPE)
     compiled = time.perf_counter() - began

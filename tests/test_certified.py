@@ -142,6 +142,20 @@ def test_a_state_of_the_plain_problem_is_taken_up():
     assert found.certificate.untried == ("rises", "low")
 
 
+def test_a_callback_that_ends_the_run_ends_its_rounds():
+    target = jc.certify.Target(*BOX, budget=0.0)
+    found = jc.fit(
+        solver(),
+        start(),
+        steps=600,
+        chunk=10,
+        callbacks=[lambda state, info: True],
+        certify=target,
+    )
+    assert int(found.state.step) == 10
+    assert found.certificate.rounds == 0
+
+
 @pytest.mark.parametrize(
     ("target", "error", "words"),
     [
@@ -151,6 +165,11 @@ def test_a_state_of_the_plain_problem_is_taken_up():
         (jc.certify.Target(*BOX, names=["low"]), ValueError, "'low'"),
         (jc.certify.Target(*BOX, rounds=-1), ValueError, "rounds"),
         (jc.certify.Target(*BOX, budget=-1), ValueError, "budget"),
+        (
+            jc.certify.Target(*BOX, within=jc.certify.ball([3.0], 1.0)),
+            ValueError,
+            "within the domain",
+        ),
     ],
 )
 def test_a_target_that_is_none_is_told(target, error, words):

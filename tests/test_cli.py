@@ -1091,6 +1091,27 @@ def test_certify_proves_the_rules_of_a_run_again(ensemble, tmp_path, capsys):
     assert command("certify", tmp_path) == 2
     assert "holds no run" in one_line(capsys)
     assert command("certify", ensemble, "--seconds", "-1") == 2
+    one_line(capsys)
+    assert command("certify", ensemble, "--method", "penalty") == 2
+    assert "is of an ensemble" in one_line(capsys)
+
+
+@pytest.mark.slow
+def test_certify_proves_or_refutes_the_rules_of_a_method(tmp_path, capsys):
+    path = tmp_path / "rising.csv"
+    rows = "".join(f"{i},{i + np.sin(i)}\n" for i in range(40))
+    path.write_text("x,y\n" + rows)
+    words = ["fit", path, "--target", "y", "--increasing", "x", "--lipschitz", "3"]
+    words += ["--width", "8", "--depth", "1", "--steps", "300"]
+    run = tmp_path / "run"
+    command(*words, "--method", "augmented", "--out", run)
+    capsys.readouterr()
+    code = command("certify", run, "--seconds", "5")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(("increasing in x: proved", "increasing in x: counter"))
+    assert code == (3 if "counterexample at x = " in first + second else 0)
+    assert command("certify", run, "--method", "none") == 2
+    assert "has no method 'none'" in one_line(capsys)
 
 
 def test_fit_of_few_rows_holds_none_out(tmp_path, capsys):

@@ -1,4 +1,4 @@
-r"""Shifts on which the outputs of a jaxpr do not depend.
+r"""Invariance of the outputs of a jaxpr under shifts.
 
 A softmax and a logarithm of a sum of exponentials subtract the largest entry before they
 take exponentials, so that none overflows:

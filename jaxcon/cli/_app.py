@@ -18,14 +18,14 @@ from jaxcon import report, tabular
 from jaxcon.cli import _folder
 from jaxcon.cli._arguments import OF_ENSEMBLES, OF_METHODS, parse
 from jaxcon.cli._ensemble import fit_table, predict_table, read_model
-from jaxcon.cli._proofs import certify_run
+from jaxcon.cli._proofs import certify_network, certify_run
 from jaxcon.cli._record import read_run, write_json, writing
 from jaxcon.cli._tables import ask_target, read_task
 from jaxcon.cli._words import printable, say
 from jaxcon.comparison import Evaluator, train
 from jaxcon.examples import STUDIES, TABLES, TableExample
 from jaxcon.tabular import Rules, Settings, TableError
-from jaxcon.tabular._checks import RANGES, check_flag
+from jaxcon.tabular._checks import RANGES, check_flag, check_rules
 from jaxcon.tabular._csv import digest, parse_csv, read_bytes
 from jaxcon.tabular._table import check_path, listed, no_column
 from jaxcon.training import NonFiniteError
@@ -134,7 +134,12 @@ def _certify(given: Namespace) -> int:
     """Proves the rules of a fitted model again."""
     run = read_run(given.run)
     if "model" not in run:
-        raise TableError(f"{given.run} is of a method; only an ensemble is certified")
+        scaling, params = _folder.read_model(given.run, given.method)
+        rules = Rules(**run["rules"])
+        check_rules(rules, scaling.target, list(scaling.inputs))
+        return certify_network(scaling, params, rules, given.seconds)
+    if given.method is not None:
+        raise TableError(f"--method: {given.run} is of an ensemble, not of methods")
     if run["model"] is None:
         raise TableError(f"{given.run} holds a run that was stopped before it trained")
     return certify_run(read_model(given.run, run["model"]), given.seconds)

@@ -119,8 +119,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     _add_predict(
         add("predict", "Applies a fitted model to new rows and prints them as CSV.")
     )
-    certify = add("certify", "Proves the rules of a fitted ensemble on its whole box.")
-    certify.add_argument("run", help="folder that `jaxcon fit` wrote")
+    certify = add("certify", "Proves the rules of a fitted model on its whole box.")
+    _add_model(certify)
     _flag(
         certify,
         "--seconds",
@@ -179,16 +179,21 @@ def _add_fit(fit: _Parser) -> None:
     _add_folder(fit)
 
 
-def _add_predict(predict: _Parser) -> None:
-    """Adds the arguments of `jaxcon predict`."""
-    predict.add_argument("run", help="folder that `jaxcon fit` wrote")
-    predict.add_argument("data", help="CSV with the columns the model was fitted from")
+def _add_model(command: _Parser) -> None:
+    """Adds the arguments that name a fitted model."""
+    command.add_argument("run", help="folder that `jaxcon fit` wrote")
     _flag(
-        predict,
+        command,
         "--method",
         default=None,
         help="method of the parameters; the one trained last unless given",
     )
+
+
+def _add_predict(predict: _Parser) -> None:
+    """Adds the arguments of `jaxcon predict`."""
+    _add_model(predict)
+    predict.add_argument("data", help="CSV with the columns the model was fitted from")
     _flag(
         predict,
         "--level",

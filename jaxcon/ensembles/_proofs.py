@@ -1,7 +1,7 @@
 """Proofs that a fitted ensemble obeys its rules on the whole box of the training data."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -100,17 +100,25 @@ def prove(
     for place in range(len(kinds.names)):
         own = [one for one, rule in zip(outcomes, rules) if rule == place]
         if own:
-            found.append(_worded(own, ensemble.columns))
+            found.append(worded(own, partial(_place, ensemble.columns)))
         else:
             found.append(RuleProof("by construction", "holds by construction"))
     return tuple(found)
 
 
-def _worded(own: Sequence[Outcome], columns: Sequence[Column]) -> RuleProof:
-    """Returns the outcome of one rule, from those of its claims."""
+def worded(own: Sequence[Outcome], place: Callable[[np.ndarray], str]) -> RuleProof:
+    """Returns the outcome of one rule, from those of its claims.
+
+    Args:
+        own: outcomes of its claims.
+        place: point of the box -> its words, in the columns' units.
+
+    Returns:
+        The outcome, with a sentence.
+    """
     for one in own:
         if isinstance(one, Counterexample):
-            where = _place(columns, one.point)
+            where = place(one.point)
             return RuleProof("counterexample", f"counterexample at {where}")
     left = (
         max(one.volume for one in own if isinstance(one, Undecided))

@@ -1,6 +1,6 @@
 """Shape rules of a fitted function and their constraints in scaled units."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -114,10 +114,10 @@ def steepness(scaling: Scaling, constant: float) -> np.ndarray:
 
 def _lipschitz(apply: Apply, scaling: Scaling, constant: float) -> Constraint:
     """Constrains the gradient's norm in the table's units, relative to `constant`."""
-    weights = jnp.asarray(steepness(scaling, constant), jnp.float32)
+    weights = steepness(scaling, constant)
+    steep: Any = shapes.lipschitz(apply, 1.0, on="points")
 
-    def relative(params: Any, v: jax.Array) -> jax.Array:
-        return apply(params, v / weights)
+    def relative(v: jax.Array, slope: jax.Array) -> jax.Array:
+        return steep.residual(v, slope / jnp.asarray(weights, slope.dtype))
 
-    steep = shapes.lipschitz(relative, 1.0)
-    return lambda params, batch: steep(params, batch["points"] * weights[None])
+    return replace(steep, residual=relative, statement=f"|grad f| <= {constant:g}")

@@ -53,6 +53,7 @@ def certified(
     start: Any,
     batches: Any,
     key: jax.Array | None,
+    steps: int,
     target: Target,
     place: Any,
 ) -> FitResult:
@@ -68,6 +69,7 @@ def certified(
         start: parameters or a state.
         batches: as of `fit`.
         key: as of `fit`.
+        steps: of each round.
         target: what is to be proved.
         place: folder of checkpoints, or None.
 
@@ -79,7 +81,7 @@ def certified(
         ValueError: there is nothing to prove, or the target's box is empty.
     """
     claims, untried = _claims(solver, target)
-    if place is not None and not isinstance(place, (str, Path)):
+    if place is not None and not isinstance(place, (str, os.PathLike)):
         raise TypeError(
             f"fit: certify saves each round in a folder of its own; pass checkpoint= as a "
             f"path, not {described(place)}"
@@ -89,9 +91,7 @@ def certified(
     )
     if isinstance(batches, Iterator):
         batches = chain([example], batches)
-    plan = Plan(
-        points.sobol(target.lower, target.upper, POINTS), dict.fromkeys(claims, 0.0)
-    )
+    plan = Plan(_sought(target)[:POINTS], dict.fromkeys(claims, 0.0))
     earlier: list[FitResult] = []
     for number in range(target.rounds + 1):
         folder = None if place is None else Path(place) / f"round-{number}"
@@ -100,6 +100,10 @@ def certified(
             start = _restarted(tightened, start, example)
         with _carrying(earlier):
             result = fit(tightened, start, batches, checkpoint=folder)
+        # Something else ended it, e.g. a callback or the last batch.
+        begun = int(start.step) if isinstance(start, PrimalDualState) else 0
+        reached, done = int(result.state.step), tightened.finished(result.state)
+        is_last = number == target.rounds or (reached < begun + steps and not done)
         earlier.append(result)
         params = result.best.params
         saved = None if place is None else Path(place) / f"round-{number + 1}.npz"
@@ -108,7 +112,7 @@ def certified(
             with _carrying(earlier):
                 outcomes = _verified(claims, params, target)
             proofs = Proofs(outcomes, plan.margins, number, untried)
-            if proofs.holds or number == target.rounds:
+            if proofs.holds or is_last:
                 return _joined(earlier)._replace(certificate=proofs)
             known = _next(claims, params, target, plan, outcomes)
             _save(saved, known, claims)
@@ -155,7 +159,13 @@ def _claims(solver: Solver, target: Any) -> tuple[Claims, tuple[str, ...]]:
             "fit: certify proves inequalities of jaxcon.shapes, of which the problem has "
             "none; leave it out, or state a rule with jaxcon.shapes"
         )
-    others = [n for _, n, _ in named(solver.problem.constraints) if n not in chosen]
+    names = [name for _, name, _ in named(solver.problem.constraints)]
+    for name in chosen:
+        if BOX.format(name) in names:
+            raise ValueError(
+                f"fit: certify adds a constraint {BOX.format(name)!r}; name yours otherwise"
+            )
+    others = [name for name in names if name not in chosen]
     return chosen, tuple(others)
 
 
@@ -243,18 +253,12 @@ def _next(
     outcomes: Mapping[str, Outcome],
 ) -> Plan:
     """Returns the plan that follows proofs of which some did not succeed."""
-    sought = points.sobol(target.lower, target.upper, SEARCHED, seed=1)
-    inside = jnp.ones(SEARCHED, bool)
-    for outside in domains_of("fit: certify", target.within):
-        worst = jax.vmap(lambda x, outside=outside: jnp.max(outside(x)))(sought)
-        inside &= worst <= 0
+    sought = _sought(target)
     margins, found = dict(plan.margins), []
     for name, outcome in outcomes.items():
         if outcome.holds:
             continue
-        values = np.asarray(
-            jnp.where(inside, _residuals(claims[name])(params, sought), -jnp.inf)
-        )
+        values = np.asarray(_residuals(claims[name])(params, sought))
         worst = np.argsort(-values)[: POINTS // 4]
         found.append(np.asarray(sought)[worst[values[worst] > 0]])
         violation = float(values[worst[0]])
@@ -269,6 +273,20 @@ def _next(
         margins[name] += TIMES * max(violation, 0.0)
     kept = np.concatenate([*found, np.asarray(plan.points)])[:POINTS]
     return Plan(jnp.asarray(kept, plan.points.dtype), margins)
+
+
+def _sought(target: Target) -> jax.Array:
+    """Returns Sobol points of the domain, at least `POINTS`."""
+    found = points.sobol(target.lower, target.upper, SEARCHED)
+    for outside in domains_of("fit: certify", target.within):
+        worst = jax.vmap(lambda x, outside=outside: jnp.max(outside(x)))(found)
+        found = found[np.flatnonzero(np.asarray(worst) <= 0)]
+    if not len(found):
+        raise ValueError(
+            f"fit: certify found none of {SEARCHED:,} points of the box within the domain"
+        )
+    # The same ones again, where the domain is a small part of the box.
+    return found[np.resize(np.arange(len(found)), max(len(found), POINTS))]
 
 
 @lru_cache(maxsize=16)

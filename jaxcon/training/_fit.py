@@ -142,7 +142,7 @@ def fit(
             spike=spike,
             judge=judge,
         )
-        return certified(once, solver, start, batches, key, certify, checkpoint)
+        return certified(once, solver, start, batches, key, steps, certify, checkpoint)
     begun = int(start.step) if isinstance(start, PrimalDualState) else 0
     check_options(begun, steps, tolerance, chunk, progress, max_skipped, spike)
     callbacks = check_callbacks(callbacks)
