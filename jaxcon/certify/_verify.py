@@ -47,7 +47,8 @@ def verify(
     Args:
         claim: a constraint of `jaxcon.shapes` on an ``apply``, whose ``on`` is not
             read, or a claim of this module (`monotone`, `convex`, `between`); or a dict
-            of several on the same ``apply``, which share the work.
+            of several on the same ``apply``, which share the work. A parameter of a
+            constraint is one more input, with its own bounds.
         lower: l, (d,).
         upper: u, (d,).
         params: of the network, as ``apply`` takes them.
