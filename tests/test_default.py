@@ -275,6 +275,7 @@ def test_constraints_rows_precondition_conjugate_gradients():
         objective = Objective(
             lambda p: loss(p, None) + rho / 2 * jnp.sum((rows @ p - 1.0) ** 2),
             lambda p: evaluate(held, p, None),
+            lambda: jc.Constraints({"rows": jnp.full(3, -rho)}),
             lambda: jc.Constraints({"rows": jnp.full(3, rho)}),
             jc.Lagrangian(loss, held),
             None,

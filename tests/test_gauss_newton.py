@@ -148,6 +148,82 @@ def test_gauss_newton_s_matrix_is_the_objective_s_own(x64):
     np.testing.assert_allclose(np.r_[after["w"], after["b"]], newton, atol=1e-8)
 
 
+@pytest.mark.parametrize("penalty", [3.0, None])
+@pytest.mark.parametrize(
+    "damping", [1e-2, 1e-6]
+)  # the whole matrix loses eps / damping
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_gauss_newton_by_rows_takes_the_step_of_the_whole_matrix(
+    x64, penalty, damping, clip
+):
+    draw = np.random.default_rng(1)
+    w = {"w": draw.normal(size=40), "v": draw.normal(size=(2, 10))}
+
+    held = jc.Constraints(
+        {"sum": sum_of_w},
+        {"low": lambda p, b: b["x"] @ p["w"][:3] - 0.5, "v": lambda p, _: p["v"][0, 0]},
+    )
+
+    def misfit(params, batch):
+        hidden = jnp.tanh(batch["x"] @ params["w"][:6].reshape(3, 2))
+        return hidden @ params["v"][:, 0] - batch["y"]
+
+    problem = jc.Lagrangian(jc.MeanSquares({"misfit": misfit}), held, penalty=penalty)
+    primal = jc.gauss_newton(problem, on=ROWS | {"low": ("x",)}, damping=damping)
+    if clip is not None:
+        primal = optax.chain(optax.clip_by_global_norm(clip), primal)
+    batch = data(rows=9)
+    multipliers = jc.Constraints(
+        {"sum": np.array(0.3)}, {"low": np.full(9, 0.2), "v": np.array(0.7)}
+    )
+    solver = jc.simultaneous(problem, primal, optax.set_to_zero())
+
+    @jax.jit
+    def moved(params, batch):
+        state = solver.init(params, batch)._replace(multipliers=multipliers)
+        return solver.step(state, batch)[0].params
+
+    theta, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, w))
+
+    def objective(theta):
+        residuals = jc.evaluate(held, unravel(theta), batch)
+        args = problem.loss(unravel(theta), batch), residuals, multipliers
+        rho = None if penalty is None else jax.tree.map(lambda _: penalty, multipliers)
+        return problem.objective(*args, rho)
+
+    jacobian = jax.jacrev(lambda t: misfit(unravel(t), batch))(theta)
+    matrix = 2 / 9 * jacobian.T @ jacobian
+    for kind, name, multiplier in (
+        ("equality", "sum", 0.3),
+        ("inequality", "low", 0.2),
+        ("inequality", "v", 0.7),
+    ):
+        if penalty is None:
+            continue
+
+        def residual(t, kind=kind, name=name):
+            found = jc.evaluate(held, unravel(t), batch)
+            return jnp.atleast_1d(getattr(found, kind)[name])
+
+        rows = jax.jacrev(residual)(theta)
+        active = (kind == "equality") | (multiplier + penalty * residual(theta) > 0)
+        matrix = matrix + penalty * rows.T @ (active[:, None] * rows)
+    gradient = np.asarray(jax.grad(objective)(theta))
+    if clip is not None:
+        gradient = gradient * clip / np.linalg.norm(gradient)
+    matrix = np.asarray(matrix)
+    unit = np.trace(matrix) / len(matrix)
+    # The first try of which the objective falls is taken; damping doubles, then more.
+    found = jax.flatten_util.ravel_pytree(moved(w, batch))[0] - theta
+    growth, mu, value = 2.0, damping, float(objective(theta))
+    for _ in range(12):
+        move = -np.linalg.solve(matrix + mu * unit * np.eye(len(matrix)), gradient)
+        if float(objective(theta + move)) <= value:
+            break
+        mu, growth = growth * mu, 2 * growth
+    np.testing.assert_allclose(found, move, rtol=1e-8, atol=1e-8 * np.abs(move).max())
+
+
 def test_gauss_newton_damps_steps_that_do_not_help(x64):
     def far(p, _):
         return jnp.arctan(p)

@@ -134,16 +134,19 @@ def primal_step(
     """
     problem, (batch, extra, penalty) = solver.problem, context
 
+    def slopes(residuals: Constraints) -> Constraints:
+        return jax.grad(problem.objective, argnums=1)(
+            at.loss, residuals, found.multipliers, penalty
+        )
+
     def curvature() -> Constraints:
 
-        def slope(residuals: Constraints) -> jax.Array:
-            slopes = jax.grad(problem.objective, argnums=1)(
-                at.loss, residuals, found.multipliers, penalty
-            )
-            return sum(map(jnp.sum, jax.tree.leaves(slopes)), jnp.zeros(()))
+        def summed(residuals: Constraints) -> jax.Array:
+            each = jax.tree.leaves(slopes(residuals))
+            return sum(map(jnp.sum, each), jnp.zeros(()))
 
         # No entry's slope depends on another's: the sum has each entry's own.
-        return jax.grad(slope)(at.residuals)
+        return jax.grad(summed)(at.residuals)
 
     def step(gradient: Any, params: Any, state: Any) -> tuple[Any, Any]:
         evaluate = _line(problem, at.residuals, params, batch, extra)
@@ -166,7 +169,8 @@ def primal_step(
 
         objective: Any = value
         if not elsewhere:
-            objective = Objective(value, residuals, curvature, problem, batch)
+            first = partial(slopes, at.residuals)
+            objective = Objective(value, residuals, first, curvature, problem, batch)
         known = {"value": found.value, "grad": gradient, "value_fn": objective}
         asked = inspect.signature(solver.primal.update).parameters
         if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
