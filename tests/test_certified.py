@@ -1,5 +1,7 @@
 """Training that goes on until its constraints are proved."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,6 +142,27 @@ def test_a_state_of_the_plain_problem_is_taken_up():
     assert int(found.state.step) == 40
     assert list(found.certificate.outcomes) == ["bounded"]
     assert found.certificate.untried == ("rises", "low")
+
+
+@pytest.mark.slow
+def test_vectors_and_kinks_end_undecided_and_are_told():
+    def relu(params, x):
+        return jax.nn.relu(params["w"] @ x + params["b"])[:2]
+
+    bent = jc.shapes.convex(lambda p, x: relu(p, x)[0], 0, on=X[::8])
+    share = jc.shapes.bounded(relu, 0.5, None, on=X[::8])
+    free = jc.Lagrangian(
+        lambda p, _: jnp.mean((jax.vmap(lambda x: relu(p, x))(X) - 1.0) ** 2),
+        jc.Constraints(inequality={"bent": bent, "share": share}),
+    )
+    alone = jc.alternating(free, optax.sgd(1e-3), jc.dual_ascent(optax.sgd(1e-3)))
+    target = jc.certify.Target(*BOX, budget=0.5, rounds=2)
+    with warnings.catch_warnings():  # of the kinks
+        warnings.simplefilter("ignore")
+        found = jc.fit(alone, start(), steps=5, certify=target).certificate
+    assert found.outcomes["bent"].holds is None
+    assert found.outcomes["share"].holds is False
+    assert all(np.isfinite(one) for one in found.margins.values())
 
 
 def test_a_callback_that_ends_the_run_ends_its_rounds():

@@ -352,6 +352,30 @@ def test_expansions_are_tighter_on_small_boxes_and_sound():
     assert width["taylor", 0.05] < width["adjoint", 0.05]
 
 
+def test_expansions_know_all_derivatives_of_waves_and_none_that_are_hidden():
+    def wave(x):
+        return jnp.sin(x[0])
+
+    third = Partial((0, 0, 0))
+    [(least, most)] = certify.bounds(wave, [1.2], [1.4], third, method="taylor")
+    assert least <= -np.cos(1.2)
+    assert most >= -np.cos(1.4)
+
+    def hidden(x):
+        return x[0] * jax.lax.stop_gradient(x[0])
+
+    with pytest.raises(NotImplementedError, match="stop_gradient"):
+        certify.bounds(hidden, [1.0], [3.0], Value(), method="mean value")
+
+
+def test_proof_is_about_what_a_function_is_now():
+    sign = {"of": 1.0}
+    rises = shapes.increasing(lambda p, x: sign["of"] * x[0], 0)
+    assert verify(rises, [0.0], [1.0]).holds is True
+    sign["of"] = -1.0
+    assert verify(rises, [0.0], [1.0]).holds is False
+
+
 NUMBER, POINT = shapes.equals(wave, 0.0), [0.0, 0.0]
 REFUSED = [
     (lambda: verify(NUMBER, [0.0], [0.0]), ValueError, ["lower", "less than"]),

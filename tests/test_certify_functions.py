@@ -142,6 +142,16 @@ def test_certify_functions_are_all_tested():
     assert set(TRUE) == set(_functions._MADE)
 
 
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_certify_functions_know_waves_of_every_order(name):
+    curve, x = CURVES[name][0], np.linspace(-4, 4, 17, dtype=np.float32)
+    for order in range(8):
+        low, high = curve.range(order, x, x + np.float32(0.25))
+        again, top = curve.range(order % 4, x, x + np.float32(0.25))
+        np.testing.assert_allclose(low, again, atol=1e-5)
+        np.testing.assert_allclose(high, top, atol=1e-5)
+
+
 def turning(curve):
     """Points where the range is not that of the two ends, and zero."""
     return [0.0, *{p for one in curve.orders for p in one.turning}]

@@ -19,6 +19,32 @@ def by_hand(x):
     return shifted / jnp.sum(jnp.exp(x - jnp.max(x)))
 
 
+def in_a_loop(x):
+    c = jnp.max(x)
+    return jax.lax.fori_loop(0, 2, lambda _, y: y + c, x - c)
+
+
+def straight_through(x):
+    c = jnp.max(x)
+    return x - 2 * (c - jax.lax.stop_gradient(c))
+
+
+def transposed(x):
+    c = jnp.broadcast_to(jnp.max(outer(x), axis=1)[:, None], (3, 3))
+    return c - jax.lax.reshape(c, (3, 3), dimensions=(1, 0))
+
+
+def beside_infinity(x):
+    c = jnp.max(x)
+    d = jnp.array([-jnp.inf, 0.0, 0.0]) - c
+    return jnp.where(jnp.isfinite(d), d, 0.0) + c
+
+
+def with_huge_multiples(x):
+    c = jnp.max(x)
+    return x + ((c * 1e16 + c) - c * 1e16)
+
+
 def across_rows(x):
     shifted = jnp.exp(outer(x) - jnp.max(outer(x), axis=1, keepdims=True))
     return shifted / jnp.sum(shifted)
@@ -40,14 +66,21 @@ FREE = {
         0,
     ),
     "across rows": (across_rows, 0),
+    "in a loop": (in_a_loop, 0),
+    "straight through": (straight_through, 0),
+    "transposed": (transposed, 0),
+    "beside infinity": (beside_infinity, 0),
+    "huge multiples": (with_huge_multiples, 0),
+    "of a constant": (lambda x: x * jnp.max(2.0), 0),
     "sine": (lambda x: jnp.sin(x - jnp.max(x)) + jnp.max(x), 0),
     "compared": (lambda x: jnp.where(jnp.max(x) > 0, x, -x), 0),
 }
 
 
-def evaluated(jaxpr, x, moved, by):
+def evaluated(closed, x, moved, by):
     """Outputs of a jaxpr, some of whose results are moved by a number."""
-    values = {jaxpr.invars[0]: x}
+    jaxpr = closed.jaxpr
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, x]))
     for eqn in jaxpr.eqns:
         inputs = [a.val if hasattr(a, "val") else values[a] for a in eqn.invars]
         found = eqn.primitive.bind(*inputs, **eqn.params)
@@ -64,12 +97,23 @@ def evaluated(jaxpr, x, moved, by):
 def test_shifts_on_which_nothing_depends_are_found(name):
     f, count = FREE[name]
     x = jnp.array([0.3, -0.2, 0.7])
-    jaxpr = jax.make_jaxpr(f)(x).jaxpr
-    free = free_shifts(jaxpr)
+    closed = jax.make_jaxpr(f)(x)
+    free = free_shifts(closed.jaxpr)
     assert len(free) == count
     for by in (0.4, -1.3):
-        for out, known in zip(evaluated(jaxpr, x, free, by), [f(x)]):
+        for out, known in zip(evaluated(closed, x, free, by), [f(x)]):
             np.testing.assert_allclose(out, known, rtol=1e-5, atol=1e-6)
+
+
+def test_arithmetic_on_a_shift_is_rounded():
+    def f(x):
+        c = jnp.max(x)
+        return jnp.sum((x - ((c + 1e16) - 1e16)) + c)
+
+    low, high = np.zeros(2), np.ones(2)
+    [(least, most)] = certify.bounds(f, low, high, Value(), method="forward")
+    assert least <= 0
+    assert most >= 2
 
 
 def test_softmax_is_smooth_where_its_largest_entries_tie():

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxcon"
 
 # A room imports rooms of earlier lines only.
 ORDER = [
-    {"_stacking", "_checks", "_dtypes"},
+    {"_stacking", "_checks", "_dtypes", "_programs"},
     {
         "_display",
         "constraints",
@@ -70,7 +70,14 @@ ONLY = {
         "transforms",
     },
     "layers": {"_checks", "_display", "derivatives", "points", "projections"},
-    "certify": {"_checks", "_display", "constraints", "derivatives", "shapes"},
+    "certify": {
+        "_checks",
+        "_display",
+        "_programs",
+        "constraints",
+        "derivatives",
+        "shapes",
+    },
     "diagnosis": {
         "_checks",
         "_display",

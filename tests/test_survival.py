@@ -454,7 +454,7 @@ def test_fit_interrupted_while_it_compiles_leaves_no_checkpoint(tmp_path, monkey
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxcon.training._program.Program._compiled", interrupt)
+    monkeypatch.setattr("jaxcon._programs.Program._compiled", interrupt)
     with pytest.raises(Interrupted) as caught:
         fit(stream(60), checkpoint=tmp_path, chunk=13)
     assert str(caught.value) == "stopped by Ctrl-C after step 0 of 60; .result holds it"

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcon._programs import Program
+from jaxcon.certify import _enclosure
 from jaxcon.certify._claims import Claim, Domain
-from jaxcon.certify._enclosure import Enclosure, Program
+from jaxcon.certify._enclosure import Enclosure
 from jaxcon.certify._results import Boxes
 from jaxcon.derivatives import derivatives
 
@@ -50,7 +52,10 @@ Step = Callable[[Any, Any, Any], Examined]
 def examiner(
     claims: Sequence[Claim], within: Sequence[Domain] = (), level: str = "adjoint"
 ) -> Step:
-    """Returns the compiled examination of a batch of boxes.
+    """Returns the examination of a batch of boxes, compiled when it is first called.
+
+    The functions are traced anew, so that a proof is about what they are now; an equal
+    program is not compiled again.
 
     Args:
         claims: residuals that are at most zero, of one ``apply``.
@@ -61,13 +66,12 @@ def examiner(
         A function of the parameters and of the corners (n, d).
     """
 
-    @jax.jit
     def step(params: Any, lower: jax.Array, upper: jax.Array) -> Examined:
         inputs, dtype = lower.shape[1], lower.dtype
         one = _Examination(claims, within, params, inputs, dtype, level)
         return jax.vmap(one)(lower, upper)
 
-    return step
+    return Program(step, [])
 
 
 class _Examination:
@@ -96,7 +100,7 @@ class _Examination:
         ]
         self.sizes = [sum(leaf.size for leaf in leaves) for leaves in shapes]
         frames = [leaves[0].shape for leaves, one in zip(shapes, claims) if one.framed]
-        self.program = Program(
+        self.program = _enclosure.Program(
             f, self.wanted, self._residuals, inputs, dtype, level, frames
         )
 
@@ -248,7 +252,7 @@ def _is_definite(lower: jax.Array, sizes: jax.Array) -> jax.Array:
     for k in range(n):
         sure &= jnp.isfinite(pivots[k]) & (pivots[k] > 0)
         for i in range(k + 1, n):
-            factor = rows[i, k] / pivots[k] * grown
+            factor = rows[i, k] / pivots[k] * grown + info.tiny
             taken = factor * rows[i, k] * grown + info.tiny
             pivots[i] = pivots[i] - taken - 2 * info.eps * (jnp.abs(pivots[i]) + taken)
             for j in range(k + 1, i):

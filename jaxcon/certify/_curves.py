@@ -157,7 +157,7 @@ class Wave(Curve):
         self, order: int, lower: Array, middle: Array, upper: Array
     ) -> tuple[Array, Array, Array, Array]:
         """Encloses the derivative of one order, as `Curve.sampled` does."""
-        one = self.orders[min(order, len(self.orders) - 1)]
+        one = self.orders[order % 4]
         ends = one.at(lower), one.at(upper)
         least, most = jnp.minimum(*ends), jnp.maximum(*ends)
         phase = (order + (1 if self.name == "cos" else 0)) * math.pi / 2

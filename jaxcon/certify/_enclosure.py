@@ -126,7 +126,7 @@ class Program:
 
     def _run(self, numbers: Any, x: Any, extra: Sequence[jax.Array]) -> Any:
         """Returns the residuals as one number (m,) of an algebra."""
-        jets = Jets(numbers, self._keys)
+        jets = Jets(numbers, self._keys, any(self._shifts))
         variable = jets.variable(x, jnp.asarray(self._request.directions))
         [y] = _program.interpret(self._f, [variable], jets)
         _program.refuse_condition(y)

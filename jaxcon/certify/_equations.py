@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcon._checks import check_array, check_number, check_type
+from jaxcon.certify._branch import examiner
 from jaxcon.certify._claims import Domain, between
 from jaxcon.certify._extremum import FLOOR, GAP, Maximum, supremum
 from jaxcon.certify._proof import double
@@ -426,9 +427,9 @@ def _absolute(
 ) -> Maximum:
     """Encloses the largest absolute residual on a box, or on some of its faces."""
     # The larger of r and -r is searched once.
-    claim = between(constraint, 0.0, 0.0)
-    given: dict[str, Any] = {"within": within, "params": params, "budget": budget}
-    found = supremum(claim, low, high, tolerance, None, start=start, **given)
+    step = examiner([between(constraint, 0.0, 0.0)], within)
+    given: dict[str, Any] = {"params": params, "budget": budget, "start": start}
+    found = supremum(step, low, high, tolerance, None, **given)
     return found._replace(value=max(found.value, 0.0))
 
 

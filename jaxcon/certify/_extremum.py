@@ -7,9 +7,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcon._checks import check_number
-from jaxcon.certify._branch import MOST, Tree, examined, grid
-from jaxcon.certify._claims import Claim, Domain, between
-from jaxcon.certify._proof import DTYPE, Clock, attained_at, double, step_of, widened
+from jaxcon.certify._branch import MOST, Step, Tree, examined, examiner, grid
+from jaxcon.certify._claims import Domain, between
+from jaxcon.certify._proof import DTYPE, Clock, attained_at, double, widened
 from jaxcon.certify._results import Boxes, Extremum
 from jaxcon.certify._verify import corners, domains_of
 
@@ -59,9 +59,9 @@ def extremum(
     check_number("extremum: budget", budget, least=0)
     if tolerance is not None:
         check_number("extremum: tolerance", tolerance, above=0)
-    shared: dict[str, Any] = {"within": domains, "params": params, "budget": budget}
-    upwards = between(constraint, upper=0.0)
-    downwards = between(constraint, lower=0.0)
+    shared: dict[str, Any] = {"params": params, "budget": budget}
+    upwards = examiner([between(constraint, upper=0.0)], domains)
+    downwards = examiner([between(constraint, lower=0.0)], domains)
     # The other side's attained value tells the scale.
     most = supremum(upwards, low, high, tolerance, None, **shared)
     least = supremum(downwards, low, high, tolerance, most, **shared)
@@ -93,13 +93,12 @@ class Maximum(NamedTuple):
 
 
 def supremum(
-    claim: Claim,
+    step: Step,
     low: np.ndarray,
     high: np.ndarray,
     tolerance: float | None,
     other: Maximum | None,
     *,
-    within: Sequence[Domain],
     params: Any,
     budget: float,
     start: Boxes | None = None,
@@ -107,12 +106,11 @@ def supremum(
     """Encloses the maximum of a residual, whatever its sign.
 
     Args:
-        claim: the residual.
+        step: examination of the residual.
         low: lower corner, (d,).
         high: upper corner, (d,).
         tolerance: width of the enclosure; None for `GAP` of the range that was found.
         other: minus the minimum, where it is known, for the range.
-        within: functions that are at most zero in the domain.
         params: of the network.
         budget: seconds, compilation apart.
         start: boxes that the maximum is over, instead of the whole one; they may have
@@ -124,7 +122,6 @@ def supremum(
     clock, params = Clock(budget), widened(params)
     tree = Tree(grid(low, high, 1) if start is None else start)
     best, point, settled, gap = -np.inf, (low + high) / 2, -np.inf, np.inf
-    step = step_of((claim,), 0.0, tuple(within))
     with double():
         while len(tree):
             boxes = tree.taken()

@@ -66,10 +66,11 @@ class Jets:
     Attributes:
         numbers: the algebra.
         keys: of the derivatives that are carried.
+        expanded: some of them are those of an expansion, which must be true ones.
     """
 
-    def __init__(self, numbers: Any, keys: Sequence[Key]):
-        self.numbers, self.keys = numbers, closed(keys)
+    def __init__(self, numbers: Any, keys: Sequence[Key], expanded: bool = False):
+        self.numbers, self.keys, self.expanded = numbers, closed(keys), expanded
 
     def variable(self, x: Any, directions: Array) -> Jet:
         """Returns the jet of x itself.

@@ -15,12 +15,9 @@ from jax.extend.core import (
 
 from jaxcon.certify import _functions, _rules
 from jaxcon.certify._jets import Jet, Jets
-from jaxcon.certify._recognised import inner_jaxpr, recognised
+from jaxcon.certify._recognised import CALLS, inner_jaxpr, recognised
 from jaxcon.certify._rules import Condition, Rule, Unknown, Value
 from jaxcon.certify._shifts import free_shifts
-
-CALLS = {"closed_call", "core_call", "jit", "pjit", "checkpoint", "remat2", "remat"}
-CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 
 
 def interpret(closed: ClosedJaxpr, args: Sequence[Value], jets: Jets) -> list[Value]:
@@ -51,8 +48,11 @@ def interpret(closed: ClosedJaxpr, args: Sequence[Value], jets: Jets) -> list[Va
     for eqn in _needed(jaxpr):
         inputs = list(map(read, eqn.invars))
         if not free.isdisjoint(eqn.outvars) and isinstance(inputs[0], Jet):
-            # What nothing depends on may be anything.
-            inputs = [jets.numbers.middle(inputs[0].value)]
+            # What nothing depends on may be any number; what is done with it is rounded.
+            middle = jets.numbers.middle(inputs[0].value)
+            number = jets.numbers.exact(_plain(eqn, [middle], jaxpr)[0])
+            known[eqn.outvars[0]] = Jet({(): number})
+            continue
         known.update(zip(eqn.outvars, _evaluate(eqn, inputs, jets, jaxpr)))
     return [read(atom) for atom in jaxpr.outvars]
 

@@ -3,15 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import experimental
 
-from jaxcon.certify._branch import MOST, Step, Tree, examined, examiner
-from jaxcon.certify._claims import Domain, claim_of
+from jaxcon.certify._branch import MOST, Step, Tree, examined
 from jaxcon.certify._results import Boxes, Counterexample, Outcome, Proved, Undecided
 
 DTYPE = np.float64
@@ -33,23 +31,6 @@ class Progress(NamedTuple):
     boxes: int
     left: int
     seconds: float
-
-
-@lru_cache(maxsize=32)
-def step_of(
-    given: tuple[Any, ...], tolerance: float, domains: tuple[Domain, ...]
-) -> Step:
-    """Returns the examination of claims, compiled once for all parameters and boxes.
-
-    Args:
-        given: constraints or claims, known by identity.
-        tolerance: by which their residuals are lowered.
-        domains: functions that are at most zero in the domain.
-
-    Returns:
-        The examination.
-    """
-    return examiner([claim_of(one, tolerance) for one in given], domains)
 
 
 def proved(

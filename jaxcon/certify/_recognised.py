@@ -14,6 +14,10 @@ from jax.extend.core import (
 from jaxcon.certify import _functions
 from jaxcon.certify._curves import Curve
 
+# Calls of a jaxpr whose arguments are their own.
+CALLS = {"closed_call", "core_call", "jit", "pjit", "checkpoint", "remat2", "remat"}
+CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+
 
 def inner_jaxpr(eqn: Any) -> Any:
     """Returns the jaxpr that an equation calls, None if it calls none.

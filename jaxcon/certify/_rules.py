@@ -313,6 +313,11 @@ def _one_minus_square(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
 
 
 def _stop_gradient(eqn: Any, inputs: list[Value], jets: Jets) -> list[Value]:
+    if jets.expanded and len(inputs[0]) > 1:
+        raise Unknown(
+            "'stop_gradient' has no expansion: what it hides changes with x; take another "
+            "method"
+        )
     return [Jet({(): inputs[0].value})]
 
 

@@ -12,12 +12,14 @@ Whether the outputs depend on a maximum is decided from what is done with it, fo
 row of c by itself.
 """
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from jax.extend.core import Literal
 
-from jaxcon.certify._recognised import inner_jaxpr
+from jaxcon.certify._recognised import CALLS, inner_jaxpr
 
 Rows = tuple[int | None, ...]
 
@@ -29,11 +31,16 @@ class Shifted(NamedTuple):
         factor: the array is multiplied by exp(k c); else k c is added to it.
         times: k, not zero.
         rows: for each axis, the axis of c that it follows; None for the others.
+        stopped: it depends on c through ``stop_gradient``, whose derivative is zero. The
+            two ways cancel each other's values, but not their derivatives.
+        pure: the array is k c itself.
     """
 
     factor: bool
-    times: float
+    times: Fraction
     rows: Rows
+    stopped: bool = False
+    pure: bool = False
 
 
 class _Flag(NamedTuple):
@@ -59,7 +66,9 @@ def free_shifts(jaxpr: Any) -> set[Any]:
     # The same maximum may be written twice.
     alike: dict[Any, list[Any]] = {}
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "reduce_max":
+        if eqn.primitive.name == "reduce_max" and not isinstance(
+            eqn.invars[0], Literal
+        ):
             key = eqn.invars[0], eqn.params["axes"]
             alike.setdefault(key, []).append(eqn.outvars[0])
     found = (shifts for shifts in alike.values() if _are_free(jaxpr, shifts))
@@ -70,7 +79,8 @@ def _are_free(jaxpr: Any, shifts: list[Any]) -> bool:
     shape = shifts[0].aval.shape
     rows = tuple(i if size > 1 else None for i, size in enumerate(shape))
     try:
-        kinds = _followed(jaxpr, dict.fromkeys(shifts, Shifted(False, 1, rows)))
+        one = Shifted(False, Fraction(1), rows, pure=True)
+        kinds = _followed(jaxpr, dict.fromkeys(shifts, one))
     except _Dependent:
         return False
     return all(kind is None for kind in kinds)
@@ -86,7 +96,7 @@ def _followed(jaxpr: Any, kinds: dict[Any, Kind]) -> list[Kind]:
         given = [read(atom) for atom in eqn.invars]
         if all(kind is None for kind in given):
             continue
-        inner = inner_jaxpr(eqn)
+        inner = inner_jaxpr(eqn) if eqn.primitive.name in CALLS else None
         if inner is not None and len(inner.jaxpr.invars) == len(given):
             found = _followed(inner.jaxpr, dict(zip(inner.jaxpr.invars, given)))
             kinds.update(zip(eqn.outvars, found))
@@ -96,10 +106,6 @@ def _followed(jaxpr: Any, kinds: dict[Any, Kind]) -> list[Kind]:
             raise _Dependent
         kinds[eqn.outvars[0]] = rule(eqn, *given)
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def _kind(factor: bool, times: float, rows: Rows) -> Kind:
-    return Shifted(factor, times, rows) if times else None
 
 
 def _require(kind: Kind, factor: bool) -> Shifted:
@@ -115,13 +121,17 @@ def _combined(factor: bool, sign: int) -> Callable[..., Kind]:
         one, other = (
             None if kind is None else _require(kind, factor) for kind in (x, y)
         )
+        known = [kind for kind in (one, other) if kind is not None]
         ndim = len(eqn.outvars[0].aval.shape)
         # A scalar stands for an array of any shape.
-        found = {k.rows or (None,) * ndim for k in (one, other) if k is not None}
-        if len(found) != 1 or len(rows := found.pop()) != ndim:
+        rows = {kind.rows or (None,) * ndim for kind in known}
+        ways = {kind.stopped for kind in known}
+        if len(rows) != 1 or len(ways) != 1 or len(first := rows.pop()) != ndim:
             raise _Dependent
-        times = (one.times if one else 0) + sign * (other.times if other else 0)
-        return _kind(factor, times, rows)
+        times = one.times if one else Fraction(0)
+        times += sign * other.times if other else 0
+        pure = len(known) == 2 and all(kind.pure for kind in known)
+        return Shifted(factor, times, first, ways.pop(), pure) if times else None
 
     return rule
 
@@ -129,26 +139,34 @@ def _combined(factor: bool, sign: int) -> Callable[..., Kind]:
 def _scaled(eqn: Any, x: Kind, y: Kind) -> Kind:
     """Follows a product, also that of a sum with a constant."""
     shifted, other = (x, eqn.invars[1]) if y is None else (y, eqn.invars[0])
-    if isinstance(shifted, Shifted) and not shifted.factor:
-        if not isinstance(other, Literal):
-            raise _Dependent
-        return _kind(False, shifted.times * float(other.val), shifted.rows)
-    return _combined(True, 1)(eqn, x, y)
+    if not isinstance(shifted, Shifted) or shifted.factor:
+        return _combined(True, 1)(eqn, x, y)
+    if not isinstance(other, Literal) or not math.isfinite(float(other.val)):
+        raise _Dependent
+    times = shifted.times * Fraction(float(other.val))
+    return shifted._replace(times=times) if times else None
 
 
 def _exp(eqn: Any, x: Kind) -> Kind:
     del eqn
-    return _require(x, False)._replace(factor=True)
+    return _require(x, False)._replace(factor=True, pure=False)
 
 
 def _log(eqn: Any, x: Kind) -> Kind:
     del eqn
-    return _require(x, True)._replace(factor=False)
+    return _require(x, True)._replace(factor=False, pure=False)
 
 
 def _same(eqn: Any, x: Kind) -> Kind:
     del eqn
     return x
+
+
+def _stopped(eqn: Any, x: Kind) -> Kind:
+    del eqn
+    if not isinstance(x, Shifted):
+        raise _Dependent
+    return x._replace(stopped=True)
 
 
 def _abs(eqn: Any, x: Kind) -> Kind:
@@ -171,13 +189,15 @@ def _neg(eqn: Any, x: Kind) -> Kind:
 
 def _is_finite(eqn: Any, x: Kind) -> Kind:
     del eqn
-    _require(x, False)
+    # A shift is finite, what it is added to need not be.
+    if not _require(x, False).pure:
+        raise _Dependent
     return _Flag()
 
 
 def _select(eqn: Any, which: Kind, *cases: Kind) -> Kind:
     del eqn
-    if not isinstance(which, _Flag) or len(cases) != 2:
+    if not isinstance(which, _Flag) or len(cases) != 2 or cases[0] is not None:
         raise _Dependent
     return _require(cases[1], False)
 
@@ -214,7 +234,7 @@ def _broadcast(eqn: Any, x: Kind) -> Kind:
 
 def _reshaped(eqn: Any, x: Kind) -> Kind:
     """Follows axes of length one that come and go."""
-    if not isinstance(x, Shifted):
+    if not isinstance(x, Shifted) or eqn.params.get("dimensions") is not None:
         raise _Dependent
     before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     if [n for n in before if n > 1] != [n for n in after if n > 1]:
@@ -236,7 +256,7 @@ _RULES: dict[str, Callable[..., Kind]] = {
     "is_finite": _is_finite,
     "select_n": _select,
     "max": _max,
-    "stop_gradient": _same,
+    "stop_gradient": _stopped,
     "copy": _same,
     "reduce_sum": _reduced(True),
     "reduce_max": _reduced(False),

@@ -16,9 +16,9 @@ from jaxcon._checks import (
     check_number,
     check_type,
 )
-from jaxcon.certify._branch import grid
+from jaxcon.certify._branch import examiner, grid
 from jaxcon.certify._claims import Domain, claim_of
-from jaxcon.certify._proof import DTYPE, Progress, proved, step_of
+from jaxcon.certify._proof import DTYPE, Progress, proved
 from jaxcon.certify._results import Undecided
 
 
@@ -105,7 +105,7 @@ def verify(
         start = resume.rest._replace(bound=resume.rest.bound[:, None] - tolerance)
         settled = resume.settled - tolerance
     outcomes = proved(
-        step_of(given, tolerance, tuple(domains)),
+        examiner(claims, domains),
         [one.statement for one in claims],
         params,
         start,

@@ -24,7 +24,8 @@ def width(
 
     The bounds are those of linear enclosures, propagated forwards. A network of small
     widths needs fewer boxes for a proof. The widths are differentiable, so that a
-    multiple of their mean can be added to a loss.
+    multiple of their mean can be added to a loss. They are infinite where nothing is known,
+    e.g. of the second derivative of a kink.
 
     Args:
         claim: a constraint of `jaxcon.shapes` or a claim of this module.

@@ -94,30 +94,30 @@ def certified(
     plan = Plan(_sought(target)[:POINTS], dict.fromkeys(claims, 0.0))
     earlier: list[FitResult] = []
     for number in range(target.rounds + 1):
-        folder = None if place is None else Path(place) / f"round-{number}"
-        tightened = _tightened(solver, claims, plan)
-        if isinstance(start, PrimalDualState):
-            start = _restarted(tightened, start, example)
         with _carrying(earlier):
+            folder = None if place is None else Path(place) / f"round-{number}"
+            tightened = _tightened(solver, claims, plan)
+            if isinstance(start, PrimalDualState):
+                start = _restarted(tightened, start, example)
             result = fit(tightened, start, batches, checkpoint=folder)
-        # Something else ended it, e.g. a callback or the last batch.
-        begun = int(start.step) if isinstance(start, PrimalDualState) else 0
-        reached, done = int(result.state.step), tightened.finished(result.state)
-        is_last = number == target.rounds or (reached < begun + steps and not done)
+            # Something else may have ended it, e.g. a callback or the last batch.
+            begun = int(start.step) if isinstance(start, PrimalDualState) else 0
+            ended = int(result.state.step) < begun + steps
+            is_last = number == target.rounds
+            is_last |= ended and not tightened.finished(result.state)
+            params = result.best.params
         earlier.append(result)
-        params = result.best.params
-        saved = None if place is None else Path(place) / f"round-{number + 1}.npz"
-        known = _loaded(saved, claims)
-        if known is None:
-            with _carrying(earlier):
+        with _carrying(earlier):
+            saved = None if place is None else Path(place) / f"round-{number + 1}.npz"
+            known = None if is_last else _loaded(saved, claims)
+            if known is None:
                 outcomes = _verified(claims, params, target)
-            proofs = Proofs(outcomes, plan.margins, number, untried)
-            if proofs.holds or is_last:
-                return _joined(earlier)._replace(certificate=proofs)
-            known = _next(claims, params, target, plan, outcomes)
-            _save(saved, known, claims)
-        plan = known
-        start = result.state._replace(params=params)
+                proofs = Proofs(outcomes, plan.margins, number, untried)
+                if proofs.holds or is_last:
+                    return _joined(earlier)._replace(certificate=proofs)
+                known = _next(claims, params, target, plan, outcomes)
+                _save(saved, known, claims)
+            plan, start = known, result.state._replace(params=params)
     raise AssertionError("the last round returns")
 
 
@@ -131,7 +131,9 @@ def _carrying(earlier: list[FitResult]) -> Iterator[None]:
         if isinstance(own, FitResult):
             error.result = _joined([*earlier, own])  # pyright: ignore[reportAttributeAccessIssue]
         elif earlier:
-            raise with_result(error, _joined(earlier)) from error
+            raised = with_result(error, _joined(earlier))
+            if raised is not error:
+                raise raised from error
         raise
 
 
@@ -255,22 +257,27 @@ def _next(
     """Returns the plan that follows proofs of which some did not succeed."""
     sought = _sought(target)
     margins, found = dict(plan.margins), []
-    for name, outcome in outcomes.items():
-        if outcome.holds:
-            continue
+    failed = {name: one for name, one in outcomes.items() if not one.holds}
+    most = POINTS // (4 * len(failed)) + 1
+    for name, outcome in failed.items():
         values = np.asarray(_residuals(claims[name])(params, sought))
-        worst = np.argsort(-values)[: POINTS // 4]
+        # Of a vector the largest; where it is no number, nothing is said.
+        values = values.reshape(len(sought), -1).max(axis=1)
+        values = np.where(np.isnan(values), -np.inf, values)
+        worst = np.argsort(-values)[:most]
         found.append(np.asarray(sought)[worst[values[worst] > 0]])
         violation = float(values[worst[0]])
         if isinstance(outcome, Counterexample):
             found.append(outcome.point[None])
             violation = max(violation, outcome.value)
         elif isinstance(outcome, Undecided):
-            rest = outcome.rest.taken(slice(0, POINTS // 4))
+            rest = outcome.rest.taken(slice(0, most))
             found.append(rest.lower + (rest.upper - rest.lower) / 2)
-            # Half of the boxes that resist would then be proved.
-            violation = max(violation, float(np.median(outcome.rest.bound)) / TIMES)
-        margins[name] += TIMES * max(violation, 0.0)
+            bounds = outcome.rest.bound[np.isfinite(outcome.rest.bound)]
+            if len(bounds):  # half of the boxes that resist would then be proved
+                violation = max(violation, float(np.median(bounds)) / TIMES)
+        if np.isfinite(violation):
+            margins[name] += TIMES * max(violation, 0.0)
     kept = np.concatenate([*found, np.asarray(plan.points)])[:POINTS]
     return Plan(jnp.asarray(kept, plan.points.dtype), margins)
 
@@ -291,7 +298,7 @@ def _sought(target: Target) -> jax.Array:
 
 @lru_cache(maxsize=16)
 def _residuals(claim: Pointwise) -> Callable[[Any, jax.Array], jax.Array]:
-    """Returns (params, points (n, d)) -> residuals (n,), compiled once."""
+    """Returns (params, points (n, d)) -> residuals (n, ...), compiled once."""
     there = dataclasses.replace(claim, on=None)
     return jax.jit(lambda params, x: there(params, x))
 

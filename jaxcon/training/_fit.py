@@ -97,7 +97,8 @@ def fit(
             followed by another `steps` steps, from the best iterate, with optimizers begun
             anew: points where the proof failed replace others, and margins are raised,
             until all is proved or the rounds are used up. The state and the violations
-            are of the problem with these points and margins.
+            are of the problem with these points and margins. Of a state that is given,
+            parameters and multipliers are kept.
 
     Returns:
         A `FitResult`.

@@ -10,11 +10,11 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal, jaxpr_as_fun
 
+from jaxcon._programs import Program
 from jaxcon.constraints import Constraints
 from jaxcon.multipliers import Table
 from jaxcon.primal_dual import Info, PrimalDualState
 from jaxcon.training._history import Packing
-from jaxcon.training._program import Program
 from jaxcon.training._result import Iterate
 from jaxcon.training._source import batch_at
 

@@ -1,4 +1,4 @@
-"""Compiled programs of runs, shared by equal ones."""
+"""Compiled programs, shared by equal ones."""
 
 import hashlib
 from collections import OrderedDict
@@ -19,7 +19,7 @@ class Program:
     """A function compiled ahead of time for each kind of arguments.
 
     Two functions that lower to the same text share one executable: a new solver of equal
-    functions is traced, but not compiled again.
+    functions, or a new proof of an equal claim, is traced, but not compiled again.
 
     Attributes:
         layout: what the function writes down about its outputs when it is traced.
