@@ -915,7 +915,7 @@ def test_fit_chooses_chunks_by_time():
 
 
 def test_fit_compiles_once_for_solvers_of_equal_functions(monkeypatch):
-    from jaxcon.training import _program
+    from jaxcon import _programs
 
     compiled = []
     lower = jax.stages.Lowered.compile
@@ -924,7 +924,7 @@ def test_fit_compiles_once_for_solvers_of_equal_functions(monkeypatch):
         "compile",
         lambda self, *args, **more: compiled.append(1) or lower(self, *args, **more),
     )
-    _program._EXECUTABLES.clear()
+    _programs._EXECUTABLES.clear()
 
     def end(cap):
         rule = jc.Constraints(inequality={"low": lambda p, _: p[0] - cap})
