@@ -79,8 +79,7 @@ def bounds(
     """
     check_choice("bounds: method", method, METHODS)
     low, high = _corners("bounds", lower, upper)
-    check_function("bounds: f", f, "x (d,) -> () or (m,)")
-    read = jax.eval_shape(derivatives(f, *wanted), low)
+    read = _read("bounds", f, low, wanted)
     least, most = _enclosed(f, wanted, low, high, method)
     parts, start = [], 0
     for quantity in read:
@@ -126,8 +125,7 @@ def explain(
         True
     """
     low, high = _corners("explain", lower, upper)
-    check_function("explain: f", f, "x (d,) -> () or (m,)")
-    read = jax.eval_shape(derivatives(f, *wanted), low)
+    read = _read("explain", f, low, wanted)
     rows = []
     for method in METHODS:
         program = partial(_enclosed, f, wanted, method=method)
@@ -173,6 +171,17 @@ def _corners(name: str, lower: Any, upper: Any) -> tuple[jax.Array, jax.Array]:
     low = jnp.where(np.asarray(low, float) > lower, out, low)
     out = np.nextafter(np.asarray(high), np.inf, dtype=high.dtype)
     return low, jnp.where(np.asarray(high, float) < upper, out, high)
+
+
+def _read(name: str, f: Any, x: jax.Array, wanted: tuple[Any, ...]) -> Any:
+    """Returns the shapes of the quantities, or refuses a function without them."""
+    form = "x (d,) -> () or (m,)"
+    check_function(f"{name}: f", f, form)
+    read = jax.eval_shape(derivatives(f, *wanted), x)
+    shape = jax.eval_shape(f, x).shape
+    if len(shape) > 1:
+        raise ValueError(f"{name}: f returned shape {shape}; it must be {form}")
+    return read
 
 
 def _enclosed(
