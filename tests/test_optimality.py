@@ -432,7 +432,9 @@ judged = jc.kkt(problem, jc.Point(jnp.zeros(1), found.multipliers))
 slope = jc.sensitivity(found.multipliers)["g"]
 print(float(found.stationarity), float(judged.worst), float(slope))
 print(float(jc.conflict(problem, jnp.ones(1)).step))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+# Not getrusage's, which begins at the size of the process that this one was forked from.
+[peak] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(peak.split()[1]) / 2**20)
 """
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=600
