@@ -109,7 +109,10 @@ def _bounded_memory():
     yield
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if used * (1 if sys.platform == "darwin" else 1024) > MEMORY:
+        from jaxcon import _programs
+
         jax.clear_caches()
+        _programs._EXECUTABLES.clear()
 
 
 @pytest.fixture
