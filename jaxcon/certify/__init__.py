@@ -37,10 +37,11 @@ from jaxcon.certify._results import (
     Counterexample,
     Extremum,
     Outcome,
+    Proofs,
     Proved,
     Undecided,
 )
-from jaxcon.certify._target import Proofs, Target
+from jaxcon.certify._target import Target
 from jaxcon.certify._verify import verify
 from jaxcon.certify._width import width
 

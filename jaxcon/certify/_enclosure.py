@@ -90,8 +90,8 @@ class Program:
         avals: list[Any] = list(self._residual.out_avals)
         self.shapes = [aval.shape for aval in avals]
         self.size = sum(map(math.prod, self.shapes))
-        # A part of a jet is read by each rule that makes a part of a jet from it, up to
-        # three times where one input stands three times in a key.
+        # A part of a jet is read by each rule that makes a part of a jet from it. A term
+        # stands in a sum as often as its partition does, at most 15 times up to order 5.
         parts = len(self._keys)
         jaxprs = self._f.jaxpr, self._residual.jaxpr
         self._readers = sum(map(_program.readers, jaxprs)) * (2 + 3 * parts)

@@ -115,6 +115,43 @@ class Undecided(NamedTuple):
 Outcome = Proved | Counterexample | Undecided
 
 
+class Proofs(NamedTuple):
+    """Proofs of a run's constraints, at its best iterate.
+
+    They print one sentence for each constraint.
+
+    Attributes:
+        outcomes: by the constraint's name.
+        margins: by name, the margin that the constraint was tightened by, in units of its
+            residual.
+        rounds: number of times that training went on after a proof.
+        untried: names of the other constraints, which no proof is about.
+    """
+
+    outcomes: dict[str, Outcome]
+    margins: dict[str, float]
+    rounds: int
+    untried: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool | None:
+        """True if all are proved, False if one is refuted, None otherwise."""
+        found: list[Any] = [one.holds for one in self.outcomes.values()]
+        if False in found:
+            return False
+        return None if None in found else True
+
+    def __str__(self) -> str:
+        lines = []
+        for name, outcome in self.outcomes.items():
+            margin = self.margins[name]
+            told = f" (trained with a margin of {margin:.3g})" if margin else ""
+            lines.append(f"{name}: {outcome}{told}")
+        if self.untried:
+            lines.append(f"not tried: {', '.join(self.untried)}")
+        return "\n".join(lines)
+
+
 class Extremum(NamedTuple):
     """Range of a residual on a box, proved from both sides.
 

@@ -1,12 +1,11 @@
-"""Proofs that a run of training aims at, and those that it ends with."""
+"""Proofs that a run of training aims at."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jax.typing import ArrayLike
 
 from jaxcon.certify._claims import Domain
-from jaxcon.certify._results import Outcome
 
 
 class Target(NamedTuple):
@@ -45,40 +44,3 @@ class Target(NamedTuple):
     within: Domain | Sequence[Domain] = ()
     budget: float = 60.0
     rounds: int = 8
-
-
-class Proofs(NamedTuple):
-    """Proofs of a run's constraints, at its best iterate.
-
-    They print one sentence for each constraint.
-
-    Attributes:
-        outcomes: by the constraint's name.
-        margins: by name, the margin that the constraint was tightened by, in units of its
-            residual.
-        rounds: number of times that training went on after a proof.
-        untried: names of the other constraints, which no proof is about.
-    """
-
-    outcomes: dict[str, Outcome]
-    margins: dict[str, float]
-    rounds: int
-    untried: tuple[str, ...]
-
-    @property
-    def holds(self) -> bool | None:
-        """True if all are proved, False if one is refuted, None otherwise."""
-        found: list[Any] = [one.holds for one in self.outcomes.values()]
-        if False in found:
-            return False
-        return None if None in found else True
-
-    def __str__(self) -> str:
-        lines = []
-        for name, outcome in self.outcomes.items():
-            margin = self.margins[name]
-            told = f" (trained with a margin of {margin:.3g})" if margin else ""
-            lines.append(f"{name}: {outcome}{told}")
-        if self.untried:
-            lines.append(f"not tried: {', '.join(self.untried)}")
-        return "\n".join(lines)

@@ -349,7 +349,8 @@ def _of_rows(terms: list[_Rows], gradient: jax.Array) -> tuple[jax.Array, _Solve
         (A^T A + \nu I)^{-1} g = A^T K^{-1} s + (r - A^T K^{-1} A r) / \nu, \quad
         K = A A^T + \nu I
     """
-    roots = [jnp.sqrt(weight) for _, weight, _ in terms]
+    # A barrier may be concave somewhere, of which Gauss-Newton knows nothing.
+    roots = [jnp.sqrt(jnp.maximum(weight, 0.0)) for _, weight, _ in terms]
 
     def back(v: jax.Array) -> jax.Array:
         """Evaluates A^T v."""
