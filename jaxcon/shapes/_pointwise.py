@@ -115,7 +115,7 @@ class Pointwise:
         return dataclasses.replace(
             self,
             change=lambda r: change(self.change(r)),
-            statement=f"{self.statement}, changed",
+            statement=f"{self.statement} (residual changed, e.g. by a margin)",
         )
 
 
