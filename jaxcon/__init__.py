@@ -94,6 +94,7 @@ from jaxcon.training import (
 )
 from jaxcon.transforms import (
     GradientTerms,
+    MeanConvex,
     MeanSquares,
     balance_by_gradient_norm,
     balance_by_relative_loss,
@@ -184,6 +185,7 @@ __all__ = [  # noqa: RUF022 (by task)
     "adaptive_penalty",
     "growing_penalty",
     # Optimizers of parameters.
+    "MeanConvex",
     "MeanSquares",
     "gauss_newton",
     "newton",

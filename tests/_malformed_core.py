@@ -260,10 +260,12 @@ GOOD = {
         initial=1.0, every=2, factor=10.0, decrease=0.25, tolerance=1e-4, limit=1e3
     ),
     "MeanSquares": of(residuals={"misfit": rule}),
+    "MeanConvex": of(residuals={"misfit": rule}, convex={"misfit": rule}),
     "gauss_newton": lambda: {
         "problem": sums(),
         "on": {"misfit": ("x", "y")},
         "damping": 1e-3,
+        "momentum": 0.5,
     },
     "newton": of(dense=10),
     "proximal": lambda: {

@@ -259,8 +259,8 @@ FAULTS = (
     Fault(
         "foretold-gain",
         "jaxcon/transforms/_gauss_newton.py",
-        "(mu * unit * jnp.sum(move**2) - jnp.sum(gradient * move)) / 2",
-        "(mu * unit * jnp.sum(move**2) + jnp.sum(gradient * move)) / 2",
+        "return move, (damping * jnp.sum(move**2) - along) / 2",
+        "return move, (damping * jnp.sum(move**2) + along) / 2",
         ("test_gauss_newton.py",),
     ),
     # The memory of a penalty rule may become infinite, and stays so.

@@ -224,6 +224,119 @@ def test_gauss_newton_by_rows_takes_the_step_of_the_whole_matrix(
     np.testing.assert_allclose(found, move, rtol=1e-8, atol=1e-8 * np.abs(move).max())
 
 
+@pytest.mark.parametrize("form", ["products", "rows", "parameters"])
+def test_gauss_newton_is_the_same_in_every_form(x64, monkeypatch, form):
+    from jaxcon.transforms import _curvature, _gauss_newton
+
+    # Twelve residuals of a weight and one of none, and as many parameters more or less.
+    size = 30 if form == "rows" else 6
+    if form == "products":
+        monkeypatch.setattr(_gauss_newton, "_SIZE", 0)
+        monkeypatch.setattr(_curvature, "_LEFT", 1e-12)
+    draw = np.random.default_rng(5)
+    table = draw.normal(size=(3, size))
+
+    def bent(p, batch):
+        return jnp.sin(batch["x"] @ (table @ p)) - batch["y"]
+
+    held = jc.Constraints({"sum": lambda p, _: jnp.sum(p) - 1.0})
+    problem = jc.Lagrangian(jc.MeanSquares({"bent": bent}), held, penalty=2.0)
+    primal = jc.gauss_newton(problem, damping=1e-2, momentum=0.5)
+    solver = jc.alternating(problem, primal, jc.method_of_multipliers())
+    batch, params = data(seed=2), 0.1 * draw.normal(size=size)
+
+    def objective(p, mu):
+        h = jnp.sum(p) - 1.0
+        return jnp.mean(bent(p, batch) ** 2) + mu * h + h**2
+
+    @jax.jit
+    def matrix_of(p):
+        rows = jax.jacrev(bent)(p, batch)
+        return 2 / 12 * rows.T @ rows + 2.0 * jnp.ones((size, size))
+
+    value_of, slope_of = jax.jit(objective), jax.jit(jax.grad(objective))
+    step, state = jax.jit(solver.step), solver.init(params, batch)
+    last = np.zeros(size)
+    for _ in range(3):
+        after, _ = step(state, batch)
+        p, mu = state.params, after.multipliers.equality["sum"]
+        damping, growth = float(state.primal.damping), 2.0
+        matrix, slope = map(np.asarray, (matrix_of(p), slope_of(p, mu)))
+        # A sketch of a rank below the size knows its trace but roughly.
+        unit = np.trace(matrix) / size
+        push = 0.5 * last
+        for _ in range(12):
+            whole = matrix + damping * unit * np.eye(size)
+            move = push - np.linalg.solve(whole, slope + matrix @ push)
+            if value_of(p + move, mu) <= value_of(p, mu):
+                break
+            damping, growth, push = growth * damping, 2 * growth, 0 * push
+        last = after.params - p
+        # The trials differ in roundings, which a damping of a percent magnifies little.
+        np.testing.assert_allclose(last, move, rtol=1e-8, atol=1e-8)
+        state = after
+
+
+def test_gauss_newton_by_products_solves_a_wide_problem(x64, monkeypatch):
+    from jaxcon.transforms import _gauss_newton
+
+    monkeypatch.setattr(_gauss_newton, "_SIZE", 0)
+    draw = np.random.default_rng(6)
+    # More of both than the sketch's rank, with singular values over four decades.
+    basis = np.linalg.qr(draw.normal(size=(150, 150)))[0]
+    batch = {"x": basis[:120] * np.logspace(0, -4, 150), "y": draw.normal(size=120)}
+    loss = jc.MeanSquares({"misfit": lambda p, b: b["x"] @ p - b["y"]})
+    problem = jc.Lagrangian(loss)
+    solver = jc.alternating(problem, jc.gauss_newton(problem), optax.set_to_zero())
+    state = run(solver, np.zeros(150), batch, 40)
+    assert loss(state.params, batch) < 1e-10  # zero is possible
+    assert state.primal.stalled == 0
+
+
+@pytest.mark.parametrize("kind", ["logistic", "poisson"])
+def test_mean_convex_is_minimised_as_newton_s_method_says(x64, kind):
+    draw = np.random.default_rng(7)
+    x = draw.normal(size=(80, 3))
+    score = x @ np.array([1.0, -0.5, 0.3])
+    if kind == "logistic":
+        y = (draw.uniform(size=80) < 1 / (1 + np.exp(-score))).astype(float)
+        convex = lambda r, b: jax.nn.softplus(r) - b["y"] * r  # noqa: E731
+        mean = lambda r: 1 / (1 + np.exp(-r))  # noqa: E731
+        bend = lambda m: m * (1 - m)  # noqa: E731
+    else:
+        y = draw.poisson(np.exp(score)).astype(float)
+        convex = lambda r, b: jnp.exp(r) - b["y"] * r  # noqa: E731
+        mean, bend = np.exp, lambda m: m
+    loss = jc.MeanConvex({"score": lambda p, b: b["x"] @ p}, {"score": convex})
+    # The fairest: the coefficients add up to a half.
+    sums = jc.Constraints({"sum": lambda p, _: jnp.sum(p) - 0.5})
+    problem = jc.Lagrangian(loss, sums, penalty=1.0)
+    primal = jc.gauss_newton(problem)
+    solver = jc.alternating(problem, primal, jc.every(jc.method_of_multipliers(), 3))
+    state = run(solver, np.zeros(3), {"x": x, "y": y}, 60)
+
+    w, mu = np.zeros(3), 0.0
+    for _ in range(30):
+        m = mean(x @ w)
+        slope = x.T @ (m - y) / 80 + mu
+        whole = np.ones((4, 4))
+        whole[:3, :3], whole[3, 3] = x.T @ (bend(m)[:, None] * x) / 80, 0.0
+        move = np.linalg.solve(whole, np.r_[slope, np.sum(w) - 0.5])
+        w, mu = w - move[:3], mu - move[3]
+    np.testing.assert_allclose(state.params, w, atol=1e-9)
+    np.testing.assert_allclose(state.multipliers.equality["sum"], mu, atol=1e-9)
+
+
+def test_gauss_newton_names_residuals_that_it_differentiates_whole():
+    centred = jc.MeanSquares({"centred": lambda p, b: b["y"] - jnp.mean(p * b["y"])})
+    problem = jc.Lagrangian(centred)
+    solver = jc.alternating(problem, jc.gauss_newton(problem), optax.set_to_zero())
+    batch = {"y": jnp.ones(100)}
+    state = solver.init(jnp.ones(()), batch)
+    with pytest.warns(UserWarning, match="100 entries of residual 'centred'"):
+        jax.eval_shape(solver.step, state, batch)
+
+
 def test_gauss_newton_damps_steps_that_do_not_help(x64):
     def far(p, _):
         return jnp.arctan(p)
@@ -254,6 +367,7 @@ def test_gauss_newton_moves_nothing_where_no_damping_helps(x64):
     assert info.finite
     assert after.params == 0.0
     np.testing.assert_array_equal(after.primal.damping, state.primal.damping)
+    assert after.primal.stalled == 1
 
 
 def test_gauss_newton_takes_float32_parameters_with_float64_data(x64):
@@ -332,6 +446,23 @@ def test_gauss_newton_refuses_what_cannot_be_meant():
                 lambda: jc.gauss_newton(jc.Lagrangian(LOSS), damping=0.0),
                 ValueError,
                 "damping must be > 0",
+            ),
+            (
+                lambda: jc.gauss_newton(jc.Lagrangian(LOSS), momentum=1.0),
+                ValueError,
+                r"momentum must be in \[0, 1\)",
+            ),
+            (
+                lambda: jc.MeanConvex({"r": affine}, {"s": jnp.exp}),
+                ValueError,
+                r"convex\['s'\] of MeanConvex is of no residual; there are \['r'\]",
+            ),
+            (
+                lambda: jc.MeanConvex({"r": affine}, {"r": lambda r, _: r[:2]})(
+                    start(), data()
+                ),
+                ValueError,
+                r"returned shape \(2,\) for residuals of shape \(12,\)",
             ),
             (
                 lambda: jc.gauss_newton(jc.Lagrangian(LOSS), on={"mistfit": "x"}),

@@ -58,6 +58,7 @@ ONLY = {
         "_checks",
         "_dtypes",
         "constraints",
+        "derivatives",
         "lagrangians",
         "projections",
     },

@@ -66,6 +66,7 @@ from jaxcon.derivatives._quantities import (
     Partial,
     Value,
 )
+from jaxcon.derivatives._rows import rows_of as rows_of
 from jaxcon.derivatives._several import derivatives
 from jaxcon.derivatives._tiling import tiled_vmap, value_and_grad
 

@@ -84,13 +84,10 @@ from jaxcon.transforms._control import nupi, pid, scale_by_pi
 from jaxcon.transforms._entries import DualTransform
 from jaxcon.transforms._entries import as_dual as as_dual
 from jaxcon.transforms._fixed import fixed_penalty
-from jaxcon.transforms._gauss_newton import (
-    GaussNewtonState,
-    MeanSquares,
-    gauss_newton,
-)
-from jaxcon.transforms._gauss_newton import Objective as Objective
+from jaxcon.transforms._gauss_newton import GaussNewtonState, gauss_newton
+from jaxcon.transforms._losses import MeanConvex, MeanSquares
 from jaxcon.transforms._newton import newton
+from jaxcon.transforms._objective import Objective as Objective
 from jaxcon.transforms._proximal import proximal
 from jaxcon.transforms._terms import GradientTerms, each_term
 from jaxcon.transforms._terms import like as like
@@ -104,6 +101,7 @@ __all__ = [
     "DualTransform",
     "GaussNewtonState",
     "GradientTerms",
+    "MeanConvex",
     "MeanSquares",
     "balance_by_gradient_norm",
     "balance_by_relative_loss",

@@ -1,106 +1,34 @@
 """Levenberg-Marquardt steps on an augmented Lagrangian of least squares."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxcon._checks import check_function, check_number, check_real, described, inside
+from jaxcon._checks import check_number
 from jaxcon.constraints import Constraints, named
 from jaxcon.lagrangians import Lagrangian
-
-Residual = Callable[[Any, Any], jax.Array]
+from jaxcon.transforms._curvature import (
+    Curvature,
+    Rows,
+    of_parameters,
+    of_products,
+    of_rows,
+)
+from jaxcon.transforms._jacobians import Term, jacobian, term
+from jaxcon.transforms._losses import MeanSquares
+from jaxcon.transforms._objective import Objective
 
 # Tries of one update; the last is damped 2^66 times as much as the first.
 _TRIES = 12
 # Roundings in an objective's value: it tells no smaller share of itself.
 _ROUNDINGS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class MeanSquares:
-    r"""Least-squares loss whose residuals are known.
-
-    .. math:: f(\theta) = \sum_k \frac{1}{n_k} \sum_{i=1}^{n_k} r_{ki}(\theta)^2
-
-    Attributes:
-        residuals: name: function (params, batch) -> () or (n,). A weight w of a term is
-            a factor :math:`\sqrt{w}` in its function.
-
-    Raises:
-        TypeError: `residuals` is no dict of functions; when called, a residual is not
-            real.
-        ValueError: when called, a residual has two or more dimensions.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxcon as jc
-        >>> loss = jc.MeanSquares({"misfit": lambda p, batch: p * batch["x"] - batch["y"]})
-        >>> float(loss(2.0, {"x": jnp.array([1.0, 2.0]), "y": jnp.array([2.0, 2.0])}))
-        2.0
-    """
-
-    residuals: Mapping[str, Residual]
-
-    def __post_init__(self) -> None:
-        """Refuses a function that has no name."""
-        if not isinstance(self.residuals, Mapping):
-            raise TypeError(
-                "MeanSquares needs a dict of functions (params, batch) -> residual by "
-                f"name, got {described(self.residuals)}"
-            )
-        for name, residual in self.residuals.items():
-            label = f"residual {name!r} of MeanSquares"
-            check_function(label, residual, "(params, batch) -> residual")
-
-    def __call__(self, params: Any, batch: Any = None) -> jax.Array:
-        """Evaluates the loss, ()."""
-        parts = []
-        for name, residual in self.residuals.items():
-            label = f"residual {name!r} of MeanSquares"
-            with inside(label):
-                found = residual(params, batch)
-            found = check_real(f"{label} returned", found, "real, () or (n,)")
-            if found.ndim > 1:
-                raise ValueError(f"{label} has shape {found.shape}, not () or (n,)")
-            parts.append(jnp.mean(found**2))
-        return jnp.asarray(sum(parts, 0.0))
-
-
-@dataclass(frozen=True, eq=False)
-class Objective:
-    """Objective that a solver passes to its primal transform as `value_fn`.
-
-    All of it is at the parameters that the transform moves; `extragradient` moves them by
-    the gradient at others, and passes a plain function. It is no pytree, as no function
-    is one.
-
-    Attributes:
-        value: params -> the objective at the present multipliers, ().
-        residuals: params -> those of the constraints.
-        slopes: () -> its derivative with respect to each residual, in the residuals'
-            shapes, at the present parameters.
-        curvature: () -> its second derivative with respect to each residual, in the
-            residuals' shapes, at the present parameters.
-        problem: the solver's `Lagrangian`.
-        batch: what loss and constraints are evaluated on.
-    """
-
-    value: Callable[[Any], jax.Array]
-    residuals: Callable[[Any], Constraints]
-    slopes: Callable[[], Constraints]
-    curvature: Callable[[], Constraints]
-    problem: Lagrangian
-    batch: Any
-
-    def __call__(self, params: Any) -> jax.Array:
-        """Evaluates the objective, ()."""
-        return self.value(params)
+# Entries of a Jacobian, and size of a system, up to which they are formed.
+_ENTRIES, _SIZE = 2**28, 8192
 
 
 class GaussNewtonState(NamedTuple):
@@ -108,9 +36,13 @@ class GaussNewtonState(NamedTuple):
 
     Attributes:
         damping: mu, in units of the curvature's mean diagonal, ().
+        move: the last one, (p,); () without momentum.
+        stalled: updates since one whose objective fell by some damping, int32 ().
     """
 
     damping: jax.Array
+    move: Any
+    stalled: jax.Array
 
 
 def gauss_newton(
@@ -118,6 +50,7 @@ def gauss_newton(
     *,
     on: Mapping[str, str | tuple[str, ...]] = MappingProxyType({}),
     damping: Any = 1e-3,
+    momentum: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Takes Levenberg-Marquardt steps on the loss and on the constraints' penalty.
 
@@ -135,27 +68,34 @@ def gauss_newton(
     :math:`\max(1/3, 1 - (2 \varrho - 1)^3)`. Where the gain foretold is lost in the
     objective's roundings the model is trusted; where every try fails, nothing moves.
 
+    With momentum m the first try of a step is
+
+    .. math:: \delta = m \delta_{-} - (H + \mu \bar H I)^{-1} (g + m H \delta_{-})
+
+    which keeps what the last move :math:`\delta_{-}` had in directions that no residual
+    sees now. It helps where batches change.
+
     It goes as `primal` of `simultaneous` or `alternating` with the same `problem`, on
-    batches that stay the same for a few steps at least. Where there are fewer residuals
-    than parameters, n < p, the same move is computed in the space of the residuals: with
-    the rows :math:`A = W^{1/2} J`, :math:`H = A^T A`, and s the derivatives of the
-    objective by the residuals over :math:`W^{1/2}`,
-
-    .. math:: \delta = -A^T (A A^T + \mu \bar H I)^{-1} s
-
-    So a step costs n p min(n, p) operations, and each try min(n, p)³; J takes n p numbers.
-    Use float64. For differential equations the moves are known as energy natural gradient.
+    batches that stay the same for a few steps at least. With n residuals and p parameters
+    a step costs n p min(n, p) operations, each try min(n, p)³, and memory for n p numbers:
+    where n < p the same move is computed in the space of the residuals. Where those are
+    too many, above 2^28 numbers or systems of 8,192, conjugate gradients see H through
+    products alone, preconditioned by a random sketch of rank 64. Use float64. For
+    differential equations the moves are known as energy natural gradient (ENGD).
     Let some steps pass between two moves of the multipliers, and many where all residuals
     can be zero: there the true multipliers are zero, and what moves early is unlearned.
 
+    Where a residual (n,) runs over rows of the batch, entry i of it reading row i and
+    no other, nor their number or a mean, its Jacobian costs as much as one gradient. Such
+    residuals are found in the program. Others are differentiated whole, which costs one
+    gradient for each entry; where there are many, a warning names them.
+
     Args:
-        problem: a `Lagrangian` whose loss is a `MeanSquares`.
+        problem: a `Lagrangian` whose loss is a `MeanSquares` or a `MeanConvex`.
         on: by name of a loss's or constraint's residual, the key (or keys) of the batch, a
-            dict, over whose rows it runs: entry i of the residual reads row i, and no
-            other, nor their number or a mean. Its Jacobian then costs as much as one
-            gradient. Residuals that are not named here are differentiated whole, which
-            costs one gradient for each entry.
+            dict, over whose rows it runs, where that is not found.
         damping: mu at the first step, > 0.
+        momentum: m, in [0, 1).
 
     Returns:
         An optax transform for the parameters.
@@ -163,7 +103,7 @@ def gauss_newton(
     Raises:
         TypeError: `problem` is no `Lagrangian` of a `MeanSquares`; at the first step,
             that no solver runs it.
-        ValueError: a name is unknown or used twice, or the damping not positive; at the
+        ValueError: a name is unknown or used twice, or a number out of its range; at the
             first step, that the solver has another problem, the batch no such entry, or a
             residual another shape than its rows have.
 
@@ -171,7 +111,9 @@ def gauss_newton(
         Nielsen, Damping Parameter in Marquardt's Method (1999), eqs. 2.4 to 2.6, with
         other units of the damping; Müller and Zeinhofer, Achieving High Accuracy with
         PINNs via Energy Natural Gradients (2023); Chen and Heyl, Empowering deep neural
-        quantum states through efficient optimization (2024), for the space of residuals.
+        quantum states through efficient optimization (2024), for the space of residuals;
+        Goldshlager, Abrahamsen and Lin, A Kaczmarz-inspired approach to accelerate the
+        optimization of neural network wavefunctions (2024), for the momentum (SPRING).
 
     Example:
         A line through two points that also meets (2, 0):
@@ -182,7 +124,7 @@ def gauss_newton(
         >>> loss = jc.MeanSquares({"misfit": misfit})
         >>> meets = jc.Constraints({"meets": lambda p, _: p[0] + 2.0 * p[1]})
         >>> problem = jc.Lagrangian(loss, meets, penalty=1.0)
-        >>> primal = jc.gauss_newton(problem, on={"misfit": ("x", "y")})
+        >>> primal = jc.gauss_newton(problem)
         >>> solver = jc.alternating(problem, primal, jc.method_of_multipliers())
         >>> batch = {"x": jnp.array([0.0, 1.0]), "y": jnp.array([1.0, 1.0])}
         >>> state = solver.init(jnp.zeros(2), batch)
@@ -204,6 +146,7 @@ def gauss_newton(
             f"Lagrangian jaxcon.MeanSquares({{name: residual}}), got {type(loss).__name__}"
         )
     check_number("damping", damping, above=0)
+    check_number("momentum", momentum, least=0, below=1)
     if not isinstance(on, Mapping):
         raise TypeError(
             "on must be a dict of keys of the batch by residual, got "
@@ -217,32 +160,13 @@ def gauss_newton(
             f"gauss_newton: on= names {unknown[0]!r}, but the residuals are {names}"
         )
 
-    def rows(params: Any, objective: Objective) -> list[_Rows]:
-        """Evaluates the residuals' gradients, with their weights and slopes."""
-        if objective.problem is not problem:
-            raise ValueError(
-                "gauss_newton and its solver have different problems: pass the same "
-                "Lagrangian to both"
-            )
-        batch, found = objective.batch, []
-        for name, residual in loss.residuals.items():
-            jacobian = _jacobian(name, residual, on.get(name), params, batch)
-            count = len(jacobian)
-            slope = 2 / count * jnp.atleast_1d(residual(params, batch))
-            found.append((jacobian, jnp.full(count, 2.0 / count), slope))
-        slopes, seconds = objective.slopes(), objective.curvature()
-        for kind, name, residual in named(constraints):
-            jacobian = _jacobian(name, residual, on.get(name), params, batch)
-            slope, second = (
-                jnp.atleast_1d(getattr(part, kind)[name]) for part in (slopes, seconds)
-            )
-            found.append((jacobian, second, slope))
-        # Data may be more exact than the parameters.
-        dtype = ravel_pytree(params)[0].dtype
-        return [_Rows(*(part.astype(dtype) for part in one)) for one in found]
-
     def init(params: Any) -> GaussNewtonState:
-        return GaussNewtonState(jnp.asarray(damping, ravel_pytree(params)[0].dtype))
+        theta = ravel_pytree(params)[0]
+        return GaussNewtonState(
+            jnp.asarray(damping, theta.dtype),
+            jnp.zeros_like(theta) if momentum else (),
+            jnp.zeros((), jnp.int32),
+        )
 
     def update(
         updates: Any,
@@ -258,11 +182,13 @@ def gauss_newton(
                 "gauss_newton needs the objective of a solver: pass it as primal= of "
                 "jaxcon.alternating or jaxcon.simultaneous"
             )
+        if value_fn.problem is not problem:
+            raise ValueError(
+                "gauss_newton and its solver have different problems: pass the same "
+                "Lagrangian to both"
+            )
         gradient, unravel = ravel_pytree(updates)
-        terms = rows(params, value_fn)
-        count = sum(len(term.slope) for term in terms)
-        by_rows = count < gradient.size
-        trace, solved = (_of_rows if by_rows else _of_parameters)(terms, gradient)
+        trace, product, solved = _curvature(loss, on, params, value_fn, gradient)
         # Without a curvature there is no model, and a unit is as good as any.
         unit = trace / gradient.size
         unit = jnp.where(unit > 0, unit, 1.0)
@@ -270,10 +196,20 @@ def gauss_newton(
         eps = jnp.finfo(gradient.dtype).eps
         rounding = _ROUNDINGS * eps * jnp.abs(value)
 
+        def proposed(tries: Any, damping: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """Returns a move, and the fall that the model foretells."""
+            if not momentum:
+                move = -solved(damping, None)
+                along = jnp.sum(gradient * move)
+                return move, (damping * jnp.sum(move**2) - along) / 2
+            # A push that does not help is let go.
+            push = jnp.where(tries == 0, momentum, 0.0) * state.move
+            move = push - solved(damping, push)
+            return move, -jnp.sum((gradient + product(move) / 2) * move)
+
         def attempt(carry: Any) -> Any:
             tries, mu, growth, _, _ = carry
-            move = -solved(mu * unit)
-            foretold = (mu * unit * jnp.sum(move**2) - jnp.sum(gradient * move)) / 2
+            move, foretold = proposed(tries, mu * unit)
             moved = value_fn(optax.apply_updates(params, unravel(move)))
             # Where its roundings hide the gain, the objective says nothing of the model.
             hidden = foretold <= rounding
@@ -297,155 +233,67 @@ def gauss_newton(
         )
         _, mu, _, move, fell = jax.lax.while_loop(go_on, attempt, start)
         # Where no damping helps, the last one says nothing of the next step's problem.
-        mu = jnp.where(fell, mu, state.damping)
-        return unravel(move), GaussNewtonState(mu)
+        return unravel(move), GaussNewtonState(
+            jnp.where(fell, mu, state.damping),
+            move if momentum else (),
+            jnp.where(fell, 0, state.stalled + 1).astype(jnp.int32),
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
 
 
-class _Rows(NamedTuple):
-    """Residuals of one term, as the model has them.
-
-    Attributes:
-        jacobian: J, (n, p).
-        weight: second derivative of the objective by each residual, (n,).
-        slope: first derivative, (n,).
-    """
-
-    jacobian: jax.Array
-    weight: jax.Array
-    slope: jax.Array
-
-
-# Damping -> (H + damping I)^-1 g, (p,).
-_Solved = Callable[[jax.Array], jax.Array]
-
-
-def _product(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.matmul(x, y, precision="highest")
-
-
-def _of_parameters(
-    terms: list[_Rows], gradient: jax.Array
-) -> tuple[jax.Array, _Solved]:
-    """Returns the trace of H, and solutions of systems with it, (p, p)."""
-    parts = [_product(j.T, weight[:, None] * j) for j, weight, _ in terms]
-    matrix = sum(parts[1:], parts[0])
-    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-
-    def solved(damping: jax.Array) -> jax.Array:
-        factor = jax.scipy.linalg.cho_factor(matrix + damping * identity)
-        return jax.scipy.linalg.cho_solve(factor, gradient)
-
-    return jnp.trace(matrix), solved
-
-
-def _of_rows(terms: list[_Rows], gradient: jax.Array) -> tuple[jax.Array, _Solved]:
-    r"""Returns the trace of H, and solutions by a system of the residuals' size.
-
-    With g = A^T s + r, where r is what residuals of no weight and other transforms add,
-
-    .. math::
-        (A^T A + \nu I)^{-1} g = A^T K^{-1} s + (r - A^T K^{-1} A r) / \nu, \quad
-        K = A A^T + \nu I
-    """
-    # A barrier may be concave somewhere, of which Gauss-Newton knows nothing.
-    roots = [jnp.sqrt(jnp.maximum(weight, 0.0)) for _, weight, _ in terms]
-
-    def back(v: jax.Array) -> jax.Array:
-        """Evaluates A^T v."""
-        ends = np.cumsum([len(root) for root in roots])[:-1]
-        parts = [
-            _product(root * part, term.jacobian)
-            for term, root, part in zip(terms, roots, jnp.split(v, ends))
-        ]
-        return sum(parts[1:], parts[0])
-
-    blocks = [
-        [
-            root[:, None] * _product(term.jacobian, other.jacobian.T) * beside[None]
-            for other, beside in zip(terms, roots)
-        ]
-        for term, root in zip(terms, roots)
-    ]
-    gram = jnp.block(blocks)
-    s = jnp.concatenate(
-        [
-            jnp.where(root > 0, term.slope / jnp.where(root > 0, root, 1.0), 0.0)
-            for term, root in zip(terms, roots)
-        ]
-    )
-    rest = gradient - back(s)
-    # What rounding leaves would be magnified by a small damping.
-    eps = jnp.finfo(gradient.dtype).eps
-    size = jnp.linalg.norm(gradient)
-    none = jnp.linalg.norm(rest) <= 100 * len(s) * eps * size
-    rest = jnp.where(none, 0.0, rest)
-    identity = jnp.eye(len(gram), dtype=gram.dtype)
-
-    def forth(v: jax.Array) -> jax.Array:
-        """Evaluates A v."""
-        return jnp.concatenate(
-            [root * _product(term.jacobian, v) for term, root in zip(terms, roots)]
-        )
-
-    def solved(damping: jax.Array) -> jax.Array:
-        factor = jax.scipy.linalg.cho_factor(gram + damping * identity)
-
-        def of(s: jax.Array, rest: jax.Array) -> jax.Array:
-            inner = s - forth(rest) / damping
-            return back(jax.scipy.linalg.cho_solve(factor, inner)) + rest / damping
-
-        move = of(s, rest)
-        # Of a part of r in the space of the rows little is left: once more for the error.
-        error = gradient - back(forth(move)) - damping * move
-        more = of(jnp.zeros_like(s), error)
-        return move + jnp.where(none, 0.0, more)
-
-    return jnp.trace(gram), solved
-
-
-def _jacobian(
-    name: str,
-    residual: Residual,
-    keys: str | tuple[str, ...] | None,
+def _curvature(
+    loss: MeanSquares,
+    on: Mapping[str, str | tuple[str, ...]],
     params: Any,
-    batch: Any,
-) -> jax.Array:
-    """Evaluates the Jacobian of a residual with respect to the parameters, (n, p)."""
+    objective: Objective,
+    gradient: jax.Array,
+) -> Curvature:
+    """Returns the model of an objective, in the form that its sizes ask for."""
+    problem, batch = objective.problem, objective.batch
+    terms, weights, slopes = [], [], []
+
+    def add(name: str, residual: Any, slope: jax.Array, weight: jax.Array) -> None:
+        terms.append(term(name, residual, on.get(name), params, batch))
+        # Data may be more exact than the parameters.
+        slopes.append(jnp.atleast_1d(slope).astype(gradient.dtype))
+        weights.append(jnp.atleast_1d(weight).astype(gradient.dtype))
+
+    for name, residual in loss.residuals.items():
+        add(name, residual, *loss.slopes(name, residual(params, batch), batch))
+    firsts, seconds = objective.slopes(), objective.curvature()
+    for kind, name, residual in named(problem.constraints):
+        first, second = (getattr(part, kind)[name] for part in (firsts, seconds))
+        add(name, residual, first, second)
+    count, size = sum(map(len, slopes)), gradient.size
+    if min(count, size) > _SIZE or count * size > _ENTRIES:
+        return of_products(_product(terms, weights, params, batch), gradient)
+    rows = [
+        Rows(
+            [leaf.astype(gradient.dtype) for leaf in jacobian(one, params, batch)],
+            weight,
+            slope,
+        )
+        for one, weight, slope in zip(terms, weights, slopes)
+    ]
+    return (of_rows if count < size else of_parameters)(rows, gradient)
+
+
+def _product(
+    terms: list[Term], weights: list[jax.Array], params: Any, batch: Any
+) -> Any:
+    """Returns the product of the Gauss-Newton matrix with a vector."""
     theta, unravel = ravel_pytree(params)
-    shape = jax.eval_shape(residual, params, batch).shape
-    if len(shape) > 1:
-        raise ValueError(f"residual {name!r} has shape {shape}, not () or (n,)")
-    if keys is None:
-        return jax.jacrev(lambda t: jnp.atleast_1d(residual(unravel(t), batch)))(theta)
-    keys = (keys,) if isinstance(keys, str) else tuple(keys)
-    if not isinstance(batch, Mapping) or not set(keys) <= batch.keys():
-        known = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
-        raise ValueError(
-            f"residual {name!r} runs over the rows of {', '.join(map(repr, keys))} in the "
-            f"batch, which has {known}"
-        )
 
-    def entry(theta: jax.Array, rows: dict[str, Any]) -> jax.Array:
-        one = jax.tree.map(lambda array: array[None], rows)
-        found = residual(unravel(theta), {**batch, **one})
-        if found.shape != (1,):
-            raise ValueError(
-                f"residual {name!r} has shape {found.shape} for one row of "
-                f"{', '.join(map(repr, keys))}, not (1,): name in on= the entries it runs "
-                "over, or leave it out"
-            )
-        return found[0]
+    def residuals(theta: jax.Array) -> jax.Array:
+        params = unravel(theta)
+        each = [jnp.atleast_1d(term.residual(params, batch)) for term in terms]
+        return jnp.concatenate(each).astype(theta.dtype)
 
-    rows = {key: batch[key] for key in keys}
-    jacobian = jax.vmap(jax.grad(entry), (None, 0))(theta, rows)
-    if shape != jacobian.shape[:1]:
-        raise ValueError(
-            f"residual {name!r} has shape {shape}, but the batch has {len(jacobian)} rows "
-            f"under {', '.join(map(repr, keys))}"
-        )
-    return jacobian
+    _, forward = jax.linearize(residuals, theta)
+    back = jax.linear_transpose(forward, theta)
+    weight = jnp.maximum(jnp.concatenate(weights), 0.0)
+    return lambda v: back(weight * forward(v))[0]
 
 
 def _listed(constraints: Constraints) -> list[str]:

@@ -9,7 +9,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxcon._checks import check_number
-from jaxcon.transforms._gauss_newton import MeanSquares, Objective
+from jaxcon.transforms._losses import MeanSquares
+from jaxcon.transforms._objective import Objective
 
 # Tries of one update; each has a quarter of the radius of the one before, or less.
 _TRIES = 12
