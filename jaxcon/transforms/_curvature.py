@@ -131,10 +131,11 @@ def of_rows(terms: list[Rows], gradient: jax.Array) -> Curvature:
         ]
     )
     rest = gradient - back(s)
-    # What rounding leaves would be magnified by a small damping.
+    # What rounding leaves would be magnified by a small damping. Near a minimum the
+    # gradient is a small difference of large terms, whose roundings these are.
     eps = jnp.finfo(gradient.dtype).eps
-    size = jnp.linalg.norm(gradient)
-    none = jnp.linalg.norm(rest) <= 100 * len(s) * eps * size
+    size = jnp.sqrt(jnp.trace(gram)) * jnp.linalg.norm(s)
+    none = jnp.linalg.norm(rest) <= 100 * eps * size
     rest = jnp.where(none, 0.0, rest)
     identity = jnp.eye(len(gram), dtype=gram.dtype)
 

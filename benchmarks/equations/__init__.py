@@ -1,0 +1,1 @@
+"""Differential equations: jaxcon's recipe beside published ones."""
