@@ -291,6 +291,17 @@ def test_partial_derivative_equals_nested_grad(x64):
     chex.assert_trees_all_close(*both(example(3)), rtol=1e-12)
 
 
+def test_partial_derivative_through_a_product_along_an_axis(x64):
+    # The derivatives of reduce_prod transpose inside a reshape.
+    def product(x):
+        return jnp.prod(jnp.stack([x**2, x**3]), axis=-1)
+
+    inputs = (0, 0, 1)
+    found = jax.jit(dv.partial_derivative(product, *inputs))(jnp.array([0.3, 0.7]))
+    # 2 * 2 x1 and 6 x0 * 3 x1^2.
+    np.testing.assert_allclose(found, [4 * 0.7, 18 * 0.3 * 0.7**2], rtol=1e-12)
+
+
 def entry_of_gradient(f, i):
     return lambda x: jax.grad(f)(x)[i]
 

@@ -23,7 +23,7 @@ MOVES: dict[str, Callable[..., Any]] = {
     "copy": lambda eqn, a: a,
     "device_put": lambda eqn, *a: list(a),
     "pad": lambda eqn, a, b: _padded(a, b, eqn.params["padding_config"]),
-    "reshape": lambda eqn, a: a.reshape(eqn.outvars[0].aval.shape),
+    "reshape": lambda eqn, a: _reshaped(eqn, a),
     "rev": lambda eqn, a: np.flip(a, eqn.params["dimensions"]),
     "slice": lambda eqn, a: a[_slices(eqn)],
     "split": lambda eqn, a: np.split(
@@ -222,6 +222,12 @@ def _broadcast(eqn: Any, a: np.ndarray) -> np.ndarray:
     return np.broadcast_to(
         a.reshape([axes.get(n, 1) for n in range(len(shape))]), shape
     )
+
+
+def _reshaped(eqn: Any, a: np.ndarray) -> np.ndarray:
+    order = eqn.params["dimensions"]  # the axes are transposed first
+    a = a if order is None else a.transpose(order)
+    return a.reshape(eqn.outvars[0].aval.shape)
 
 
 def _slices(eqn: Any) -> tuple[slice, ...]:
