@@ -1,5 +1,6 @@
 """Identification of parameters from data, at one point."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from jaxcon._checks import check_array
 from jaxcon.identifiability._combinations import confounded
+from jaxcon.identifiability._joint import Joint, in_network
 from jaxcon.identifiability._parameters import Model, flat, names_of
 from jaxcon.identifiability._report import Identification, listed
 from jaxcon.identifiability._spectrum import (
@@ -23,6 +25,7 @@ def identify(
     *,
     observed: Any = None,
     constraints: Model | None = None,
+    network: str | Sequence[str] | None = None,
 ) -> Identification:
     r"""Computes standard errors of parameters, and finds those that data cannot determine.
 
@@ -68,9 +71,19 @@ def identify(
         not determined by these data: of dose and volume, only dose / volume can be known.
         rank 2 of 3 (smallest singular value 0.47, tolerance 6.6e-06).
     """
-    theta, predict = flat(model, params)
+    everything, predict = flat(model, params)
     residuals = constraint_residuals(constraints, params)
+    theta, names = everything, names_of(params)
     decompose = partial(decomposition, predict=predict, residuals=residuals)
+
+    def fitted(noise: float) -> float:
+        return float(decompose(theta, noise)[0].significant.sum())
+
+    if network is not None:
+        shared = in_network(params, network)
+        joint = Joint(everything, shared, predict, residuals)
+        theta, decompose, fitted = joint.theta, joint.decomposition, joint.fitted
+        names = tuple(name for name, its in zip(names, shared) if not its)
     freedom = np.inf
     if observed is not None:
         observed = np.asarray(check_array("observed", observed, "(n,)"))
@@ -79,14 +92,12 @@ def identify(
             raise ValueError(
                 "pass noise, or observed for the noise to be estimated from"
             )
-        differences = _differences(np.asarray(predict(theta)), observed)
-        rank = int(decompose(theta, 1.0)[0].significant.sum())
-        variance, freedom = _variance(differences, rank)
+        differences = _differences(np.asarray(predict(everything)), observed)
+        variance, freedom = _variance(differences, fitted)
         noise = np.sqrt(variance)
     spectrum, scaled_covariance = decompose(theta, noise)
-    names = names_of(params)
     for whose, finite in zip(("model's", "constraints'"), spectrum.finite):
-        wild = [name for name, is_so in zip(names, finite) if not is_so]
+        wild = [name for name, is_so in zip((*names, "the network"), finite) if not is_so]
         if wild:
             raise ValueError(
                 f"the {whose} derivatives are not finite with respect to {listed(wild)}"
@@ -95,6 +106,7 @@ def identify(
     scale = np.asarray(spectrum.scale, float)
     units = np.outer(scale, scale)
     scaled = np.asarray(spectrum.jacobian, float)
+    groups = confounded(lambda theta: decompose(theta, noise)[0], theta, names)
     return Identification(
         names=names,
         estimate=np.asarray(theta),
@@ -104,7 +116,7 @@ def identify(
         rank=int(spectrum.significant.sum()),
         tolerance=rank_tolerance(theta),
         confounded=tuple(
-            confounded(lambda theta: decompose(theta, noise)[0], theta, names)
+            group._replace(beside_network=network is not None) for group in groups
         ),
         degrees_of_freedom=freedom,
     )
@@ -118,14 +130,18 @@ def _differences(predicted: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return observed - predicted
 
 
-def _variance(differences: np.ndarray, rank: int) -> tuple[float, float]:
+def _variance(
+    differences: np.ndarray, fitted: Callable[[float], float]
+) -> tuple[float, float]:
     """Returns the estimated variance of the noise, and its degrees of freedom."""
-    freedom = len(differences) - rank
-    squares = float(np.sum(differences**2, dtype=float))
+    n, squares = len(differences), float(np.sum(differences**2, dtype=float))
+    # How many directions a network follows depends on the noise.
+    directions = fitted(np.sqrt(squares / n)) if squares else 0.0
+    freedom = n - directions
     if freedom < 1 or squares == 0:
         raise ValueError(
-            f"{len(differences)} observations with a sum of squared residuals of "
-            f"{squares:.3g} and {rank} directions fitted to them leave no noise to "
-            "estimate; pass noise"
+            f"{n} observations with a sum of squared residuals of {squares:.3g} and "
+            f"{directions:.3g} directions fitted to them leave no noise to estimate; "
+            "pass noise"
         )
     return squares / freedom, float(freedom)

@@ -1,6 +1,6 @@
 """Parameters of a model as one vector, and their names."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -58,13 +58,18 @@ def _real(params: Any) -> Any:
     )
 
 
+def leaves_of(params: Any) -> list[tuple[str, Any]]:
+    """Returns the paths of all arrays, and the arrays, in the order of `ravel_pytree`."""
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator=".") or "params", leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+
+
 def names_of(params: Any) -> tuple[str, ...]:
     """Returns one name for each entry, in the order of `ravel_pytree`."""
-
-    def entries(path: Any, leaf: Any) -> Iterator[str]:
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
-        for index in np.ndindex(np.shape(leaf)):
-            yield name + (str(list(index)) if index else "")
-
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    return tuple(name for path, leaf in leaves for name in entries(path, leaf))
+    return tuple(
+        name + (str(list(index)) if index else "")
+        for name, leaf in leaves_of(params)
+        for index in np.ndindex(np.shape(leaf))
+    )

@@ -20,6 +20,8 @@ class NonIdentifiable(NamedTuple):
         combinations: their formulas; none if there are more than five parameters.
         everywhere: whether the combinations are the same at another point too, and so
             belong to the model; else they hold near this point only, to first order.
+        beside_network: whether a network is fitted with them, so that directions which
+            the network makes up for count as changing no prediction.
     """
 
     parameters: tuple[str, ...]
@@ -27,10 +29,13 @@ class NonIdentifiable(NamedTuple):
     num_known: int
     combinations: tuple[str, ...]
     everywhere: bool
+    beside_network: bool = False
 
     @property
     def reason(self) -> str:
         """Reason why none of them can be known, as half a sentence."""
+        if not self.num_known and self.beside_network:
+            return f"the network can make up for any change of {self.parameters[0]} here"
         if not self.num_known:
             return f"no prediction moves with {self.parameters[0]} here"
         if not self.combinations:

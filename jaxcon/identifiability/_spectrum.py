@@ -122,13 +122,24 @@ def decomposition(
     """Returns the spectrum at theta and the Cramér-Rao bound in units of its scale."""
     jac = jacobian(predict)(theta)
     normals = None if residuals is None else jacobian(residuals)(theta)
-    return _decomposed(theta, jac, real_noise(noise, jac.dtype), normals)
+    return decomposed(theta, jac, real_noise(noise, jac.dtype), normals)
 
 
 @jax.jit
-def _decomposed(
+def decomposed(
     theta: jax.Array, jac: jax.Array, noise: jax.Array, normals: jax.Array | None
 ) -> tuple[Spectrum, jax.Array]:
+    """Returns the same for Jacobians (n, p) and (k, p); those of no constraints are None.
+
+    Args:
+        theta: the parameters, (p,).
+        jac: of the model.
+        noise: of `real_noise`.
+        normals: of the constraints.
+
+    Returns:
+        The spectrum, and the Cramér-Rao bound in units of its scale.
+    """
     p, tolerance = theta.size, rank_tolerance(theta)
     whitened = whiten(jac, noise)
     if normals is None:
