@@ -19,12 +19,23 @@ _MOST_PARAMETERS = 5
 
 
 def confounded(
+    spectrum: Spectrum,
     spectrum_at: Callable[[jax.Array], Spectrum],
     theta: jax.Array,
     names: tuple[str, ...],
 ) -> Iterator[NonIdentifiable]:
-    """Yields groups of parameters that share directions which change no prediction."""
-    here = _null_space(spectrum_at(theta), theta)
+    """Yields groups of parameters that share directions which change no prediction.
+
+    Args:
+        spectrum: at the parameters.
+        spectrum_at: the same as a function of them.
+        theta: the parameters, (p,).
+        names: of them.
+
+    Yields:
+        What is found of each group.
+    """
+    here = _null_space(spectrum, theta)
     if not here.basis.shape[1]:
         return
     # A combination that belongs to the model is the same at other parameters. Of these

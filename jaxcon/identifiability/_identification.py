@@ -106,7 +106,9 @@ def identify(
     scale = np.asarray(spectrum.scale, float)
     units = np.outer(scale, scale)
     scaled = np.asarray(spectrum.jacobian, float)
-    groups = confounded(lambda theta: decompose(theta, noise)[0], theta, names)
+    groups = confounded(
+        spectrum, lambda theta: decompose(theta, noise)[0], theta, names
+    )
     return Identification(
         names=names,
         estimate=np.asarray(theta),

@@ -82,8 +82,8 @@ class Joint:
             raise ValueError(
                 "the network's parameters are all zero; identify needs a fitted network"
             )
-        self._unmet = 0.0 if residuals is None else _rms(residuals(theta))
         self._here = self._linearised(self.theta)
+        self._unmet = _rms(self._here.unmet)
 
     def fitted(self, noise: Any) -> float:
         """Returns how many of the observations' directions the fit follows."""
@@ -105,31 +105,45 @@ class Joint:
             root = _eliminated(rows, self._size, tolerance).root
         root = jnp.asarray(root, theta.dtype)
         spectrum, covariance = decomposed(theta, root, jnp.ones((), root.dtype), None)
-        flags = [np.isfinite(part).all(0) for part in raw]
+        flags = [np.isfinite(part).all(0) for part in (raw.data, raw.constraints)]
         # One more for the network.
         finite = [
             np.append(one[~self._network], one[self._network].all()) for one in flags
         ]
         return spectrum._replace(finite=(finite[0], finite[1])), covariance
 
-    def _linearised(self, theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the derivatives of predictions (n, p) and constraints (k, p)."""
+    def _linearised(self, theta: jax.Array) -> "_Linearised":
         at = self._everything.at[np.flatnonzero(~self._network)].set(theta)
-        data = _jacobian(self._predict, at)
+        _, data = _value_and_jacobian(self._predict, at)
         if self._residuals is None:
-            return data, jnp.zeros((0, at.size), data.dtype)
-        return data, _jacobian(self._residuals, at)
+            none = jnp.zeros((0, at.size), data.dtype)
+            return _Linearised(data, jnp.zeros(1, data.dtype), none)
+        return _Linearised(data, *_value_and_jacobian(self._residuals, at))
 
-    def _whitened(self, raw: tuple[jax.Array, jax.Array], noise: Any) -> "_Rows":
-        data = np.asarray(whiten(raw[0], real_noise(noise, raw[0].dtype)), float)
-        held = np.asarray(raw[1], float)
+    def _whitened(self, raw: "_Linearised", noise: Any) -> "_Rows":
+        data = np.asarray(whiten(raw.data, real_noise(noise, raw.data.dtype)), float)
+        held = np.asarray(raw.constraints, float)
         if held.size:
             # With a smaller unit they are no more exact, up to rounding.
-            exact = np.linalg.norm(held) * float(jnp.finfo(raw[1].dtype).eps) ** 0.5
+            exact = np.linalg.norm(held) * float(jnp.finfo(self.theta.dtype).eps) ** 0.5
             unit = max(self._unmet, exact / (np.linalg.norm(data) or 1.0)) or 1.0
             held = held / (unit * len(held) ** 0.5)
         both = np.concatenate([data, held])
         return _Rows(both[:, ~self._network], both[:, self._network], len(data))
+
+
+class _Linearised(NamedTuple):
+    """Model at some parameters.
+
+    Attributes:
+        data: derivatives of the predictions, (n, p).
+        unmet: residuals of the constraints, (k,).
+        constraints: their derivatives, (k, p).
+    """
+
+    data: jax.Array
+    unmet: jax.Array
+    constraints: jax.Array
 
 
 class _Rows(NamedTuple):
@@ -183,60 +197,52 @@ def _eliminated(rows: _Rows, size: float, tolerance: float) -> _Eliminated:
     # Parameters that act as one are one before the elimination adds its roundings.
     basis, values, turn = np.linalg.svd(rows.physical / units, full_matrices=False)
     turn = np.where(values > tolerance * values[0], values, 0)[:, None] * turn
-    left, values = _left(rows.network)
-    moves = size * values
-    kept = 1 / (1 + moves**2)
-    inside = left.T @ basis
-    outside = basis - left @ inside
-    # Once more, for what rounding left.
-    outside = outside - left @ (left.T @ outside)
-    seen = outside + left @ (kept[:, None] * inside)
-    # The last rows are what the assumed size of the network's moves adds to F.
-    whole = np.concatenate([seen, (moves * kept)[:, None] * inside]) @ turn
+    network = rows.network
+    if network.shape[1] > len(network):
+        # The same moves of the predictions by fewer parameters, at the same lengths.
+        network = np.linalg.qr(network.T, mode="r").T
+    q = network.shape[1]
+    # That each parameter moves by about its size is one more observation of zero.
+    moves, _ = np.linalg.qr(np.concatenate([network, np.eye(q) / size]))
+    whole = np.concatenate([basis, np.zeros((q, basis.shape[1]))])
+    for _ in range(2):  # once more, for what rounding left
+        whole = whole - moves @ (moves.T @ whole)
+    whole = whole @ turn
     sides, values, turn = np.linalg.svd(whole, full_matrices=False)
     counts = values > tolerance
     sides, turn = sides[:, counts], values[counts, None] * turn[counts] * units
-    _, shares, mixed = np.linalg.svd(sides[len(seen) :], full_matrices=False)
+    _, shares, mixed = np.linalg.svd(sides[-q:], full_matrices=False)
     assumed = mixed[shares**2 > _MOST]
     root = np.zeros((d, d))
     root[: len(turn)] = turn - assumed.T @ (assumed @ turn)
-    heads = left[:n] * np.sqrt(1 - kept)
-    leftover = np.eye(n) - heads @ heads.T - sides[:n] @ sides[:n].T
+    leftover = np.eye(n) - moves[:n] @ moves[:n].T - sides[:n] @ sides[:n].T
     return _Eliminated(root, leftover)
-
-
-def _left(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns left singular vectors (m, r) and singular values (r,)."""
-    if matrix.shape[1] > matrix.shape[0]:
-        # The triangle has the same, and is small.
-        matrix = np.linalg.qr(matrix.T, mode="r").T
-    vectors, values, _ = np.linalg.svd(matrix, full_matrices=False)
-    return vectors, values
 
 
 def _rms(values: jax.Array) -> float:
     return float(np.sqrt(np.mean(np.asarray(values, float) ** 2)))
 
 
-def _jacobian(function: Vector, theta: jax.Array) -> jax.Array:
-    """Returns the Jacobian (m, p), some rows or columns at a time."""
+def _value_and_jacobian(
+    function: Vector, theta: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the values (m,) and the Jacobian (m, p), some rows or columns at a time."""
 
     @jax.jit
-    def in_parts(theta: jax.Array) -> jax.Array:
+    def in_parts(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
         values, pull = jax.vjp(function, theta)
-        zeros = jnp.zeros_like(values)
         if theta.size > values.size:
-            return _each(lambda unit: pull(unit)[0], zeros)
+            return values, _of_units(lambda unit: pull(unit)[0], values)
         # Backwards twice, as a jax.custom_vjp has no forward mode.
-        _, push = jax.vjp(lambda weights: pull(weights)[0], zeros)
-        return _each(lambda unit: push(unit)[0], theta).T
+        _, push = jax.vjp(lambda weights: pull(weights)[0], jnp.zeros_like(values))
+        return values, _of_units(lambda unit: push(unit)[0], theta).T
 
     with jax.default_matmul_precision("highest"):
         return in_parts(theta)
 
 
-def _each(function: Vector, like: jax.Array) -> jax.Array:
-    """Evaluates a function of each unit vector, (m, ...)."""
+def _of_units(function: Vector, like: jax.Array) -> jax.Array:
+    """Evaluates a function at each unit vector, (m, ...)."""
 
     def at(place: jax.Array) -> jax.Array:
         return function(jnp.zeros_like(like).at[place].set(1))
