@@ -1,0 +1,301 @@
+"""Are standard errors right of coefficients that are fitted together with a network?
+
+Question     A network is fitted to noisy data and to a differential equation whose
+             coefficients are unknown too. How near is the standard error that
+             `jc.identify(..., network="network")` reports to the spread of the estimates
+             over a hundred such data?
+Answer       TODO
+Conditions   TODO
+Run          python -m benchmarks.joint_errors
+Last         TODO
+
+Conclusion   TODO
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcon as jc
+from jaxcon.derivatives import value_and_derivative
+from papers.raissi2019_burgers_inverse import equation, started
+
+NOISE, WIDTH, HELD, PERIOD = 0.02, 16, 100.0, 5
+# Steps without noise, and with it from there.
+FIRST, AGAIN = 200, 20
+# Replicates, and how many of them are asked for their standard errors.
+REPLICATES, ASKED = 100, 10
+# Cosines that Burgers' unknown start is made of, for the bound.
+COSINES = 20
+
+Fields = Callable[[jax.Array], jax.Array]
+
+
+class Case(NamedTuple):
+    """An equation with unknown coefficients.
+
+    Attributes:
+        truth: the coefficients by name.
+        residual: (u, coefficients, x) -> the equation's residual at x, ().
+        solution: (forward parameters, x) -> u, (); these are "coefficients" and what the
+            solution also depends on.
+        forward: the true forward parameters.
+        data: where u is observed, (n, inputs).
+        points: where the equation is to hold, (k, inputs).
+        center, half: the middle of the domain and half its sides, (inputs,).
+    """
+
+    truth: dict[str, float]
+    residual: Callable[[Fields, Any, jax.Array], jax.Array]
+    solution: Callable[[Any, jax.Array], jax.Array]
+    forward: Any
+    data: jax.Array
+    points: jax.Array
+    center: np.ndarray
+    half: np.ndarray
+
+
+def logistic() -> Case:
+    """Growth with an unknown rate, from an unknown start: u' = rate u (1 - u)."""
+
+    def residual(u: Fields, p: Any, x: jax.Array) -> jax.Array:
+        value, slope = value_and_derivative(lambda t: u(t[None]))(x[0])
+        return slope - p["rate"] * value * (1 - value)
+
+    def solution(p: Any, x: jax.Array) -> jax.Array:
+        odds = p["start"] * jnp.exp(p["coefficients"]["rate"] * x[0])
+        return odds / (1 - p["start"] + odds)
+
+    truth, last = {"rate": 1.0}, 6.0
+    return Case(
+        truth,
+        residual,
+        solution,
+        {"coefficients": truth, "start": 0.1},
+        jnp.linspace(0, last, 40)[:, None],
+        jnp.linspace(0, last, 60)[:, None],
+        np.array([last / 2]),
+        np.array([last / 2]),
+    )
+
+
+def burgers() -> Case:
+    """Burgers' equation, neither start nor boundary known: u_t + a u u_x = b u_xx."""
+
+    def residual(u: Fields, p: Any, x: jax.Array) -> jax.Array:
+        return equation(u, p["a"], p["b"], x).residual
+
+    def solution(p: Any, x: jax.Array) -> jax.Array:
+        a, b = p["coefficients"]["a"], p["coefficients"]["b"]
+        series = {"lambda1": a, "log_lambda2": jnp.log(b), "start": p["start"]}
+        return started(series, x)
+
+    truth, lower, upper = {"a": 1.0, "b": 0.1}, (0.05, -1.0), (1.05, 1.0)
+    # The start is -sin(pi x).
+    start = jnp.zeros(COSINES).at[3].set(-1.0)
+    data, points = (
+        jc.points.uniform(jax.random.key(seed), lower, upper, num).astype(float)
+        for seed, num in ((5, 200), (6, 400))
+    )
+    low, high = np.array(lower), np.array(upper)
+    return Case(
+        truth,
+        residual,
+        solution,
+        {"coefficients": truth, "start": start},
+        data,
+        points,
+        (low + high) / 2,
+        (high - low) / 2,
+    )
+
+
+CASES = {"logistic growth": logistic, "Burgers": burgers}
+
+
+def init(key: jax.Array, case: Case) -> Any:
+    """Initial parameters: coefficients that are off, and two tanh layers."""
+    sizes, layers = [case.data.shape[1], WIDTH, WIDTH, 1], []
+    for k, n, m in zip(jax.random.split(key, 3), sizes, sizes[1:]):
+        first, second = jax.random.split(k)
+        w = jax.random.normal(first, (n, m)) * (2 / (n + m)) ** 0.5
+        layers.append({"w": w, "b": jax.random.normal(second, (m,)) / 2})
+    off = {name: jnp.asarray(0.7 * value) for name, value in case.truth.items()}
+    return {"coefficients": off, "network": layers}
+
+
+def network(case: Case, layers: Any, x: jax.Array) -> jax.Array:
+    """The network at x (inputs,), ()."""
+    x = (x - case.center) / case.half
+    for layer in layers[:-1]:
+        x = jnp.tanh(x @ layer["w"] + layer["b"])
+    return (x @ layers[-1]["w"] + layers[-1]["b"])[0]
+
+
+def predictions(case: Case, params: Any) -> jax.Array:
+    """The network where u is observed, (n,)."""
+    return jax.vmap(partial(network, case, params["network"]))(case.data)
+
+
+def held(case: Case, params: Any, points: jax.Array) -> jax.Array:
+    """The equation's residuals, (k,)."""
+    u = partial(network, case, params["network"])
+    return jax.vmap(partial(case.residual, u, params["coefficients"]))(points)
+
+
+def solver(case: Case) -> Any:
+    """The data as the loss, the equation by multipliers, Gauss-Newton steps."""
+
+    def misfit(params: Any, batch: Any) -> jax.Array:
+        u = jax.vmap(partial(network, case, params["network"]))(batch["x"])
+        return u - batch["u"]
+
+    problem = jc.Lagrangian(
+        jc.MeanSquares({"misfit": misfit}),
+        jc.Constraints({"equation": lambda p, batch: held(case, p, batch["points"])}),
+        penalty=HELD / len(case.points),
+    )
+    on = {"misfit": ("x", "u"), "equation": "points"}
+    return jc.alternating(
+        problem,
+        jc.gauss_newton(problem, on=on, damping=0.01),
+        jc.every(jc.method_of_multipliers(), PERIOD),
+    )
+
+
+class Fits(NamedTuple):
+    """Fits to data with noise.
+
+    Attributes:
+        observed: the data, (fits, n).
+        params: the parameters, each leaf (fits, ...).
+        unmet: root mean squares of the equation's residuals, (fits,).
+    """
+
+    observed: np.ndarray
+    params: Any
+    unmet: np.ndarray
+
+
+def fits(case: Case, replicates: int, first: int, again: int) -> Fits:
+    """Fits of all replicates, each from the fit without noise."""
+    method = solver(case)
+    exact = jax.vmap(partial(case.solution, case.forward))(case.data)
+
+    @partial(jax.jit, static_argnums=2)
+    def fit(params: Any, observed: jax.Array, steps: int) -> Any:
+        batch = {"x": case.data, "u": observed, "points": case.points}
+        state = method.init(params, batch)
+        state = jax.lax.fori_loop(
+            0, steps, lambda _, state: method.step(state, batch)[0], state
+        )
+        return state.params
+
+    start = fit(init(jax.random.key(0), case), exact, first)
+
+    @jax.jit
+    def replicate(key: jax.Array) -> Any:
+        observed = exact + NOISE * jax.random.normal(key, exact.shape)
+        params = fit(start, observed, again)
+        unmet = jnp.sqrt(jnp.mean(held(case, params, case.points) ** 2))
+        return observed, params, unmet
+
+    found = jax.lax.map(replicate, jax.random.split(jax.random.key(1), replicates))
+    return Fits(*jax.tree.map(np.asarray, found))
+
+
+def reported(case: Case, params: Any, observed: Any) -> jc.Identification:
+    """What `identify` says of one fit, the noise being estimated."""
+    return jc.identify(
+        jax.jit(partial(predictions, case)),
+        params,
+        observed=observed,
+        constraints=jax.jit(lambda params: held(case, params, case.points)),
+        network="network",
+    )
+
+
+def bound(case: Case) -> dict[str, float]:
+    """The Cramér-Rao bound of the forward model, by coefficient."""
+    model = jax.jit(lambda p: jax.vmap(partial(case.solution, p))(case.data))
+    errors = jc.identify(model, case.forward, NOISE).standard_errors
+    return {name: errors[f"coefficients.{name}"] for name in case.truth}
+
+
+class Row(NamedTuple):
+    """Results of one coefficient.
+
+    Attributes:
+        bias: of the mean estimate, in spreads.
+        spread: standard deviation of the estimates.
+        reported: median of the standard errors that are reported.
+        range: the smallest and the largest of them.
+        bound: of Cramér and Rao.
+        covered: share of fits within 1.96 of the median standard error.
+    """
+
+    bias: float
+    spread: float
+    reported: float
+    range: tuple[float, float]
+    bound: float
+    covered: float
+
+
+def measure(
+    case: Case,
+    replicates: int = REPLICATES,
+    asked: int = ASKED,
+    first: int = FIRST,
+    again: int = AGAIN,
+) -> tuple[dict[str, Row], Fits]:
+    """All fits, and rows by coefficient."""
+    found = fits(case, replicates, first, again)
+    said = [
+        reported(case, jax.tree.map(lambda leaf, i=i: leaf[i], found.params), observed)
+        for i, observed in enumerate(found.observed[:asked])
+    ]
+    least, rows = bound(case), {}
+    for name, value in case.truth.items():
+        wrong = found.params["coefficients"][name] - value
+        errors = [one.standard_error(f"coefficients.{name}") for one in said]
+        spread, middle = float(np.std(wrong, ddof=1)), float(np.median(errors))
+        rows[name] = Row(
+            float(np.mean(wrong)) / spread,
+            spread,
+            middle,
+            (min(errors), max(errors)),
+            least[name],
+            float(np.mean(np.abs(wrong) < 1.96 * middle)),
+        )
+    return rows, found
+
+
+def main() -> None:
+    jax.config.update("jax_enable_x64", True)
+    print("equation         of    spread   reported (range)              ratio  bound")
+    for title, make in CASES.items():
+        began = time.perf_counter()
+        rows, found = measure(make())
+        seconds = time.perf_counter() - began
+        for name, row in rows.items():
+            print(
+                f"{title:16s} {name:5s} {row.spread:<8.3g} {row.reported:.3g} "
+                f"({row.range[0]:.3g} to {row.range[1]:.3g})".ljust(61)
+                + f"{row.reported / row.spread:5.2f}  {row.bound:.3g}  "
+                f"bias {row.bias:+.2f}, covered {row.covered:.0%}",
+                flush=True,
+            )
+        print(
+            f"{title}: equation's rms {np.median(found.unmet):.2g}, {seconds:.0f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
