@@ -116,7 +116,12 @@ GOOD = {
         name: value for name, value in inverse().items() if name != "constraints"
     },
     "cramer_rao_bound": inverse,
-    "identify": lambda: {**inverse(), "observed": jnp.array([1.0, 0.5, 2.0])},
+    "identify": lambda: {
+        **inverse(),
+        "params": {**PARAMS, "layer": jnp.ones(2)},
+        "observed": jnp.array([1.0, 0.5, 2.0]),
+        "network": "layer",
+    },
     "methods.unconstrained": lambda: {"primal": optax.sgd(0.1)},
     "methods.default": lambda: {"primal": optax.sgd(0.1)},
     "methods.penalty": lambda: {

@@ -36,15 +36,35 @@ def identify(
     this point. The rank, and the parameters that it leaves undetermined, are determined as
     in `cramer_rao_bound`.
 
+    Where a network is fitted together with the parameters, as to data and a differential
+    equation with unknown coefficients, `network` names its part of params. The result is
+    of the other parameters, with the network eliminated:
+
+    .. math:: F = b^T (I + \omega^2 B B^T)^{-1} b
+
+    Here b and B are the derivatives of the predictions in units of the noise, and those of
+    the k constraints in units of :math:`\tau \sqrt k`, by the parameters and by the
+    network's. A network meets an equation at many points only nearly: it counts as known
+    to within :math:`\tau`, the root mean square of its residuals at params, and not
+    better where there are more points. So fit it well below the noise. The parameters of a
+    network outnumber the data: each of its moves counts as normal with the deviation
+    :math:`\omega`, the root mean square of the network's parameters. A direction is not
+    determined if more than half of its information comes from this assumption. The
+    Jacobian is computed by rows or columns, whichever are fewer; it takes (n + k) p
+    numbers.
+
     Args:
         model: params -> predicted observations (n,).
         params: the estimate, p real numbers in any pytree.
         noise: standard deviations, () or (n,), or a covariance (n, n). None if they are
             all equal and unknown: their square is then estimated as the sum of squared
-            residuals over n - rank.
+            residuals over n - rank, or with a network over the trace of :math:`M^2`, M
+            being the matrix that takes the noise to the residuals.
         observed: the observations (n,), needed only for that.
         constraints: params -> residuals h, () or (k,), which are known to be zero; None
             if there are none.
+        network: path of the parameters of a network in params, keys joined by dots, or
+            several; None if all parameters are to be identified.
 
     Returns:
         An `Identification`. It is computed on the host: not for use inside jit.
@@ -53,12 +73,14 @@ def identify(
         ValueError: the model does not return (n,), `noise` has another shape, is complex,
             asymmetric or not positive, a Jacobian is not finite, or there is no noise to
             estimate: no `observed`, no more observations than parameters, or no residual
-            at all.
+            at all. `network` names no parameter or all, or they are all zero.
         TypeError: `model` or `constraints` is no function, or parameters, noise or
             observations are not real numbers.
 
     References:
-        Rothenberg, Identification in Parametric Models (1971), theorem 1.
+        Rothenberg, Identification in Parametric Models (1971), theorem 1; MacKay, A
+        Practical Bayesian Framework for Backpropagation Networks (1992), for normal moves
+        of a network's parameters.
 
     Example:
         >>> import jax.numpy as jnp
@@ -70,6 +92,23 @@ def identify(
         rate = 1, standard error 0.013.
         not determined by these data: of dose and volume, only dose / volume can be known.
         rank 2 of 3 (smallest singular value 0.47, tolerance 6.6e-06).
+
+        The rate of u' = -rate u, with u a sum of powers that stands for a network:
+
+        >>> powers = jnp.array([1 / 720, -1 / 120, 1 / 24, -1 / 6, 1 / 2, -1.0, 1.0])
+        >>> params = {"rate": 1.0, "network": powers}
+        >>> def decays(p):
+        ...     slope = jnp.polyval(jnp.polyder(p["network"]), t)
+        ...     return slope + p["rate"] * jnp.polyval(p["network"], t)
+        >>> found = jc.identify(
+        ...     lambda p: jnp.polyval(p["network"], t),
+        ...     params,
+        ...     noise=0.01,
+        ...     constraints=decays,
+        ...     network="network",
+        ... )
+        >>> print(f"{found.standard_error('rate'):.3f}")
+        0.019
     """
     everything, predict = flat(model, params)
     residuals = constraint_residuals(constraints, params)
@@ -97,7 +136,9 @@ def identify(
         noise = np.sqrt(variance)
     spectrum, scaled_covariance = decompose(theta, noise)
     for whose, finite in zip(("model's", "constraints'"), spectrum.finite):
-        wild = [name for name, is_so in zip((*names, "the network"), finite) if not is_so]
+        wild = [
+            name for name, is_so in zip((*names, "the network"), finite) if not is_so
+        ]
         if wild:
             raise ValueError(
                 f"the {whose} derivatives are not finite with respect to {listed(wild)}"

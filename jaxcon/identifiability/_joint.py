@@ -14,8 +14,10 @@ from jaxcon.identifiability._spectrum import Spectrum, decomposed, rank_toleranc
 
 # Rows or columns of a Jacobian that are computed at once.
 _AT_ONCE = 32
-# What only the assumed size of the network's moves tells by more than this is not told.
+# A direction is not determined if more of its information is assumed, not observed.
 _MOST = 0.5
+# Names in a message.
+_SHOWN = 6
 
 Vector = Callable[[jax.Array], jax.Array]
 
@@ -32,12 +34,13 @@ def in_network(params: Any, network: Any) -> np.ndarray:
 
     Raises:
         TypeError: `network` is neither a path nor a tuple of paths.
-        ValueError: a path names no parameter, all are named, or the named are all zero.
+        ValueError: a path names no parameter, or all are named.
     """
     paths = (network,) if isinstance(network, str) else network
     check_each("network", paths, str, "paths of parameters, such as 'layers'")
     leaves = leaves_of(params)
-    known = ", ".join(name for name, _ in leaves)
+    few = [name for name, _ in leaves][:_SHOWN]
+    known = ", ".join(few) + (", ..." if len(leaves) > _SHOWN else "")
     if not paths:
         raise ValueError(f"network names no parameters; there are {known}")
     for path in paths:
@@ -78,9 +81,9 @@ class Joint:
         self._everything, self._network = theta, network
         self._predict, self._residuals = predict, residuals
         self._size = _rms(theta[network])
-        if self._size == 0:
+        if not 0 < self._size < np.inf:
             raise ValueError(
-                "the network's parameters are all zero; identify needs a fitted network"
+                f"identify needs a fitted network, got parameters of size {self._size:g}"
             )
         self._here = self._linearised(self.theta)
         self._unmet = _rms(self._here.unmet)
@@ -93,9 +96,7 @@ class Joint:
         found = _eliminated(rows, self._size, rank_tolerance(self._everything))
         return rows.observed - float(np.sum(found.leftover**2))
 
-    def decomposition(
-        self, theta: jax.Array, noise: Any
-    ) -> tuple[Spectrum, jax.Array]:
+    def decomposition(self, theta: jax.Array, noise: Any) -> tuple[Spectrum, jax.Array]:
         """Returns what `decomposition` does, for the physical parameters (d,)."""
         raw = self._here if theta is self.theta else self._linearised(theta)
         rows = self._whitened(raw, noise)

@@ -35,7 +35,9 @@ class NonIdentifiable(NamedTuple):
     def reason(self) -> str:
         """Reason why none of them can be known, as half a sentence."""
         if not self.num_known and self.beside_network:
-            return f"the network can make up for any change of {self.parameters[0]} here"
+            return (
+                f"the network can make up for any change of {self.parameters[0]} here"
+            )
         if not self.num_known:
             return f"no prediction moves with {self.parameters[0]} here"
         if not self.combinations:
