@@ -12,6 +12,7 @@ from benchmarks import (
     clipping,
     derivatives,
     indexed_multipliers,
+    joint_errors,
     proxies,
     stochastic_constraints,
     support_vectors,
@@ -102,6 +103,18 @@ def test_indexed_multipliers_tiny_table_is_measured(monkeypatch):
     for program in indexed_multipliers.Case._fields:
         assert rows[0][program][0] == 1.0
         assert all(math.isfinite(number) for row in rows for number in row[program])
+
+
+@pytest.mark.slow
+def test_joint_errors_tiny_table_is_measured(x64):
+    for make in joint_errors.CASES.values():
+        case = make()
+        rows, found = joint_errors.measure(case, 3, asked=1, first=40, again=2)
+        assert rows.keys() == case.truth.keys()
+        for row in rows.values():
+            assert 0 < row.spread < math.inf
+            assert 0 < row.reported < math.inf
+        assert all(0 < unmet < math.inf for unmet in found.unmet)
 
 
 def assert_meets_noise(key, name):

@@ -74,8 +74,8 @@ def identify(
             asymmetric or not positive, a Jacobian is not finite, or there is no noise to
             estimate: no `observed`, no more observations than parameters, or no residual
             at all. `network` names no parameter or all, or they are all zero.
-        TypeError: `model` or `constraints` is no function, or parameters, noise or
-            observations are not real numbers.
+        TypeError: `model` or `constraints` is no function, parameters, noise or
+            observations are not real numbers, or `network` is no path.
 
     References:
         Rothenberg, Identification in Parametric Models (1971), theorem 1; MacKay, A

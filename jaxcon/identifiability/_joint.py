@@ -97,7 +97,7 @@ class Joint:
         return rows.observed - float(np.sum(found.leftover**2))
 
     def decomposition(self, theta: jax.Array, noise: Any) -> tuple[Spectrum, jax.Array]:
-        """Returns what `decomposition` does, for the physical parameters (d,)."""
+        """Returns the spectrum and the bound of the physical parameters (d,)."""
         raw = self._here if theta is self.theta else self._linearised(theta)
         rows = self._whitened(raw, noise)
         root = np.full((theta.size, theta.size), np.nan)
@@ -162,12 +162,12 @@ class _Rows(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether all of them are."""
+        """Flag that all of them are finite."""
         return all(np.isfinite(part).all() for part in (self.physical, self.network))
 
 
 class _Eliminated(NamedTuple):
-    """What is left without the network.
+    """Information that is left without the network.
 
     Attributes:
         root: R with R^T R the information of the physical parameters, (d, d); zero along
