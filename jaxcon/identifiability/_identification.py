@@ -42,16 +42,15 @@ def identify(
 
     .. math:: F = b^T (I + \omega^2 B B^T)^{-1} b
 
-    Here b and B are the derivatives of the predictions in units of the noise, and those of
-    the k constraints in units of :math:`\tau \sqrt k`, by the parameters and by the
-    network's. A network meets an equation at many points only nearly: it counts as known
-    to within :math:`\tau`, the root mean square of its residuals at params, and not
-    better where there are more points. So fit it well below the noise. The parameters of a
-    network outnumber the data: each of its moves counts as normal with the deviation
-    :math:`\omega`, the root mean square of the network's parameters. A direction is not
-    determined if more than half of its information comes from this assumption. The
-    Jacobian is computed by rows or columns, whichever are fewer; it takes (n + k) p
-    numbers.
+    Here b and B are the derivatives of the predictions, in units of the noise, and of the
+    k constraints, in units of :math:`\tau \sqrt k`, with respect to those parameters and
+    to the network's. No network obeys an equation at many points exactly. It counts as
+    known to within :math:`\tau`, the root mean square of its residuals at params, however
+    many points there are: an equation that the fit does not meet well makes the standard
+    errors too large. The network's parameters may outnumber the data. Their moves count as
+    normal with the deviation :math:`\omega`, the root mean square of their values. A
+    direction is not determined if more than half of its information comes from this
+    assumption. The Jacobian takes (n + k) p numbers.
 
     Args:
         model: params -> predicted observations (n,).

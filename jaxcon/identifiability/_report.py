@@ -56,7 +56,8 @@ class Identification(NamedTuple):
     """Identification of p parameters from data; it prints as sentences.
 
     Attributes:
-        names: of the parameters; an entry of an array has its index behind it.
+        names: of the parameters, without a network's; an entry of an array has its index
+            behind it.
         estimate: their values, (p,).
         fisher: the Fisher information (p, p).
         covariance: the Cramér-Rao bound (p, p); of a parameter that is not determined,
@@ -66,7 +67,8 @@ class Identification(NamedTuple):
         rank: the number of them that exceed `tolerance` times the largest.
         tolerance: of the rank, without a unit.
         confounded: groups of parameters that are not determined; none if all are.
-        degrees_of_freedom: of the estimated noise; infinity if the noise is known.
+        degrees_of_freedom: of the estimated noise, beside a network no whole number;
+            infinity if the noise is known.
     """
 
     names: tuple[str, ...]
