@@ -4,12 +4,36 @@ Question     A network is fitted to noisy data and to a differential equation wh
              coefficients are unknown too. How near is the standard error that
              `jc.identify(..., network="network")` reports to the spread of the estimates
              over a hundred such data?
-Answer       TODO
-Conditions   TODO
+Answer       Burgers' two coefficients: 1.07 and 0.95 times the spread. A growth rate: 1.19
+             times that of these hundred data, which happen to spread less than others do.
+Conditions   u' = rate u (1 - u), rate 1, u(0) = 0.1, 40 observations and 60 points up to
+             t = 6; u_t + a u u_x = b u_xx, a = 1, b = 0.1, u = -sin(pi x) at t = 0, 200
+             observations and 400 points in 0.05 < t < 1.05, |x| < 1. Neither start nor
+             boundary is given. Normal noise of deviation 0.02, which `identify` estimates.
+             2 x 16 tanh units, float64. The data as the loss, the equation by multipliers
+             (penalty 100 / points, moved every 5 steps), Gauss-Newton steps: 200 without
+             noise, from there 60 for each of the hundred data. "no net" is the spread of
+             least squares with the solution in closed form, from the same data; Burgers'
+             start is a sum of 8 cosines there, and for the Cramér-Rao bound. "reported" is
+             the median over the first ten data. "covered": estimates within 1.96 of it.
 Run          python -m benchmarks.joint_errors
-Last         TODO
+Last         2026-12-01, jax 0.12.0, 2 CPU cores that others used too: 1 and 16 minutes.
 
-Conclusion   TODO
+             equation of    spread   no net   bound    reported (range)            ratio
+             growth   rate  0.0158   0.0158   0.0187   0.0188  (0.0146 to 0.0208)   1.19
+             Burgers  a     0.0232   0.0240   0.0249   0.0249  (0.0241 to 0.0260)   1.07
+             Burgers  b     0.00135  0.00134  0.00126  0.00127 (0.00124 to 0.00134) 0.95
+
+             Bias -0.22, -0.04 and -0.15 spreads; covered 99, 96 and 95 %.
+
+Conclusion   The spread of a hundred estimates is itself uncertain by 7 %. The growth rate's
+             differs by 16 % from what is reported, but so does that of least squares
+             without a network, whose estimates are the same to 0.1 % of a standard error;
+             over 20,000 such data they spread by 0.0189. Burgers' bound depends on what is
+             assumed of the start: with 8, 14, 20 and 30 cosines a's is 0.0249, 0.0257,
+             0.0294 and 0.0301, b's 0.00126, 0.00129, 0.00137 and 0.00142. What `identify`
+             says of the network is that of the smoothest. The fits must have converged:
+             after 20 steps Burgers' a spread by 0.0212 only, and the ratio was 1.18.
 """
 
 import time
