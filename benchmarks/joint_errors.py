@@ -17,7 +17,7 @@ Conditions   u' = rate u (1 - u), rate 1, u(0) = 0.1, 40 observations and 60 poi
              start is a sum of 8 cosines there, and for the Cramér-Rao bound. "reported" is
              the median over the first ten data. "covered": estimates within 1.96 of it.
 Run          python -m benchmarks.joint_errors
-Last         2026-12-01, jax 0.12.0, 2 CPU cores that others used too: 1 and 16 minutes.
+Last         2026-12-01, jax 0.12.0.1, 2 CPU cores that others used too: 1 and 16 minutes.
 
              equation of    spread   no net   bound    reported (range)            ratio
              growth   rate  0.0158   0.0158   0.0187   0.0188  (0.0146 to 0.0208)   1.19
