@@ -212,7 +212,7 @@ def _keeps_apart(name: str, eqn: Any, ins: list[Any], outs: list[Any]) -> bool:
         return params["broadcast_dimensions"][first] == out
     if name in ("reshape", "squeeze", "expand_dims"):
         before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
-        if params.get("dimensions") is not None:
+        if name == "reshape" and params["dimensions"] is not None:
             return False  # the axes are transposed first
         return math.prod(before[:first]) == math.prod(after[:out])
     if name == "transpose":
