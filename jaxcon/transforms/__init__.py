@@ -70,6 +70,7 @@ from jaxcon.transforms._balancing import (
     project_conflicts,
 )
 from jaxcon.transforms._bounds import CappedState, capped, restart_when_feasible
+from jaxcon.transforms._broyden import SelfScaledState, self_scaled_broyden
 from jaxcon.transforms._clipping import (
     ClipState,
     bound_constraints,
@@ -92,6 +93,7 @@ from jaxcon.transforms._gauss_newton import (
 from jaxcon.transforms._gauss_newton import Objective as Objective
 from jaxcon.transforms._newton import newton
 from jaxcon.transforms._proximal import proximal
+from jaxcon.transforms._soap import SoapState, soap
 from jaxcon.transforms._terms import GradientTerms, each_term
 from jaxcon.transforms._terms import like as like
 from jaxcon.transforms._terms import total as total
@@ -105,6 +107,8 @@ __all__ = [
     "GaussNewtonState",
     "GradientTerms",
     "MeanSquares",
+    "SelfScaledState",
+    "SoapState",
     "balance_by_gradient_norm",
     "balance_by_relative_loss",
     "balance_by_uncertainty",
@@ -131,6 +135,8 @@ __all__ = [
     "restart_every",
     "restart_when_feasible",
     "scale_by_pi",
+    "self_scaled_broyden",
+    "soap",
     "when_stalled",
 ]
 
