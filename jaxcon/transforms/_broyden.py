@@ -142,6 +142,8 @@ def self_scaled_broyden(
             return value_fn(unravel(theta)).astype(dtype)
 
         value = value.astype(dtype)
+        found: Any
+        step: Any
         step, found = search.update(
             direction,
             search.init(theta),

@@ -13,7 +13,7 @@ class SoapState(NamedTuple):
     """State of `soap`, for each array of the parameters.
 
     Attributes:
-        count: calls so far, int32 of shape ().
+        calls: so far, int32 of shape ().
         mean: of the gradients, in the parameters' shapes.
         square: mean of the rotated gradients' squares, in the parameters' shapes.
         outer: for each axis the mean of the gradient's outer products over all others,
@@ -21,7 +21,7 @@ class SoapState(NamedTuple):
         bases: for each axis orthonormal columns, (n, n), likewise.
     """
 
-    count: jax.Array
+    calls: jax.Array
     mean: Any
     square: Any
     outer: Any
@@ -89,10 +89,10 @@ def soap(
         ...     return jnp.sum((w @ mix - jnp.eye(2)) ** 2)
         >>> rate = optax.linear_schedule(0.1, 0.0, 200)
         >>> def end(optimizer):
-        ...     w = jnp.ones((2, 2))
+        ...     w, update = jnp.ones((2, 2)), jax.jit(optimizer.update)
         ...     state = optimizer.init(w)
         ...     for _ in range(200):
-        ...         moves, state = optimizer.update(jax.grad(loss)(w), state)
+        ...         moves, state = update(jax.grad(loss)(w), state)
         ...         w = optax.apply_updates(w, moves)
         ...     return loss(w)
         >>> bool(end(jc.soap(rate)) < end(optax.adam(rate)))
@@ -112,7 +112,7 @@ def soap(
 
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _wide(leaf)), params)
         return SoapState(
-            count=jnp.zeros((), jnp.int32),
+            calls=jnp.zeros((), jnp.int32),
             mean=zeros,
             square=zeros,
             outer=jax.tree.map(lambda leaf: axes(leaf, 0.0), params),
@@ -123,7 +123,7 @@ def soap(
         updates: Any, state: SoapState, params: Any = None
     ) -> tuple[Any, SoapState]:
         del params
-        count = state.count
+        count = state.calls
         # 0: measure the bases, 1: keep them, 2: renew them.
         stage = jnp.where(count == 0, 0, jnp.where(count % every == 0, 2, 1))
 
@@ -133,11 +133,11 @@ def soap(
             turned = _turned(gradient, bases, largest)
             # Of what is not rotated the first call is a step like all others.
             skips = (count == 0) & bool(bases)
-            calls = count if bases else count + 1
+            taken = count if bases else count + 1
             mean = jnp.where(skips, mean, b1 * mean + (1 - b1) * gradient)
             square = jnp.where(skips, square, b2 * square + (1 - b2) * turned**2)
-            unbiased = _turned(mean, bases, largest) / (1 - b1**calls)
-            scale = jnp.sqrt(square / (1 - b2**calls)) + eps
+            unbiased = _turned(mean, bases, largest) / (1 - b1**taken)
+            scale = jnp.sqrt(square / (1 - b2**taken)) + eps
             move = _turned(unbiased / scale, bases, largest, back=True)
             move = jnp.where(skips, 0.0, move).astype(leaf.dtype)
             outer = tuple(
