@@ -86,6 +86,7 @@ ONLY = {
         "multipliers",
         "optimality",
         "primal_dual",
+        "transforms",
     },
 }
 
