@@ -201,19 +201,24 @@ def test_architectures_compose_with_exact_periods_and_boundaries():
     assert network.apply(params, jnp.array([0.3, 0.0])) == 1.5
 
 
-def test_verify_proves_bounds_of_sines_and_gates():
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(layers.siren, frequency=2.0),
+        pytest.param(layers.modified_mlp, marks=pytest.mark.slow),
+    ],
+    ids=["siren", "modified_mlp"],
+)
+def test_verify_proves_bounds_of_sines_and_gates(make):
+    network = make(2, width=3, depth=3)
+    params = network.init(KEY)
+    x = jax.random.uniform(KEY, (500, 2), minval=-0.5, maxval=0.5)
+    values = jax.vmap(partial(network.apply, params))(x)
+    low, high = float(values.min()) - 0.5, float(values.max()) + 0.5
+    claim = jc.shapes.bounded(network.apply, low, high)
     box = [-0.5, -0.5], [0.5, 0.5]
-    for network in (
-        layers.siren(2, width=3, frequency=2.0),
-        layers.modified_mlp(2, width=3, depth=3),
-    ):
-        params = network.init(KEY)
-        x = jax.random.uniform(KEY, (500, 2), minval=-0.5, maxval=0.5)
-        values = jax.vmap(partial(network.apply, params))(x)
-        low, high = float(values.min()) - 0.5, float(values.max()) + 0.5
-        claim = jc.shapes.bounded(network.apply, low, high)
-        found = jc.certify.verify({"within": claim}, *box, params=params, budget=20.0)
-        assert found["within"].holds is True
+    found = jc.certify.verify({"within": claim}, *box, params=params, budget=20.0)
+    assert found["within"].holds is True
 
 
 def test_architectures_refuse_what_is_no_network_of_theirs():
