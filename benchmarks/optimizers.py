@@ -143,7 +143,7 @@ def measure(
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--float32", action="store_true")
     single = parser.parse_args().float32
     jax.config.update("jax_enable_x64", not single)

@@ -46,8 +46,8 @@ def siren(
         outputs: m, or None for a scalar.
         width: of the hidden layers.
         depth: the number of linear layers.
-        frequency: omega > 0, in radians. It is 30 for images; solutions that vary over
-            the whole domain need far less.
+        frequency: omega > 0, in radians. The paper has 30, for images; a solution that
+            varies over the whole domain needs less.
 
     Returns:
         A network that guarantees nothing.

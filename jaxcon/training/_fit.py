@@ -77,12 +77,11 @@ def fit(
             and at the end, or an `orbax.checkpoint.CheckpointManager` with your own
             policy. If it holds a checkpoint, the run resumes there; an iterator is first
             advanced past the batches already used, so the end is the same to the bit.
-            Only `steps`,
-            `chunk`, `spike`, `max_skipped` and `callbacks` may differ then, and the
-            machine. Compared are the order of steps, the constraints' names, the start,
-            the batch (of an iterator the first one), the key, and of penalty, optimizers,
-            loss and constraints the numbers and arrays in their closures; not what else
-            functions compute, or what an iterator yields later.
+            Only `steps`, `chunk`, `spike`, `max_skipped` and `callbacks` may differ then,
+            and the machine. Compared are the order of steps, the constraints' names, the
+            start, the batch (of an iterator the first one), the key, and of penalty,
+            optimizers, loss and constraints the numbers and arrays in their closures; not
+            what else functions compute, or what an iterator yields later.
         max_skipped: number of the run's steps that may be skipped because loss,
             residuals, gradient or moves were not finite; at the next one it stops.
             Without it, it stops when as many as a chunk (100 unless given), or all, were
