@@ -121,6 +121,8 @@ from jaxcon.transforms import (
     restart_every,
     restart_when_feasible,
     scale_by_pi,
+    self_scaled_broyden,
+    soap,
     when_stalled,
 )
 
@@ -190,6 +192,8 @@ __all__ = [  # noqa: RUF022 (by task)
     "gauss_newton",
     "newton",
     "proximal",
+    "self_scaled_broyden",
+    "soap",
     # Gradients of single terms: balancing and clipping.
     "GradientTerms",
     "balance_by_gradient_norm",

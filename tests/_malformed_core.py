@@ -268,6 +268,8 @@ GOOD = {
         "momentum": 0.5,
     },
     "newton": of(dense=10),
+    "self_scaled_broyden": of(by="bfgs", largest=10),
+    "soap": of(learning_rate=0.1, b1=0.9, b2=0.9, eps=1e-8, every=2, largest=8),
     "proximal": lambda: {
         "optimizer": optax.sgd(0.1),
         "operator": lambda p: jax.tree.map(lambda w: jnp.clip(w, 0.0, 1.0), p),
@@ -395,6 +397,7 @@ FREE = {
     "evaluate": {"batch": {"all"}},
     "counted": {"name": {"'a'", "'zzz'", "''"}},
     "nupi": {"learning_rate": {"lambda"}},
+    "soap": {"learning_rate": {"lambda"}},
     "shapes.equals": {"target": {"lambda"}},
     "shapes.boundary": {"value": {"lambda"}},
     "derivatives.derivatives": {"mode": {"None"}},
@@ -430,6 +433,8 @@ USE = {
     **dict.fromkeys(
         (
             "newton",
+            "self_scaled_broyden",
+            "soap",
             "restart_every",
             "proximal",
             "counted",

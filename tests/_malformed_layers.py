@@ -115,6 +115,7 @@ GOOD = {
         boundary=lambda x: x / jnp.sqrt(x @ x),
     ),
     "layers.divergence_free": of(inputs=2),
+    "layers.fourier_features": of(inputs=2, num=3, scale=[1.0, 2.0], seed=0),
     "layers.gaussian": of(sigma=1.0),
     "layers.group_sort": of(x=Y),
     "layers.half_space": of(a=jnp.ones(2), upper=1.0),
@@ -123,7 +124,10 @@ GOOD = {
     "layers.learned_smoothing": lambda: {"network": network(outputs=5), "width": 3},
     "layers.lipschitz": of(inputs=2, outputs=2, constant=3.0, by="norms", **SIZES),
     "layers.mixed": of(index=0, dirichlet_at=1.0, neumann_at=0.0, value=5.0, slope=0.0),
-    "layers.mlp": of(inputs=2, outputs=2, **SIZES),
+    "layers.mlp": of(inputs=2, outputs=2, activation=jnp.sin, adaptive=5.0, **SIZES),
+    "layers.modified_mlp": of(
+        inputs=2, outputs=2, width=4, depth=3, activation=jnp.sin
+    ),
     "layers.module": lambda: {"network": network(), "rngs": rngs()},
     "layers.monotone": of(inputs=2, increasing=0, decreasing=1, **SIZES),
     "layers.moving_average": of(width=3),
@@ -139,6 +143,7 @@ GOOD = {
     "layers.polyhedron": of(**POLYHEDRON),
     "layers.positive": of(lower=0.0),
     "layers.positive_definite": of(minimum=1.0),
+    "layers.siren": of(inputs=2, outputs=2, frequency=5.0, **SIZES),
     "layers.smooth_monotone": of(
         inputs=2, increasing=0, decreasing=1, groups=2, planes=2
     ),

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 from tables import assert_each
 
@@ -13,6 +14,7 @@ from benchmarks import (
     derivatives,
     indexed_multipliers,
     joint_errors,
+    optimizers,
     proxies,
     stochastic_constraints,
     support_vectors,
@@ -197,3 +199,28 @@ def test_sweep_tiny_table_is_measured():
     ratios = sweep.measure(4, 8, steps=2, rounds=1)
     assert list(ratios) == list(sweep.TOGETHER)
     assert all(ratio > 0 for ratio in ratios.values())
+
+
+def test_optimizers_solution_solves_its_equation():
+    t, x, h = np.full(5, 0.4), np.linspace(-0.9, 0.9, 5), 1e-3
+    u = optimizers.exact
+    in_x = [u(t, x + k * h) for k in (-1, 0, 1)]
+    slope = (in_x[2] - in_x[0]) / (2 * h)
+    bend = (in_x[2] - 2 * in_x[1] + in_x[0]) / h**2
+    rate = (u(t + h, x) - u(t - h, x)) / (2 * h)
+    residual = rate + in_x[1] * slope - optimizers.VISCOSITY * bend
+    # Differences of second order, of a solution whose slopes are about 10.
+    np.testing.assert_allclose(residual, 0.0, atol=1e-2)
+
+
+@pytest.mark.slow
+def test_optimizers_are_measured():
+    tiny = {"seeds": 1, "warm": 2, "steps": 3, "few": 2, "points": 8, "width": 4}
+
+    def check(name):
+        row = optimizers.measure(name, **tiny)
+        assert math.isfinite(row.loss)
+        assert math.isfinite(row.error)
+        assert row.seconds != 0
+
+    assert_each(optimizers.methods(3, 2), check)

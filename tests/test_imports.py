@@ -87,6 +87,7 @@ ONLY = {
         "multipliers",
         "optimality",
         "primal_dual",
+        "transforms",
     },
 }
 

@@ -228,6 +228,8 @@ PRIMALS = {
     ),
     "restart_every, adam": lambda: jc.restart_every(optax.adam(0.1), 2),
     "restart_every, lbfgs": lambda: jc.restart_every(optax.lbfgs(), 2),
+    "soap": lambda: jc.soap(0.1, every=1),
+    "self_scaled_broyden": jc.self_scaled_broyden,
 }
 
 

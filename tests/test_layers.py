@@ -366,7 +366,7 @@ def test_networks_refuse_sizes_below_one():
 NOTHING = ["text", None, True, np.nan, {}, object(), 1j, ["a"], [[1.0], [1.0, 2.0]]]
 ALLOWED = {
     # Arguments that None leaves out, and those that take anything of the list.
-    None: {"outputs", "rate", "faces", "key", "concave", "convex"},
+    None: {"outputs", "rate", "faces", "key", "concave", "convex", "adaptive"},
     "text": {"caveat"},
 }
 # Their own tests have what these refuse: names of arrays, or whatever a caller passes.

@@ -95,6 +95,24 @@ CASES = {
         2,
         lambda x: jnp.sin(2 * jnp.pi * x[0] / 1.5) * x[1],
     ),
+    "fourier_features": lambda: Case(
+        layers.lipschitz(6, constant=0.5, **SMALL).then(
+            layers.fourier_features(2, 3, scale=0.5)
+        ),
+        2,
+        wave,
+    ),
+    "siren": lambda: Case(
+        layers.siren(2, frequency=5.0, **SMALL).then(layers.bounded(-2.0, 2.0)),
+        2,
+        wave,
+    ),
+    "modified_mlp": lambda: Case(
+        layers.modified_mlp(2, width=16).then(layers.bounded(-2.0, 2.0)), 2, wave
+    ),
+    "mlp, adaptive": lambda: Case(
+        layers.mlp(2, adaptive=5.0, **SMALL).then(layers.bounded(-2.0, 2.0)), 2, wave
+    ),
     "dirichlet": lambda: Case(
         ending(
             layers.dirichlet(
@@ -277,6 +295,7 @@ BY_DEFAULT = (
     "ordered",
     "learned_smoothing",
     "periodic",
+    "fourier_features",
     "box_boundary",
     "neumann",
     "affine",

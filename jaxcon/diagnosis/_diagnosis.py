@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcon._checks import check_number, check_type, described
@@ -10,6 +11,7 @@ from jaxcon.diagnosis import _statistics as stats
 from jaxcon.diagnosis import _unmet as unmet
 from jaxcon.diagnosis._evidence import End, Evidence, evidence
 from jaxcon.diagnosis._residuals import by_residuals
+from jaxcon.diagnosis._stuck import clause, rows_at_rest, stuck
 from jaxcon.diagnosis._tracks import Track, tracks_of
 from jaxcon.diagnosis._verdicts import Diagnosis, Verdict
 from jaxcon.primal_dual import Info, Outer
@@ -34,7 +36,8 @@ def diagnose(
     - *settled*: violations are within the tolerance and nothing has a trend, but whether
       this is an optimum is not known: there is no end, or its batches are too noisy.
     - *stalled*: nothing has a trend, but the KKT residuals are not small, as after a
-      learning rate that decayed too early or under a penalty far too large.
+      learning rate that decayed too early or under a penalty far too large; or a line
+      search, a damping or a trust region found no step in the last 20 rows at least.
     - *diverging*: a violation more than triples from third to third, or the loss does while
       no violation falls.
     - *penalty too large*: a violation does so under a penalty, or under one it or the loss
@@ -113,7 +116,9 @@ def diagnose(
     if at is not None and isinstance(getattr(at.end.state, "rule", None), Outer):
         return Diagnosis((*verdicts, *by_residuals(tracks, loss, tolerance, at)))
     fixed = end is not None and end.fixed
-    verdicts += _judged(tracks, loss, tolerance, at, _stride(history), fixed)
+    eps = float(jnp.finfo(jnp.result_type(float, np.asarray(history.loss))).eps)
+    rest = rows_at_rest(tracks, loss, tolerance, eps) if fixed else 0
+    verdicts += _judged(tracks, loss, tolerance, at, _stride(history), fixed, rest)
     return Diagnosis(tuple(verdicts))
 
 
@@ -130,6 +135,7 @@ def _judged(
     end: Evidence | None,
     stride: float,
     fixed: bool,
+    rest: int,
 ) -> list[Verdict]:
     optimal = end is not None and end.optimal
     if len(loss) < stats.FEW:
@@ -142,7 +148,10 @@ def _judged(
     )
     calm = all((t.violation[-stats.FEW :] <= tolerance).all() for t in tracks)
     if end is not None and optimal and (calm or not unstable):
-        return [rules.converged(end, tolerance, loss)]
+        found = rules.converged(end, tolerance, loss)
+        return [found._replace(text=found.text + clause(rest, end, stride))]
+    if end is not None and (found := stuck(tracks, rest, end, len(loss), stride)):
+        return found
     unstable = unstable or rules.diverging(tracks, loss, tolerance)
     restless = {name for verdict in unstable for name in verdict.constraints}
     if end is not None and not end.end.fixed:

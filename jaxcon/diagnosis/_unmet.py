@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxcon.diagnosis import _statistics as stats
+from jaxcon.diagnosis import _stuck as stuck
 from jaxcon.diagnosis._evidence import Evidence
 from jaxcon.diagnosis._tracks import Track, worst_violation
 from jaxcon.diagnosis._verdicts import Verdict
@@ -156,7 +157,8 @@ def _without_a_penalty(tracks: list[Track], end: Evidence | None) -> list[Verdic
 
 def stalled(tracks: list[Track], end: Evidence) -> list[Verdict]:
     """Judges a run that rests where the KKT residuals are not small."""
-    advice = "raise the learning rates, or let them decay later"
+    by_rates = "raise the learning rates, or let them decay later"
+    advice = stuck.advice(end) or by_rates
     if isinstance(getattr(end.end.state, "rule", None), Outer):
         advice = "start elsewhere, or compute in float64"
     stiffest = max(end.stiffness, key=lambda name: end.stiffness[name], default=None)

@@ -8,6 +8,7 @@ needs flax: ``module`` makes an nnx module of a network, ``from_module`` a pure 
 any module.
 """
 
+from jaxcon.layers._architectures import modified_mlp, siren
 from jaxcon.layers._bounds import bounded, positive
 from jaxcon.layers._certificates import Certificate, Gap, Guarantee
 from jaxcon.layers._check import Check, check
@@ -21,6 +22,7 @@ from jaxcon.layers._conditions import (
 from jaxcon.layers._convex import bounded_concave, bounded_convex, concave, convex
 from jaxcon.layers._fields import divergence_free, gradient_field, hamiltonian_field
 from jaxcon.layers._flax import from_module, module
+from jaxcon.layers._fourier import fourier_features
 from jaxcon.layers._lipschitz import lipschitz
 from jaxcon.layers._min_max import smooth_monotone
 from jaxcon.layers._networks import Construction, Network, Output, mlp, output
@@ -68,6 +70,7 @@ __all__ = [
     "derivative_box",
     "dirichlet",
     "divergence_free",
+    "fourier_features",
     "from_module",
     "gaussian",
     "gradient_field",
@@ -80,6 +83,7 @@ __all__ = [
     "lipschitz",
     "mixed",
     "mlp",
+    "modified_mlp",
     "module",
     "monotone",
     "moving_average",
@@ -93,6 +97,7 @@ __all__ = [
     "positive_definite",
     "second_order_cone",
     "simplex",
+    "siren",
     "smooth_monotone",
     "sparse_simplex",
     "spectral_ball",

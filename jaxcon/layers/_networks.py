@@ -24,6 +24,21 @@ def _none(guarantee: Guarantee) -> Guarantee | None:
     return None
 
 
+def everywhere_bounded(guarantee: Guarantee) -> Guarantee | None:
+    """Returns a guarantee of bounds everywhere, which stays for any inputs; else None.
+
+    Args:
+        guarantee: of the wrapped network.
+
+    Returns:
+        The guarantee, or None.
+    """
+    everywhere = guarantee.domain is None and guarantee.kind == "within"
+    if everywhere and not any(map(callable, guarantee.constant)):
+        return guarantee
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Construction:
     """Wrapper that makes any network keep a guarantee.
@@ -308,25 +323,83 @@ def positive_sizes(name: str, **sizes: int) -> None:
         )
 
 
+def activated(
+    name: str, activation: Callable[[jax.Array], jax.Array], z: jax.Array
+) -> jax.Array:
+    """Applies an activation to the units of a layer.
+
+    Args:
+        name: of the network.
+        activation: (n,) -> (n,).
+        z: (n,).
+
+    Returns:
+        Shape (n,).
+
+    Raises:
+        TypeError: it returns no array of numbers.
+        ValueError: it returns another shape.
+    """
+    with inside(f"{name}: activation"):
+        h = activation(z)
+    h = check_array(f"{name}: what activation returns", h, "(n,)", finite=None)
+    if h.shape != z.shape:
+        raise ValueError(
+            f"{name}: activation returns shape {h.shape} for units of shape {z.shape}"
+        )
+    return h
+
+
+def dense(key: jax.Array, n: int, m: int) -> dict[str, jax.Array]:
+    """Draws a linear layer: weights of variance 1/n, biases zero.
+
+    Args:
+        key: of the weights.
+        n: inputs.
+        m: outputs.
+
+    Returns:
+        w (n, m) and b (m,).
+    """
+    return {"w": jax.random.normal(key, (n, m)) / jnp.sqrt(n), "b": jnp.zeros(m)}
+
+
 def mlp(
-    inputs: int, outputs: int | None = None, *, width: int = 64, depth: int = 3
+    inputs: int,
+    outputs: int | None = None,
+    *,
+    width: int = 64,
+    depth: int = 3,
+    activation: Callable[[jax.Array], jax.Array] = jnp.tanh,
+    adaptive: float | None = None,
 ) -> Network:
     r"""Builds a plain multilayer perceptron, to be wrapped in constructions.
 
-    .. math:: h_k = \tanh(W_k h_{k-1} + b_k), \quad f = W_n h_{n-1} + b_n
+    .. math:: h_k = \sigma(s a_k (W_k h_{k-1} + b_k)), \quad f = W_n h_{n-1} + b_n
+
+    with :math:`s a_k = 1`, unless `adaptive` gives s: then the slopes a are trained, one
+    for each hidden layer, from 1/s on. A larger s makes them move faster.
 
     Args:
         inputs: d.
         outputs: m, or None for a scalar.
         width: of the hidden layers.
         depth: the number of linear layers.
+        activation: sigma, (n,) -> (n,).
+        adaptive: s > 0, or None for slopes that stay 1.
 
     Returns:
         A network that guarantees nothing.
 
     Raises:
-        TypeError: a size is no number.
-        ValueError: a size is below one or no integer, or too large for memory.
+        TypeError: a size is no number, or the activation no function.
+        ValueError: a size is below one or no integer, or too large for memory; or s is
+            not positive; when called, the activation returns another shape.
+
+    References:
+        Jagtap, Kawaguchi and Karniadakis, Locally Adaptive Activation Functions with
+        Slope Recovery for Deep and Physics-Informed Neural Networks (2020), for the
+        slope of a layer.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxcon as jc
@@ -337,18 +410,26 @@ def mlp(
     """
     last = 1 if outputs is None else outputs
     positive_sizes("mlp", depth=depth, inputs=inputs, width=width, outputs=last)
+    check_function("mlp: activation", activation, "(n,) -> (n,)")
+    if adaptive is not None:
+        check_number("mlp: adaptive", adaptive, above=0)
     sizes = [inputs, *[width] * (depth - 1), last]
 
     def init(key: jax.Array) -> Any:
-        return [
-            {"w": jax.random.normal(k, (n, m)) / jnp.sqrt(n), "b": jnp.zeros(m)}
-            for k, n, m in zip(jax.random.split(key, depth), sizes, sizes[1:])
-        ]
+        keys = jax.random.split(key, depth)
+        layers = [dense(*each) for each in zip(keys, sizes, sizes[1:])]
+        if adaptive is None:
+            return layers
+        slope = {"a": jnp.full((), 1 / adaptive)}
+        return [*({**layer, **slope} for layer in layers[:-1]), layers[-1]]
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
         h = checked_input("mlp", x, inputs)
         for layer in params[:-1]:
-            h = jnp.tanh(h @ layer["w"] + layer["b"])
+            z = h @ layer["w"] + layer["b"]
+            if adaptive is not None:
+                z = adaptive * layer["a"] * z
+            h = activated("mlp", activation, z)
         y = h @ params[-1]["w"] + params[-1]["b"]
         return y[0] if outputs is None else y
 

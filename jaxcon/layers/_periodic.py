@@ -9,7 +9,13 @@ import numpy as np
 
 from jaxcon._checks import check_number, described
 from jaxcon.layers._certificates import TWICE, Certificate, Function, Gap, Guarantee
-from jaxcon.layers._networks import Apply, Construction, chosen_inputs, one_example
+from jaxcon.layers._networks import (
+    Apply,
+    Construction,
+    chosen_inputs,
+    everywhere_bounded,
+    one_example,
+)
 
 
 def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
@@ -129,12 +135,4 @@ def periodic(periods: Mapping[int, float] | Sequence[float]) -> Construction:
         "A period is rounded to x's precision, and so is x: a far one may be the float of "
         "another point of the period."
     )
-    return Construction(wrap, Certificate((promise,), caveat), _bounds)
-
-
-def _bounds(guarantee: Guarantee) -> Guarantee | None:
-    """Returns a guarantee of bounds everywhere, which stays for any inputs; else None."""
-    everywhere = guarantee.domain is None and guarantee.kind == "within"
-    if everywhere and not any(map(callable, guarantee.constant)):
-        return guarantee
-    return None
+    return Construction(wrap, Certificate((promise,), caveat), everywhere_bounded)

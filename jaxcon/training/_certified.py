@@ -4,7 +4,6 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -18,12 +17,11 @@ from jaxcon import points
 from jaxcon._checks import check_each, check_number, check_type, described
 from jaxcon.certify import Counterexample, Outcome, Proofs, Target, Undecided, verify
 from jaxcon.certify._verify import corners, domains_of, network_of
-from jaxcon.constraints import Constraints, named, tighten
+from jaxcon.constraints import named, tighten
 from jaxcon.primal_dual import PrimalDualState, Solver
 from jaxcon.shapes import Pointwise
-from jaxcon.training._history import History
 from jaxcon.training._result import FitResult
-from jaxcon.training._run import with_result
+from jaxcon.training._sequence import carrying, handed_over, joined
 from jaxcon.training._source import Source
 
 POINTS = 128  # of the box where the constraints are checked beside their own
@@ -94,11 +92,13 @@ def certified(
     plan = Plan(_sought(target)[:POINTS], dict.fromkeys(claims, 0.0))
     earlier: list[FitResult] = []
     for number in range(target.rounds + 1):
-        with _carrying(earlier):
+        with carrying(earlier):
             folder = None if place is None else Path(place) / f"round-{number}"
             tightened = _tightened(solver, claims, plan)
             if isinstance(start, PrimalDualState):
-                start = _restarted(tightened, start, example)
+                # Multipliers on the box stay behind: their points are others now.
+                moved = {BOX.format(name) for name in claims}
+                start = handed_over(tightened, start, example, but=moved)
             result = fit(tightened, start, batches, checkpoint=folder)
             # Something else may have ended it, e.g. a callback or the last batch.
             begun = int(start.step) if isinstance(start, PrimalDualState) else 0
@@ -107,34 +107,18 @@ def certified(
             is_last |= ended and not tightened.finished(result.state)
             params = result.best.params
         earlier.append(result)
-        with _carrying(earlier):
+        with carrying(earlier):
             saved = None if place is None else Path(place) / f"round-{number + 1}.npz"
             known = None if is_last else _loaded(saved, claims)
             if known is None:
                 outcomes = _verified(claims, params, target)
                 proofs = Proofs(outcomes, plan.margins, number, untried)
                 if proofs.holds or is_last:
-                    return _joined(earlier)._replace(certificate=proofs)
+                    return joined(earlier)._replace(certificate=proofs)
                 known = _next(claims, params, target, plan, outcomes)
                 _save(saved, known, claims)
             plan, start = known, result.state._replace(params=params)
     raise AssertionError("the last round returns")
-
-
-@contextmanager
-def _carrying(earlier: list[FitResult]) -> Iterator[None]:
-    """Adds to an error the result of the rounds that are done."""
-    try:
-        yield
-    except BaseException as error:
-        own: Any = getattr(error, "result", None)
-        if isinstance(own, FitResult):
-            error.result = _joined([*earlier, own])  # pyright: ignore[reportAttributeAccessIssue]
-        elif earlier:
-            raised = with_result(error, _joined(earlier))
-            if raised is not error:
-                raise raised from error
-        raise
 
 
 def _claims(solver: Solver, target: Any) -> tuple[Claims, tuple[str, ...]]:
@@ -195,38 +179,6 @@ def _also(entries: Mapping[str, Any], claims: Claims) -> dict[str, Any]:
     """Returns entries by name, those of the claims on the box too."""
     found = {BOX.format(name): entries[name] for name in claims if name in entries}
     return {**entries, **found}
-
-
-def _restarted(solver: Solver, state: PrimalDualState, example: Any) -> PrimalDualState:
-    """Returns a state with fresh optimizers, and with the multipliers reached."""
-    fresh = solver.init(state.params, example, state.extra)
-    # Multipliers on the box stay behind: their points are others now.
-    moved = {BOX.format(name) for name in solver.problem.constraints.inequality}
-    penalty = fresh.penalty
-    if penalty is not None and state.penalty is not None:
-        penalty = _kept(penalty, state.penalty, set())
-    return fresh._replace(
-        multipliers=_kept(fresh.multipliers, state.multipliers, moved),
-        penalty=penalty,
-        step=state.step,
-        skipped=state.skipped,
-    )
-
-
-def _kept(fresh: Constraints, old: Constraints, moved: set[str]) -> Constraints:
-    """Returns the old entries by name, fresh ones where there is no old one like it."""
-
-    def entry(name: str, one: Any, before: Mapping[str, Any]) -> Any:
-        was = before.get(name)
-        alike = jax.tree.map(jnp.shape, was) == jax.tree.map(jnp.shape, one)
-        return was if alike and name not in moved else one
-
-    return Constraints(
-        *(
-            {name: entry(name, one, before) for name, one in kind.items()}
-            for kind, before in zip(fresh, old)
-        )
-    )
 
 
 def _verified(claims: Claims, params: Any, target: Target) -> dict[str, Outcome]:
@@ -301,20 +253,6 @@ def _residuals(claim: Pointwise) -> Callable[[Any, jax.Array], jax.Array]:
     """Returns (params, points (n, d)) -> residuals (n, ...), compiled once."""
     there = dataclasses.replace(claim, on=None)
     return jax.jit(lambda params, x: there(params, x))
-
-
-def _joined(results: list[FitResult]) -> FitResult:
-    """Returns the last result, with history and times of all."""
-    rows = [one.history for one in results if len(one.history.step)]
-    history = results[-1].history
-    if len(rows) > 1:
-        history: History = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-    return results[-1]._replace(
-        history=history,
-        seconds=sum(one.seconds for one in results),
-        compile_seconds=sum(one.compile_seconds for one in results),
-        rollbacks=tuple(step for one in results for step in one.rollbacks),
-    )
 
 
 def _save(place: Path | None, plan: Plan, claims: Claims) -> None:

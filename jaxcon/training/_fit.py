@@ -20,6 +20,7 @@ from jaxcon.training._checkpoint import Checkpoint
 from jaxcon.training._fingerprint import fingerprint
 from jaxcon.training._judging import Judge
 from jaxcon.training._loop import first_best
+from jaxcon.training._phases import in_phases
 from jaxcon.training._result import FitResult
 from jaxcon.training._run import Callback, Run
 from jaxcon.training._signals import Signals
@@ -33,11 +34,11 @@ _CHUNK = 100
 
 
 def fit(
-    solver: Solver,
+    solver: Solver | list[Solver],
     start: Any,
     batches: Any = None,
     *,
-    steps: int,
+    steps: Any,
     key: jax.Array | None = None,
     tolerance: float = 1e-3,
     chunk: int | None = None,
@@ -52,14 +53,18 @@ def fit(
     r"""Runs a solver on the device and keeps the best iterate.
 
     Args:
-        solver: of `simultaneous`, `alternating` or `extragradient`.
+        solver: of `simultaneous`, `alternating` or `extragradient`. Or a list of them,
+            the phases of the run: each begins where the one before ended, with its
+            multipliers, extra state and, on the same `Lagrangian`, penalties; optimizers
+            begin anew. Their constraints have the same names.
         start: parameters, or a state: ``solver.init(params, batch)``, or an earlier
             result's.
         batches: one of three. An iterator of batches is read as the run goes. A function
             (key) -> batch, or (key, state) -> batch, is drawn from inside the compiled
             loop with a fresh key each step. Anything else is one batch, used whole at
             every step; None included.
-        steps: number of steps, counted from that of the state.
+        steps: number of steps, counted from that of the state; of phases a list, one for
+            each. A solver that is done before hands over early.
         key: a typed key (`jax.random.key`), needed only if `batches` is a function.
         tolerance: largest violation that counts as feasible, in the constraints' units.
         chunk: steps per compiled call, and so between two reports to the host. Unless
@@ -68,15 +73,15 @@ def fit(
             installed and the output is a terminal.
         callbacks: functions (state, info) called after each chunk with the state and the
             chunk's infos (arrays, one row per step); one that returns True ends the run.
-        checkpoint: a folder, saved into about once a minute and at the end, or an
-            `orbax.checkpoint.CheckpointManager` with your own policy. If it holds a
-            checkpoint, the run resumes there; an iterator is first advanced past the
-            batches already used, so the end is the same to the bit. Only `steps`,
-            `chunk`, `spike`, `max_skipped` and `callbacks` may differ then, and the
-            machine. Compared are the order of steps, the constraints' names, the start,
-            the batch (of an iterator the first one), the key, and of penalty, optimizers,
-            loss and constraints the numbers and arrays in their closures; not what else
-            functions compute, or what an iterator yields later.
+        checkpoint: a folder (phases have one each in it), saved into about once a minute
+            and at the end, or an `orbax.checkpoint.CheckpointManager` with your own
+            policy. If it holds a checkpoint, the run resumes there; an iterator is first
+            advanced past the batches already used, so the end is the same to the bit.
+            Only `steps`, `chunk`, `spike`, `max_skipped` and `callbacks` may differ then,
+            and the machine. Compared are the order of steps, the constraints' names, the
+            start, the batch (of an iterator the first one), the key, and of penalty,
+            optimizers, loss and constraints the numbers and arrays in their closures; not
+            what else functions compute, or what an iterator yields later.
         max_skipped: number of the run's steps that may be skipped because loss,
             residuals, gradient or moves were not finite; at the next one it stops.
             Without it, it stops when as many as a chunk (100 unless given), or all, were
@@ -127,7 +132,46 @@ def fit(
         >>> result = jc.fit(solver, jnp.zeros(2), steps=500)
         >>> print(f"{result.state.params[0]:.4f} {result.best.feasible}")
         0.5000 True
+
+        Adam first, then Gauss-Newton, on a loss whose residuals are known:
+
+        >>> far = jc.MeanSquares({"far": lambda p, _: jnp.exp(p) - 2.0})
+        >>> problem = jc.Lagrangian(far, sums, penalty=1.0)
+        >>> dual = jc.method_of_multipliers()
+        >>> adam = jc.alternating(problem, optax.adam(0.01), jc.every(dual, 50))
+        >>> newton = jc.alternating(problem, jc.gauss_newton(problem), dual)
+        >>> result = jc.fit([adam, newton], jnp.array([3.0, 0.0]), steps=[200, 20])
+        >>> print(result.state.params.round(4), int(result.state.step))
+        [0.5 0.5] 220
     """
+    if isinstance(solver, (list, tuple)):
+        check_start(start)
+        callbacks = check_callbacks(callbacks)
+        if certify is not None:
+            raise ValueError(
+                "fit: certify goes with one solver; run the phases first, then "
+                "fit(solver, result.state, certify=...)"
+            )
+        phase = partial(
+            fit,
+            key=key,
+            tolerance=tolerance,
+            chunk=chunk,
+            progress=progress,
+            spike=spike,
+            judge=judge,
+        )
+        return in_phases(
+            phase,
+            solver,
+            start,
+            batches,
+            key,
+            steps,
+            max_skipped,
+            callbacks,
+            checkpoint,
+        )
     check_solver(solver)
     check_start(start)
     if certify is not None:

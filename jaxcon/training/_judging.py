@@ -1,6 +1,7 @@
 """Data that iterates are judged on: those of each step, a batch, or recent batches."""
 
 from collections import deque
+from copy import copy
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -136,6 +137,12 @@ class Judge:
         return (
             End(self.problem, state, batches, self._start, fixed) if batches else None
         )
+
+    def since(self, start: Any) -> "Judge":
+        """Returns the judge of a longer run, which began at other parameters."""
+        longer = copy(self)
+        longer._start = start
+        return longer
 
     def words(self, best: Iterate) -> str:
         """Returns a clause that names the data that `best.feasible` rests on."""

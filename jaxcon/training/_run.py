@@ -133,7 +133,7 @@ class Run:
             answers = []
             for i, call in enumerate(callbacks):
                 with inside(f"callbacks[{i}]"):
-                    answers.append(_stops(call(state, chunk.info)))
+                    answers.append(stops(call(state, chunk.info)))
             if any(answers):
                 break
             signals.check()
@@ -245,8 +245,15 @@ def with_result(error: BaseException, result: FitResult) -> BaseException:
     return error
 
 
-def _stops(answer: Any) -> bool:
-    """Returns whether a callback returned True, of Python or of NumPy."""
+def stops(answer: Any) -> bool:
+    """Returns whether a callback returned True, of Python or of NumPy.
+
+    Args:
+        answer: what it returned.
+
+    Returns:
+        A Python boolean.
+    """
     return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
 

@@ -70,6 +70,7 @@ from jaxcon.transforms._balancing import (
     project_conflicts,
 )
 from jaxcon.transforms._bounds import CappedState, capped, restart_when_feasible
+from jaxcon.transforms._broyden import SelfScaledState, self_scaled_broyden
 from jaxcon.transforms._clipping import (
     ClipState,
     bound_constraints,
@@ -89,6 +90,7 @@ from jaxcon.transforms._losses import MeanConvex, MeanSquares
 from jaxcon.transforms._newton import newton
 from jaxcon.transforms._objective import Objective as Objective
 from jaxcon.transforms._proximal import proximal
+from jaxcon.transforms._soap import SoapState, soap
 from jaxcon.transforms._terms import GradientTerms, each_term
 from jaxcon.transforms._terms import like as like
 from jaxcon.transforms._terms import total as total
@@ -103,6 +105,8 @@ __all__ = [
     "GradientTerms",
     "MeanConvex",
     "MeanSquares",
+    "SelfScaledState",
+    "SoapState",
     "balance_by_gradient_norm",
     "balance_by_relative_loss",
     "balance_by_uncertainty",
@@ -129,6 +133,8 @@ __all__ = [
     "restart_every",
     "restart_when_feasible",
     "scale_by_pi",
+    "self_scaled_broyden",
+    "soap",
     "when_stalled",
 ]
 
