@@ -130,7 +130,7 @@ FAULTS = (
     # Opposite faces of a box have the same points.
     Fault(
         "opposite-faces",
-        "jaxcon/points.py",
+        "jaxcon/points/_box.py",
         "np.random.default_rng([seed, face])",
         "np.random.default_rng([seed, i])",
         ("test_points.py",),

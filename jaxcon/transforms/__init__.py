@@ -61,6 +61,11 @@ constraints (`jaxcon.proximal`, with the projections of optax).
 """
 
 from jaxcon.transforms._ascent import dual_ascent, method_of_multipliers
+from jaxcon.transforms._attention import (
+    WeightRule,
+    causal_weights,
+    residual_attention,
+)
 from jaxcon.transforms._balancing import (
     BalanceState,
     balance_by_gradient_norm,
@@ -84,14 +89,13 @@ from jaxcon.transforms._control import nupi, pid, scale_by_pi
 from jaxcon.transforms._entries import DualTransform
 from jaxcon.transforms._entries import as_dual as as_dual
 from jaxcon.transforms._fixed import fixed_penalty
-from jaxcon.transforms._gauss_newton import (
-    GaussNewtonState,
-    MeanSquares,
-    gauss_newton,
-)
+from jaxcon.transforms._gauss_newton import GaussNewtonState, gauss_newton
 from jaxcon.transforms._gauss_newton import Objective as Objective
+from jaxcon.transforms._mean_squares import MeanSquares
+from jaxcon.transforms._mean_squares import WeightedSquares as WeightedSquares
 from jaxcon.transforms._newton import newton
 from jaxcon.transforms._proximal import proximal
+from jaxcon.transforms._rates import balance_by_kernel_trace, balance_by_loss_rate
 from jaxcon.transforms._terms import GradientTerms, each_term
 from jaxcon.transforms._terms import like as like
 from jaxcon.transforms._terms import total as total
@@ -105,11 +109,15 @@ __all__ = [
     "GaussNewtonState",
     "GradientTerms",
     "MeanSquares",
+    "WeightRule",
     "balance_by_gradient_norm",
+    "balance_by_kernel_trace",
+    "balance_by_loss_rate",
     "balance_by_relative_loss",
     "balance_by_uncertainty",
     "bound_constraints",
     "capped",
+    "causal_weights",
     "clip_by_percentile",
     "clip_by_z_score",
     "clip_each_example",
@@ -128,6 +136,7 @@ __all__ = [
     "pid",
     "project_conflicts",
     "proximal",
+    "residual_attention",
     "restart_every",
     "restart_when_feasible",
     "scale_by_pi",

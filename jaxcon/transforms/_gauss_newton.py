@@ -11,65 +11,15 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxcon._checks import check_function, check_number, check_real, described, inside
+from jaxcon._checks import check_number
 from jaxcon.constraints import Constraints, named
 from jaxcon.lagrangians import Lagrangian
-
-Residual = Callable[[Any, Any], jax.Array]
+from jaxcon.transforms._mean_squares import MeanSquares, Residual, WeightedSquares
 
 # Tries of one update; the last is damped 2^66 times as much as the first.
 _TRIES = 12
 # Roundings in an objective's value: it tells no smaller share of itself.
 _ROUNDINGS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class MeanSquares:
-    r"""Least-squares loss whose residuals are known.
-
-    .. math:: f(\theta) = \sum_k \frac{1}{n_k} \sum_{i=1}^{n_k} r_{ki}(\theta)^2
-
-    Attributes:
-        residuals: name: function (params, batch) -> () or (n,). A weight w of a term is
-            a factor :math:`\sqrt{w}` in its function.
-
-    Raises:
-        TypeError: `residuals` is no dict of functions; when called, a residual is not
-            real.
-        ValueError: when called, a residual has two or more dimensions.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxcon as jc
-        >>> loss = jc.MeanSquares({"misfit": lambda p, batch: p * batch["x"] - batch["y"]})
-        >>> float(loss(2.0, {"x": jnp.array([1.0, 2.0]), "y": jnp.array([2.0, 2.0])}))
-        2.0
-    """
-
-    residuals: Mapping[str, Residual]
-
-    def __post_init__(self) -> None:
-        """Refuses a function that has no name."""
-        if not isinstance(self.residuals, Mapping):
-            raise TypeError(
-                "MeanSquares needs a dict of functions (params, batch) -> residual by "
-                f"name, got {described(self.residuals)}"
-            )
-        for name, residual in self.residuals.items():
-            label = f"residual {name!r} of MeanSquares"
-            check_function(label, residual, "(params, batch) -> residual")
-
-    def __call__(self, params: Any, batch: Any = None) -> jax.Array:
-        """Evaluates the loss, ()."""
-        parts = []
-        for name, residual in self.residuals.items():
-            label = f"residual {name!r} of MeanSquares"
-            with inside(label):
-                found = residual(params, batch)
-            found = check_real(f"{label} returned", found, "real, () or (n,)")
-            if found.ndim > 1:
-                raise ValueError(f"{label} has shape {found.shape}, not () or (n,)")
-            parts.append(jnp.mean(found**2))
-        return jnp.asarray(sum(parts, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,16 +74,17 @@ def gauss_newton(
     An augmented Lagrangian of a sum of squares is one: with gradient g and
 
     .. math::
-        H = \sum_k \frac{2}{n_k} J_k^T J_k
+        H = \sum_k \frac{2}{n_k} J_k^T W_k J_k
             + \sum_{i \in h} \rho_i J_i^T J_i
             + \sum_{i \in g,\, \lambda_i + \rho_i g_i > 0} \rho_i J_i^T J_i
 
     the move is :math:`\delta = -(H + \mu \bar H I)^{-1} g`, where :math:`\bar H` is the
-    mean of H's diagonal. It is made if the objective falls; else the damping
-    :math:`\mu` grows and another is tried. After a move that gained :math:`\varrho` times
-    what the model foretold, :math:`\mu` is multiplied by
-    :math:`\max(1/3, 1 - (2 \varrho - 1)^3)`. Where the gain foretold is lost in the
-    objective's roundings the model is trusted; where every try fails, nothing moves.
+    mean of H's diagonal, and :math:`W_k` holds the weights of the `MeanSquares`, 1 without
+    any. It is made if the objective falls; else the damping :math:`\mu` grows and another
+    is tried. After a move that gained :math:`\varrho` times what the model foretold,
+    :math:`\mu` is multiplied by :math:`\max(1/3, 1 - (2 \varrho - 1)^3)`. Where the gain
+    foretold is lost in the objective's roundings the model is trusted; where every try
+    fails, nothing moves.
 
     It goes as `primal` of `simultaneous` or `alternating` with the same `problem`, on
     batches that stay the same for a few steps at least. Where there are fewer residuals
@@ -219,7 +170,10 @@ def gauss_newton(
 
     def rows(params: Any, objective: Objective) -> list[_Rows]:
         """Evaluates the residuals' gradients, with their weights and slopes."""
-        if objective.problem is not problem:
+        given, weights = objective.problem, {}
+        if isinstance(given.loss, WeightedSquares):
+            given, weights = given.loss.problem, given.loss.weights
+        if given is not problem:
             raise ValueError(
                 "gauss_newton and its solver have different problems: pass the same "
                 "Lagrangian to both"
@@ -228,8 +182,9 @@ def gauss_newton(
         for name, residual in loss.residuals.items():
             jacobian = _jacobian(name, residual, on.get(name), params, batch)
             count = len(jacobian)
-            slope = 2 / count * jnp.atleast_1d(residual(params, batch))
-            found.append((jacobian, jnp.full(count, 2.0 / count), slope))
+            second = 2 / count * jnp.atleast_1d(weights.get(name, jnp.ones(count)))
+            slope = second * jnp.atleast_1d(residual(params, batch))
+            found.append((jacobian, second, slope))
         slopes, seconds = objective.slopes(), objective.curvature()
         for kind, name, residual in named(constraints):
             jacobian = _jacobian(name, residual, on.get(name), params, batch)
