@@ -274,8 +274,8 @@ def adversarial(
         >>> rule = jc.points.adversarial(peak, ([0.0], [1.0]), replace=1, steps=30)
         >>> x = jnp.array([[0.25], [1.0]])
         >>> moved = rule.move(jax.random.key(0), x, lambda x: peak(1.0, {"x": x}))
-        >>> print(moved[:, 0].round(2))
-        [0.25 0.3 ]
+        >>> print(f"{moved[0, 0]:.2f} {moved[1, 0]:.2f}")
+        0.25 0.30
     """
     if callable(domain):
         raise TypeError(

@@ -74,16 +74,16 @@ def transfer(old: jax.Array, new: jax.Array) -> Transfer:
     width = jnp.max(both, axis=0) - jnp.min(both, axis=0)
     # Inputs of any units; one that is constant tells no distance.
     width = jnp.where(width > 0, width, 1)[None]
-    old, new = old / width, new / width
-    return Transfer(_nearest(old, new), _nearest(new, old))
+    return Transfer(_nearest(old, new, width), _nearest(new, old, width))
 
 
-def _nearest(points: jax.Array, among: jax.Array) -> Neighbours:
+def _nearest(points: jax.Array, among: jax.Array, width: jax.Array) -> Neighbours:
     """Finds the d + 1 nearest rows, as many as a simplex has corners."""
     count = min(among.shape[1] + 1, len(among))
 
     def of(point: jax.Array) -> tuple[jax.Array, jax.Array]:
-        squares = jnp.sum((among - point[None]) ** 2, axis=1)
+        # The difference first: of a point that stays it is exactly zero.
+        squares = jnp.sum(((among - point[None]) / width) ** 2, axis=1)
         negative, places = jax.lax.top_k(-squares, count)
         return places, jnp.sqrt(jnp.maximum(-negative, 0))
 

@@ -96,11 +96,12 @@ class Solver:
             raise TypeError(f"params must hold arrays, got {described(params)}")
         params = jax.tree.map_with_path(_float_leaf, params)
         self._check_batch(batch)
+        points = first_points(self.points, here)
         found = jax.eval_shape(self.problem.evaluate, params, here, extra)
         self._check_extra(extra, found.extra)
         dual = self._dual(found.residuals)
         state = self._first(params, extra, found.loss, found.residuals)
-        state = state._replace(points=first_points(self.points, here))
+        state = state._replace(points=points)
         if self.weighted is not None:
             weights = self.weighted.first_weights(params, here)
             state = state._replace(weights=weights)
@@ -210,6 +211,7 @@ class Solver:
             ValueError: the state has points of another solver.
         """
         _check_kind(state)
+        self._check_batch(batch)
         if sorted(state.points) != sorted(self.points):
             raise ValueError(
                 f"the state has moving points {sorted(state.points)}, but {self!r} moves "
@@ -274,7 +276,6 @@ class Solver:
         return start.gradient(start.at, variables).gradient
 
     def _start(self, state: PrimalDualState, batch: Any, per_term: bool) -> Start:
-        self._check_batch(batch)
         here, there = split(batch)
         solver = self
         if self.weighted is not None:

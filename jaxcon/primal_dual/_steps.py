@@ -120,7 +120,7 @@ def summed_terms(
 def kernel_traces(
     problem: Lagrangian, params: Any, batch: Any, at: Linearization, key: jax.Array
 ) -> jax.Array:
-    r"""Estimates the traces of the terms' neural tangent kernels.
+    r"""Computes estimates of the traces of the terms' neural tangent kernels.
 
     .. math:: \operatorname{E} \|J_i^T z_i\|^2 = \operatorname{tr} J_i J_i^T
 

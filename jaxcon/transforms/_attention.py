@@ -23,7 +23,7 @@ class WeightRule(NamedTuple):
 
 
 def residual_attention(decay: float = 0.999, rate: float = 0.01) -> WeightRule:
-    r"""Weights squares by the sizes that their residuals had so far.
+    r"""Multiplies squares by weights that grow with past sizes of their residuals.
 
     .. math::
         w_i = \lambda_i^2, \qquad
@@ -82,7 +82,7 @@ def residual_attention(decay: float = 0.999, rate: float = 0.01) -> WeightRule:
 def causal_weights(
     *, on: str, index: int = 0, chunks: int = 32, tolerance: float = 1.0
 ) -> WeightRule:
-    r"""Weights squares by how small the residuals of earlier times are.
+    r"""Multiplies squares by weights that are small until earlier times are solved.
 
     .. math::
         w_c = \exp\left(-\epsilon \sum_{b < c} L_b\right), \qquad
@@ -117,8 +117,8 @@ def causal_weights(
         >>> rule = jc.causal_weights(on="x", chunks=3)
         >>> batch = {"x": jnp.array([[2.0], [0.0], [1.0]])}
         >>> weights, _ = rule.update(jnp.array([1.0, 0.5, 2.0]), (), batch)
-        >>> print(weights.round(3))                      # e^-4.25, e^0 and e^-0.25
-        [0.014 1.    0.779]
+        >>> print(weights.round(2))                      # e^-4.25, e^0 and e^-0.25
+        [0.01 1.   0.78]
     """
     check_type("on", on, str, "text, a key of the batch")
     check_number("index", index, least=0, whole=True)

@@ -106,10 +106,10 @@ def balance_by_loss_rate(
 
 
 class KernelMemory(NamedTuple):
-    """Averages in `balance_by_kernel_trace`.
+    """Memory of `balance_by_kernel_trace`.
 
     Attributes:
-        traces: of each term's kernel, (t,).
+        traces: averages, of each term's kernel, (t,).
         calls: so far, int32 ().
     """
 
