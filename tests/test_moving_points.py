@@ -336,6 +336,11 @@ def test_with_points_returns_the_batch_of_the_next_step():
     _, info = made.step(state, begin())
     violation = jc.max_violation(jc.evaluate(CURVE.constraints, state.params, batch))
     np.testing.assert_allclose(info.max_violation, violation, rtol=1e-6)
+    # The best iterate's multipliers are those of the points beside them.
+    best = jc.fit(made, jnp.zeros(3), begin(), steps=5, progress=False).best
+    found = made.with_points(best, begin())
+    violation = jc.max_violation(jc.evaluate(CURVE.constraints, best.params, found))
+    np.testing.assert_allclose(best.max_violation, violation, rtol=1e-5)
 
 
 def test_moving_points_refuse_what_does_not_fit():

@@ -145,14 +145,14 @@ class Solver:
             (before.dual, before.rule, state.terms, state.extra),
             (after.dual, after.rule, proposal.terms, at.extra),
         )
-        weights = start.state.weights
-        finite &= still_finite(state.weights, weights)
+        weighed = start.state.weights
+        finite &= still_finite(state.weights, weighed)
 
         def step() -> Any:
             moves = proposal.moved or proposal.step(
                 proposal.gradient, state.params, state.primal
             )
-            return *moves, (proposal.terms, at.extra, weights, after)
+            return *moves, (proposal.terms, at.extra, weighed, after)
 
         in_place = proposal.moved is None and keeps_finite(self.primal)
         (params, primal, (terms, extra, weights, kept)), finite = guarded(
@@ -196,11 +196,11 @@ class Solver:
         )
         return moved(self, state, batch), info
 
-    def with_points(self, state: PrimalDualState, batch: Any = None) -> Any:
+    def with_points(self, state: Any, batch: Any = None) -> Any:
         """Returns a batch with the points that a state has reached.
 
         Args:
-            state: of this solver.
+            state: of this solver, or the best iterate of its run.
             batch: a batch of the steps.
 
         Returns:
@@ -208,9 +208,11 @@ class Solver:
             no rule moves points.
 
         Raises:
-            ValueError: the state has points of another solver.
+            TypeError: `state` is neither.
+            ValueError: it has points of another solver.
         """
-        _check_kind(state)
+        if not hasattr(state, "points"):
+            raise _no_state(state)
         self._check_batch(batch)
         if sorted(state.points) != sorted(self.points):
             raise ValueError(
@@ -276,6 +278,8 @@ class Solver:
         return start.gradient(start.at, variables).gradient
 
     def _start(self, state: PrimalDualState, batch: Any, per_term: bool) -> Start:
+        if not isinstance(state, PrimalDualState):
+            raise _no_state(state)
         here, there = split(batch)
         solver = self
         if self.weighted is not None:
@@ -408,13 +412,12 @@ def make_solver(
     )
 
 
-def _check_kind(state: Any) -> None:
-    """Refuses what is no state of a solver."""
-    if not isinstance(state, PrimalDualState):
-        raise TypeError(
-            "state must be what solver.init or solver.step returned, got "
-            f"{described(state)}"
-        )
+def _no_state(state: Any) -> TypeError:
+    """Returns the error of what is no state of a solver."""
+    return TypeError(
+        "state must be what solver.init or solver.step returned, got "
+        f"{described(state)}"
+    )
 
 
 def _difference(wanted: Any, given: Any) -> str:

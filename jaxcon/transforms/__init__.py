@@ -58,6 +58,46 @@ Huber's penalty.
 
 **The parameters**, after each move. This is projected descent, which adds the set to the
 constraints (`jaxcon.proximal`, with the projections of optax).
+
+The end point of training under weights and moving points
+---------------------------------------------------------
+Weights multiply a whole term (``per_term=`` of an order) or the square of each residual
+(``weights=`` of `MeanSquares`); rules of `jaxcon.points` move the points over which a mean
+or a constraint runs. Each is a constant to differentiation.
+
+========================== ============================ ================================
+rule                       end under fixed penalties    end beside moving multipliers
+========================== ============================ ================================
+`balance_by_gradient_norm` minimum of the fixed penalty the KKT point, with multipliers
+`balance_by_kernel_trace`  under the last weights       in other units,
+                           :math:`w_i / w_0`            :math:`w_i \lambda_i / w_0`
+`balance_by_relative_loss` minimum of the fixed penalty not for these: the terms' values
+`balance_by_uncertainty`   under the last weights       vanish where multipliers settle
+`balance_by_loss_rate`     as without it: where values  the KKT point with its
+                           settle, all weights are 1    multipliers
+`residual_attention`       as without it where all      the KKT point of the weighted
+                           residuals can vanish; else   loss; the same as without
+                           nearer to their smallest     weights where all residuals
+                           largest one, of one term     vanish there
+                           alone where
+                           :math:`\sum r_i^4` is least
+`causal_weights`           as without it where all      as with `residual_attention`
+                           residuals can vanish; else
+                           later times count less
+`points.rad`               as without it where the      of a constraint on all points
+`points.rar_d`             residual can vanish; else    the same KKT point, up to the
+`points.r3`                the mean of squares is over  gaps between points: the
+                           their density, and large     multipliers are a measure, and
+                           residuals count more         its masses follow the points
+`points.adversarial`       likewise, with a mean that   the same; of an inequality the
+                           is near the largest square   masses gather at its maxima
+========================== ============================ ================================
+
+A loss whose residuals run over moving points is another loss after each move. Points drawn
+at random until the end leave the multipliers a noise of the size of a gap, and a penalty
+damps it. Weights and points change the gradient in steps, so optimizers that learn
+curvature from gradients (`optax.lbfgs`) mistake a change for curvature; `gauss_newton`,
+whose model is of one step, does not.
 """
 
 from jaxcon.transforms._ascent import dual_ascent, method_of_multipliers
