@@ -234,6 +234,35 @@ def test_moving_points_reach_the_kkt_point_from_zero():
     assert_each(["rad", "r3"], check)
 
 
+def test_adversarial_points_gather_the_multiplier_where_it_is():
+    # The highest line at 1/2 below e^x is its tangent there, with the multiplier a mass of
+    # one at 1/2. Eight points that stay let it rise over e^x by h^2 / 8 of it, h = 1/7.
+    def below(p, batch):
+        x = batch["x"][:, 0]
+        return p[0] + p[1] * x - jnp.exp(x)
+
+    held = jc.Constraints(inequality={"below": below})
+    problem = jc.Lagrangian(lambda p, _: -(p[0] + p[1] / 2), held, penalty=10.0)
+    batch = {"x": jc.points.grid(*UNIT, 8)}
+
+    def run(points):
+        ascent = jc.dual_ascent(optax.sgd(5.0))
+        made = jc.alternating(problem, optax.sgd(0.01), ascent, points=points)
+        step = lambda state, _: (made.step(state, batch)[0], None)  # noqa: E731
+        states = lambda s: jax.lax.scan(step, s, length=6010)[0]  # noqa: E731
+        return jax.jit(states)(made.init(jnp.zeros(2), batch))
+
+    rule = jc.points.adversarial(below, UNIT, replace=3, every=20, steps=30)
+    fine, middle = {"x": jc.points.grid(*UNIT, 1001)}, np.exp(0.5)
+    state, fixed = run({"x": rule}), run(None)
+    np.testing.assert_allclose(state.params, [middle / 2, middle], atol=1e-3)
+    assert float(below(state.params, fine).max()) < 1e-4
+    assert float(below(fixed.params, fine).max()) > 0.9 * middle / 7**2 / 8
+    lam, x = state.multipliers.inequality["below"], state.points["x"][:, 0]
+    np.testing.assert_allclose(lam.sum(), 1.0, atol=1e-3)
+    assert float(lam @ jnp.abs(x - 0.5)) < 1e-3
+
+
 def test_inequality_multipliers_stay_nonnegative_and_averages_follow():
     cap = jc.Constraints(inequality={"cap": lambda p, b: p - b["x"][:, 0]})
     problem = jc.Lagrangian(lambda p, _: (p - 2.0) ** 2, cap)

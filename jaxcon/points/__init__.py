@@ -16,18 +16,18 @@ they move the rows of one key of the batch while the solver runs::
 
 The points begin as the batch has them at ``init`` and live in ``state.points``; there they
 are saved, resumed and vectorised with the rest of the state. Their number stays what it
-was. The dense multipliers of a constraint on these points move with them. A constraint's
-multipliers are point masses of a measure,
+was. Dense multipliers move with them: those of each constraint whose residual depends on
+the points and has one entry for each. They are point masses of a measure,
 
 .. math:: \sum_i \lambda_i h(x_i) \approx \int h \, d\lambda
 
 and each mass is divided among the d + 1 new points that are nearest to its old one, in
-inverse proportion to their distances, which are measured in the points' ranges. So the sum
-of the multipliers stays what it was, however dense the new points are, in one dimension
-their first moment does as well, and a point that stays keeps its own. What averages
-residuals, as the momentum of a dual optimizer or the weights of `MeanSquares`, is a
-function of the point instead: a new point has the mean of the nearest old ones, with
-weights of the same kind.
+inverse proportion to their distances, in units of the points' ranges. So the sum of the
+multipliers stays what it was, however dense the new points are; in one dimension their
+first moment does as well where an old point lies between the two; and a point that stays
+keeps its own. What averages residuals, as the momentum of a dual optimizer or the weights
+of `MeanSquares`, is a function of the point instead: a new point has the mean of the
+nearest old ones, with weights of the same kind.
 """
 
 from jaxcon.points._box import Boundary, boundary, grid, sobol, uniform
