@@ -30,7 +30,7 @@ from jaxcon.derivatives import Gradient, Partial, Value
 
 POINTS, EVERY = 200, 10
 WIDTH, DEPTH = 16, 4
-STEPS = {"held": 50, "terms": 1000}
+STEPS = {"held": 150, "terms": 1000}
 SEEDS = (0, 1)
 
 

@@ -77,9 +77,8 @@ rule                       end under fixed penalties    end beside moving multip
                            settle, all weights are 1    multipliers
 `residual_attention`       as without it where all      the KKT point of the weighted
                            residuals can vanish; else   loss; the same as without
-                           nearer to their smallest     weights where all residuals
-                           largest one, of one term     vanish there
-                           alone where
+                           with smaller large ones, of  weights where all residuals
+                           one term alone where         vanish there
                            :math:`\sum r_i^4` is least
 `causal_weights`           as without it where all      as with `residual_attention`
                            residuals can vanish; else

@@ -32,8 +32,8 @@ def residual_attention(decay: float = 0.999, rate: float = 0.01) -> WeightRule:
     residual-based attention, from :math:`\lambda = 0`, at most :math:`\eta / (1 - \gamma)`.
     Where all residuals can vanish, the end of training is the same as without it. Where
     they cannot, the weights settle at a multiple of :math:`r_i^2`: of one term alone,
-    training then ends where :math:`\sum r_i^4` is stationary, nearer to the smallest
-    largest residual.
+    training then ends where :math:`\sum r_i^4` is stationary, with smaller large residuals
+    than least squares have.
 
     Args:
         decay: gamma, in [0, 1).
@@ -91,7 +91,8 @@ def causal_weights(
     The points are cut into chunks of equal numbers in the order of their times; all of a
     chunk have its weight. A time counts once the residuals before it are small; where all
     are, each weight is 1. Where they cannot vanish, later times are weighted less for
-    good.
+    good. While a chunk's mean is far above :math:`1 / \epsilon` nothing holds the solution
+    after it: scale a residual so that its first squares are not far above one.
 
     Args:
         on: key of the batch, for the points (n, d) that the residual (n,) runs over.

@@ -1,9 +1,8 @@
 """Mean of squared residuals, each of which may have a weight of its own."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -29,8 +28,8 @@ class MeanSquares:
     where each step evaluates w at the parameters it starts from and holds it fixed, in
     its gradient, in a search along a line and in `gauss_newton`, whose rows it multiplies
     by :math:`\sqrt{w}`. What a rule of weights remembers is in ``state.weights``. Called
-    by itself the loss is without weights, and so it is in the solver's report, which
-    tells different steps apart by it.
+    by itself the loss is without weights, and so it is in the solver's report, so that its
+    values at different steps can be compared.
 
     Attributes:
         residuals: name: function (params, batch) -> () or (n,). A constant weight w of a
@@ -52,7 +51,7 @@ class MeanSquares:
     """
 
     residuals: Mapping[str, Residual]
-    weights: Mapping[str, WeightRule] = MappingProxyType({})
+    weights: Mapping[str, WeightRule] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses a function that has no name, and a weight without a function."""
