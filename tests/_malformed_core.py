@@ -10,6 +10,7 @@ import jaxcon as jc
 X = jnp.array([0.5, -1.0])
 POINTS = jnp.array([[0.5, -1.0], [0.25, 0.75]])
 BATCH = {"x": jnp.array([1.0, 2.0]), "y": jnp.array([2.0, 4.0]), "points": POINTS}
+BOX = ([0.0, 0.0], [1.0, 1.0])
 PARAMS = {"w": jnp.array([0.3, 0.2])}
 RESIDUALS = jc.Constraints({"h": jnp.array(0.5)}, {"g": jnp.array([-1.0, 0.5])})
 MULTIPLIERS = jc.Constraints({"h": jnp.array(1.0)}, {"g": jnp.array([0.0, 2.0])})
@@ -53,6 +54,11 @@ def outputs(params, x):
 def rule(params, batch):
     """A residual for each point."""
     return params["w"] - 1.0
+
+
+def height(params, batch):
+    """A residual at each of the points."""
+    return batch["points"] @ params["w"] - 1.0
 
 
 def constraints():
@@ -99,6 +105,12 @@ def per_term(transform):
 def with_penalty(rule):
     """Traces one step with a rule of penalties."""
     return stepped(jc.alternating(problem(penalty=rule), optax.sgd(0.1), dual()))
+
+
+def weighting(rule):
+    """Traces one step with weights of single residuals."""
+    misfit = jc.MeanSquares({"one": lambda p, b: b["x"] * p["w"]}, {"one": rule})
+    return stepped(jc.alternating(jc.Lagrangian(misfit), optax.sgd(0.1), dual()))
 
 
 def constrained(constraint):
@@ -218,6 +230,7 @@ GOOD = {
         "dual": dual(),
         "first": "primal",
         "per_term": jc.conflict_free(),
+        "points": {"points": jc.points.r3(height, BOX)},
     },
     "simultaneous": lambda: {
         "problem": problem(),
@@ -259,8 +272,12 @@ GOOD = {
     "growing_penalty": of(
         initial=1.0, every=2, factor=10.0, decrease=0.25, tolerance=1e-4, limit=1e3
     ),
-    "MeanSquares": of(residuals={"misfit": rule}),
+    "MeanSquares": of(
+        residuals={"misfit": rule}, weights={"misfit": jc.residual_attention()}
+    ),
     "MeanConvex": of(residuals={"misfit": rule}, convex={"misfit": rule}),
+    "causal_weights": of(on="points", index=1, chunks=2, tolerance=0.5),
+    "residual_attention": of(decay=0.9, rate=0.1),
     "gauss_newton": lambda: {
         "problem": sums(),
         "on": {"misfit": ("x", "y")},
@@ -275,6 +292,8 @@ GOOD = {
         "operator": lambda p: jax.tree.map(lambda w: jnp.clip(w, 0.0, 1.0), p),
     },
     "balance_by_gradient_norm": of(decay=0.9),
+    "balance_by_kernel_trace": of(every=2, decay=0.9, seed=1),
+    "balance_by_loss_rate": of(beta=0.1),
     "balance_by_relative_loss": of(decay=0.9, lookback=0.9, temperature=1.0),
     "balance_by_uncertainty": lambda: {"optimizer": optax.sgd(0.1), "limit": 10.0},
     "bound_constraints": of(ratio=2.0),
@@ -301,6 +320,29 @@ GOOD = {
         "together": 1,
     },
     "diagnose": lambda: {"history": history(), "tolerance": 1e-3},
+    "points.adversarial": of(
+        residual=height, domain=BOX, replace=1, every=1, steps=2, seed=0
+    ),
+    "points.r3": of(residual=height, domain=BOX, every=1, seed=0),
+    "points.rad": of(
+        residual=height,
+        domain=BOX,
+        every=1,
+        candidates=9,
+        power=1.0,
+        offset=1.0,
+        seed=0,
+    ),
+    "points.rar_d": of(
+        residual=height,
+        domain=BOX,
+        replace=1,
+        every=1,
+        candidates=9,
+        power=1.0,
+        offset=1.0,
+        seed=0,
+    ),
     **{f"derivatives.{name}": make for name, make in _OPERATORS.items()},
     "derivatives.hessian": of(f=smooth, mode="forward", unroll=False),
     "derivatives.laplacian": of(f=smooth, weights=jnp.ones(2)),
@@ -446,6 +488,7 @@ USE = {
     **dict.fromkeys(
         (
             "balance_by_gradient_norm",
+            "balance_by_loss_rate",
             "balance_by_relative_loss",
             "balance_by_uncertainty",
             "bound_constraints",
@@ -470,6 +513,17 @@ USE = {
         jc.alternating(made, optax.sgd(0.1), dual())
     ),
     "MeanSquares": lambda made, given: made(PARAMS, BATCH),
+    **dict.fromkeys(
+        ("causal_weights", "residual_attention"),
+        lambda made, given: weighting(made),
+    ),
+    "balance_by_kernel_trace": lambda made, given: stepped(
+        jc.alternating(sums(), optax.sgd(0.1), dual(), per_term=made)
+    ),
+    **dict.fromkeys(
+        ("points.adversarial", "points.r3", "points.rad", "points.rar_d"),
+        lambda made, given: stepped(solver(points={"points": made})),
+    ),
     "gauss_newton": lambda made, given: stepped(
         jc.alternating(given["problem"], made, dual())
     ),
@@ -523,5 +577,9 @@ FUNCTIONS = {
     ("proximal", "operator"): ["operator"],
     ("clip_each_example", "loss"): ["loss"],
     ("sweep", "make_run"): ["make_run"],
+    **{
+        (f"points.{name}", "residual"): ["residual of points='points'"]
+        for name in ("adversarial", "r3", "rad", "rar_d")
+    },
     **{(f"derivatives.{name}", "f"): [name] for name in _MODEL},
 }

@@ -1,4 +1,4 @@
-"""Plants forty faults in the library, one at a time: does the test suite catch them?
+"""Plants forty-one faults in the library, one at a time: does the test suite catch them?
 
 A fault is a small mistake that a good engineer could make: a sign, a lost clamp, an old
 state in the place of the new one. Each changes what a user sees, many of them in some
@@ -6,7 +6,7 @@ cases only. For each fault the script copies the tracked files of a checkout to 
 temporary folder, changes one piece of the library there and runs the test files of the
 room concerned, without slow tests:
 
-    python -m tests.planted                          # all forty; half an hour or more
+    python -m tests.planted                          # all of them; half an hour or more
     python -m tests.planted resumed-skips cap-flag   # these alone
     python -m tests.planted --tree ../other          # another checkout's library and tests
 
@@ -130,7 +130,7 @@ FAULTS = (
     # Opposite faces of a box have the same points.
     Fault(
         "opposite-faces",
-        "jaxcon/points.py",
+        "jaxcon/points/_box.py",
         "np.random.default_rng([seed, face])",
         "np.random.default_rng([seed, i])",
         ("test_points.py",),
@@ -276,6 +276,14 @@ FAULTS = (
             (after.dual, proposal.terms, at.extra),
 """,
         ("test_survival.py", "test_primal_dual.py"),
+    ),
+    # Multipliers stay in their rows while their points move.
+    Fault(
+        "masses-stay",
+        "jaxcon/primal_dual/_moving.py",
+        "multipliers=entries(move.masses, state.multipliers)",
+        "multipliers=state.multipliers",
+        ("test_moving_points.py",),
     ),
     # Multipliers move from the point ahead, and not from where the step began.
     Fault(

@@ -14,6 +14,7 @@ from benchmarks import (
     derivatives,
     indexed_multipliers,
     joint_errors,
+    moving_points,
     optimizers,
     proxies,
     stochastic_constraints,
@@ -95,6 +96,27 @@ def test_clipping_tiny_table_is_measured():
     ratios = clipping.measure(constraints, clips, terms, width=4, points=8, rounds=1)
     assert list(ratios) == ["ms", "noise", "clip", "conflict_free"]
     assert all(ratio > 0 for ratio in ratios.values())
+
+
+@pytest.mark.slow
+def test_moving_points_tiny_runs_are_measured():
+    steps = {"held": 3, "terms": 3}
+
+    def check(row):
+        equation, method = row
+        equation = moving_points.EQUATIONS[equation]
+        found = moving_points.errors(equation, method, steps=steps, seeds=(0,), num=40)
+        assert found.shape == (1,)
+        assert 0 < found[0] < 10
+
+    assert_each(
+        [
+            ("convection", "points.rar_d"),
+            ("reaction", "causal_weights"),
+            ("Allen-Cahn", "balance_by_kernel_trace"),
+        ],
+        check,
+    )
 
 
 @pytest.mark.slow

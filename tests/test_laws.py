@@ -303,6 +303,8 @@ TERMS = {
     "balance_by_gradient_norm": lambda: jc.balance_by_gradient_norm(),
     "balance_by_relative_loss": lambda: jc.balance_by_relative_loss(),
     "balance_by_uncertainty": lambda: jc.balance_by_uncertainty(optax.sgd(0.1)),
+    "balance_by_loss_rate": lambda: jc.balance_by_loss_rate(),
+    "balance_by_kernel_trace": lambda: jc.balance_by_kernel_trace(),
 }
 
 
@@ -310,7 +312,8 @@ def balance(transform, carry):
     """One call, whose carry holds the gradients and the values as well."""
     terms, values, _, state = carry
     transform = optax.with_extra_args_support(transform)
-    moves, state = transform.update(terms, state, terms, values=values)
+    known = {"values": values, "traces": lambda key: jax.random.uniform(key, (2,))}
+    moves, state = transform.update(terms, state, terms, **known)
     return terms, values, moves, state
 
 
@@ -450,6 +453,7 @@ SLOW = {
     "bound_constraints",
     "balance_by_gradient_norm",
     "balance_by_relative_loss",
+    "balance_by_loss_rate",
     "alternating, each_term",
     "alternating, Lagrangian",
     "alternating, growing",  # "own" holds both rules

@@ -1,7 +1,8 @@
 r"""Multipliers of a batch: dense, indexed or the output of a network.
 
 - **Dense** multipliers are the default: an array shaped like the residual. Multiplier i
-  belongs to point i, so the points must stay where they are.
+  belongs to point i, so the points must stay where they are, or be moved by the solver
+  (``points=`` of an order, with rules of `jaxcon.points`): then multipliers move with them.
 - `indexed` multipliers form a table with one for each training sample. A batch reads and
   moves the rows of its own samples, and a step costs what its batch costs.
 - `network` multipliers :math:`\lambda(x)` are a network's output at each point. They are

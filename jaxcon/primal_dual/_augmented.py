@@ -148,6 +148,8 @@ def augmented_lagrangian_method(
     for field in ("barrier", "multipliers"):
         if getattr(problem, field):
             raise ValueError(f"{name}: {field}= of the Lagrangian is for alternating")
+    if made.weighted:
+        raise ValueError(f"{name}: weights= of the loss are for alternating")
     fields: dict[str, Any] = {**vars(made), "tolerance": tolerance}
     return AugmentedLagrangianMethod(**fields)
 

@@ -108,6 +108,10 @@ def stochastic_lagrangian(
                 f"stochastic_lagrangian sets its multipliers itself: {field}= of the "
                 "Lagrangian is for alternating"
             )
+    if made.weighted:
+        raise ValueError(
+            "stochastic_lagrangian: weights= of the loss are for alternating"
+        )
     fields: dict[str, Any] = {**vars(made), "steps": int(steps)}
     return StochasticLagrangian(**fields)
 

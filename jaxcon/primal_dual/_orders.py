@@ -7,6 +7,7 @@ import optax
 
 from jaxcon._checks import check_choice
 from jaxcon.lagrangians import Lagrangian
+from jaxcon.points import PointRule
 from jaxcon.primal_dual._solver import Solver, make_solver
 from jaxcon.primal_dual._start import Proposal, Start
 
@@ -19,6 +20,7 @@ def simultaneous(
     dual: Dual,
     *,
     per_term: optax.GradientTransformation | None = None,
+    points: Mapping[str, PointRule] | None = None,
 ) -> Solver:
     r"""Moves parameters and multipliers at once, both from the present point.
 
@@ -35,12 +37,16 @@ def simultaneous(
             constraint before they are summed, e.g. `each_term` of a clip, or
             `conflict_free`; costs one backward pass for each. Not for a `primal` that
             searches along a line.
+        points: by key of the batch, a dict, a rule of `jaxcon.points` that moves the
+            points (n, d) there, e.g. `points.rad`. They begin as the batch has them at
+            ``init``, and each step reads those of the state; ``solver.with_points``
+            returns a batch with them. Dense multipliers move with their points.
 
     Returns:
         A `Solver`.
 
     Raises:
-        TypeError: `problem` is no `Lagrangian`, or `dual` no transform.
+        TypeError: `problem` is no `Lagrangian`, `dual` no transform, or `points` no rules.
         ValueError: a name in `dual` is no constraint's, or `dual` descends.
 
     References:
@@ -60,7 +66,8 @@ def simultaneous(
         >>> print(f"{state.params[0]:.4f} {state.multipliers.equality['sum']:.4f}")
         0.5000 -1.0000
     """
-    return make_solver(problem, primal, dual, per_term, _at_once, "simultaneous")
+    name = "simultaneous"
+    return make_solver(problem, primal, dual, per_term, _at_once, name, points=points)
 
 
 def alternating(
@@ -70,6 +77,7 @@ def alternating(
     *,
     first: Literal["dual", "primal"] = "dual",
     per_term: optax.GradientTransformation | None = None,
+    points: Mapping[str, PointRule] | None = None,
 ) -> Solver:
     r"""Moves the multipliers first, and the parameters with the new ones.
 
@@ -88,6 +96,7 @@ def alternating(
         first: the side that moves first; "primal" evaluates the residuals a second time,
             at the new parameters.
         per_term: a transform over `GradientTerms`, as for `simultaneous`.
+        points: rules that move points, as for `simultaneous`.
 
     Returns:
         A `Solver`.
@@ -116,10 +125,19 @@ def alternating(
     check_choice("first", first, ("dual", "primal"))
     if first == "dual":
         return make_solver(
-            problem, primal, dual, per_term, _dual_first, "alternating", dual_first=True
+            problem,
+            primal,
+            dual,
+            per_term,
+            _dual_first,
+            "alternating",
+            dual_first=True,
+            points=points,
         )
     name = "alternating, primal first"
-    return make_solver(problem, primal, dual, per_term, _primal_first, name)
+    return make_solver(
+        problem, primal, dual, per_term, _primal_first, name, points=points
+    )
 
 
 def extragradient(
@@ -128,6 +146,7 @@ def extragradient(
     dual: Dual,
     *,
     per_term: optax.GradientTransformation | None = None,
+    points: Mapping[str, PointRule] | None = None,
 ) -> Solver:
     r"""Moves both sides by the gradients one step ahead.
 
@@ -148,6 +167,7 @@ def extragradient(
         primal: the parameters' optimizer.
         dual: the multipliers', as for `simultaneous`.
         per_term: that of single terms' gradients, as for `simultaneous`.
+        points: rules of moving points, as for `simultaneous`.
 
     Returns:
         The `Solver`.
@@ -174,7 +194,8 @@ def extragradient(
         >>> print(f"{abs(state.params):.4f}")
         0.0000
     """
-    return make_solver(problem, primal, dual, per_term, _ahead, "extragradient")
+    name = "extragradient"
+    return make_solver(problem, primal, dual, per_term, _ahead, name, points=points)
 
 
 def _at_once(start: Start) -> Proposal:

@@ -1,6 +1,7 @@
 """The solver: a problem, an optimizer for each side, and the order of their steps."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from jaxcon._checks import described
 from jaxcon.constraints import Constraints
 from jaxcon.lagrangians import Lagrangian, SplitBatch, split
 from jaxcon.multipliers import Indexed
+from jaxcon.points import PointRule
 from jaxcon.primal_dual._dual import Dual, check_dual, make_dual
 from jaxcon.primal_dual._guard import all_finite, guarded, keeps_finite, still_finite
 from jaxcon.primal_dual._info import clips, report
@@ -20,12 +22,18 @@ from jaxcon.primal_dual._linearization import (
     gradient_terms_like,
     linearize,
 )
+from jaxcon.primal_dual._moving import (
+    check_points,
+    first_points,
+    moved,
+    with_points,
+)
 from jaxcon.primal_dual._start import Proposal, Start
 from jaxcon.primal_dual._state import Info, PrimalDualState
 from jaxcon.primal_dual._steps import (
     dual_variables,
 )
-from jaxcon.transforms import GradientTerms
+from jaxcon.transforms import GradientTerms, MeanSquares, WeightedSquares
 from jaxcon.transforms._entries import DualTransform, as_transform
 
 Transform = optax.GradientTransformationExtraArgs
@@ -46,6 +54,7 @@ class Solver:
         dual: transform of the multipliers, or a dict of them by constraint name.
         per_term: transform of the gradients of single terms, or None.
         order: in which the two sides move.
+        points: rules that move points, by key of the batch.
     """
 
     problem: Lagrangian
@@ -55,6 +64,7 @@ class Solver:
     order: Order
     name: str
     dual_first: bool = False
+    points: Mapping[str, PointRule] = dataclasses.field(default_factory=dict)
     # Whether a residual (n,) has a multiplier at each entry, which then must stay there.
     per_point: ClassVar[bool] = True
     # Whether it takes a batch of each side's own.
@@ -70,7 +80,8 @@ class Solver:
 
         Args:
             params: theta, any pytree of floating-point arrays.
-            batch: a batch like those of the steps, of which shapes matter alone.
+            batch: a batch like those of the steps, of which shapes matter alone, and
+                points that a rule moves.
             extra: state that is not trained, if the loss takes any.
 
         Returns:
@@ -85,10 +96,15 @@ class Solver:
             raise TypeError(f"params must hold arrays, got {described(params)}")
         params = jax.tree.map_with_path(_float_leaf, params)
         self._check_batch(batch)
+        points = first_points(self.points, here)
         found = jax.eval_shape(self.problem.evaluate, params, here, extra)
         self._check_extra(extra, found.extra)
         dual = self._dual(found.residuals)
         state = self._first(params, extra, found.loss, found.residuals)
+        state = state._replace(points=points)
+        if self.weighted is not None:
+            weights = self.weighted.first_weights(params, here)
+            state = state._replace(weights=weights)
 
         def read(state: PrimalDualState) -> Constraints:
             touched = dual_variables(self.problem, dual, state, here).multipliers
@@ -115,6 +131,7 @@ class Solver:
             ValueError: when traced, it is the state of another method or problem, or what
                 the loss, a constraint or multipliers return does not fit.
         """
+        batch = self.with_points(state, batch)
         here, there = split(batch)
         start = self._start(state, batch, self.per_term is not None)
         at, dual, before = start.at, start.dual, start.before
@@ -128,19 +145,25 @@ class Solver:
             (before.dual, before.rule, state.terms, state.extra),
             (after.dual, after.rule, proposal.terms, at.extra),
         )
+        weighed = start.state.weights
+        finite &= still_finite(state.weights, weighed)
 
         def step() -> Any:
-            moved = proposal.moved or proposal.step(
+            moves = proposal.moved or proposal.step(
                 proposal.gradient, state.params, state.primal
             )
-            return *moved, (proposal.terms, at.extra, after)
+            return *moves, (proposal.terms, at.extra, weighed, after)
 
         in_place = proposal.moved is None and keeps_finite(self.primal)
-        (params, primal, (terms, extra, kept)), finite = guarded(
+        (params, primal, (terms, extra, weights, kept)), finite = guarded(
             finite,
             proposal.gradient,
             step,
-            (state.params, state.primal, (state.terms, state.extra, before)),
+            (
+                state.params,
+                state.primal,
+                (state.terms, state.extra, state.weights, before),
+            ),
             in_place,
         )
         often = clips(state.primal, state.terms, before.dual)
@@ -153,7 +176,9 @@ class Solver:
             {name: count > often[name] for name, count in now.items()},
             finite,
         )
-        return PrimalDualState(
+        if self.weighted is not None:
+            info = info._replace(loss=self.problem.loss(state.params, here))
+        state = PrimalDualState(
             params=params,
             multipliers=kinds_of.scatter(
                 self.problem.multipliers, state.multipliers, kept.multipliers, there
@@ -166,7 +191,41 @@ class Solver:
             extra=extra,
             step=state.step + 1,
             skipped=state.skipped + jnp.where(finite, 0, 1),
-        ), info
+            points=state.points,
+            weights=weights,
+        )
+        return moved(self, state, batch), info
+
+    def with_points(self, state: Any, batch: Any = None) -> Any:
+        """Returns a batch with the points that a state has reached.
+
+        Args:
+            state: of this solver, or the best iterate of its run.
+            batch: a batch of the steps.
+
+        Returns:
+            The batch on which the next step evaluates, e.g. for `jaxcon.kkt`; itself where
+            no rule moves points.
+
+        Raises:
+            TypeError: `state` is neither.
+            ValueError: it has points of another solver.
+        """
+        if not hasattr(state, "points"):
+            raise _no_state(state)
+        self._check_batch(batch)
+        if sorted(state.points) != sorted(self.points):
+            raise ValueError(
+                f"the state has moving points {sorted(state.points)}, but {self!r} moves "
+                f"{sorted(self.points)}; start from this solver's init"
+            )
+        return with_points(state.points, batch)
+
+    @property
+    def weighted(self) -> MeanSquares | None:
+        """The loss where it has weights of single residuals, or None."""
+        loss = self.problem.loss
+        return loss if isinstance(loss, MeanSquares) and loss.weights else None
 
     def _first(
         self, params: Any, extra: Any, loss: Any, residuals: Constraints
@@ -211,6 +270,7 @@ class Solver:
             `GradientTerms`: the gradient of the loss, and of each constraint's part,
             weighted as the next step weights them.
         """
+        batch = self.with_points(state, batch)
         start = self._start(state, batch, per_term=True)
         variables = start.before
         if self.dual_first:
@@ -219,13 +279,16 @@ class Solver:
 
     def _start(self, state: PrimalDualState, batch: Any, per_term: bool) -> Start:
         if not isinstance(state, PrimalDualState):
-            raise TypeError(
-                "state must be what solver.init or solver.step returned, got "
-                f"{described(state)}"
-            )
-        self._check_batch(batch)
+            raise _no_state(state)
         here, there = split(batch)
-        at = linearize(self.problem, state.params, here, state.extra, per_term)
+        solver = self
+        if self.weighted is not None:
+            given, state = self._next_weights(self.weighted, state, here)
+            problem = dataclasses.replace(
+                self.problem, loss=WeightedSquares(self.problem, given)
+            )
+            solver = dataclasses.replace(self, problem=problem)
+        at = linearize(solver.problem, state.params, here, state.extra, per_term)
         ours = jax.eval_shape(
             self._first, state.params, state.extra, at.loss, at.residuals
         )
@@ -239,7 +302,20 @@ class Solver:
         for field in ("penalty", "primal", "dual", "rule", "terms"):
             self._check_state(state, ours, field)
         before = dual_variables(self.problem, dual, state, there)
-        return Start(self, state, batch, dual, before, at)
+        return Start(solver, state, batch, dual, before, at)
+
+    def _next_weights(
+        self, loss: MeanSquares, state: PrimalDualState, batch: Any
+    ) -> tuple[dict[str, jax.Array], PrimalDualState]:
+        """Returns the weights of a step, and the state with what their rules remember."""
+        if sorted(state.weights) != sorted(loss.weights):
+            raise ValueError(
+                f"the state has weights of {sorted(state.weights)}, but the loss of "
+                f"{self!r} has rules for {sorted(loss.weights)}; start from this solver's "
+                "init"
+            )
+        given, weights = loss.next_weights(state.weights, state.params, batch)
+        return given, state._replace(weights=weights)
 
     def _dual(self, residuals: Constraints) -> Dual:
         return make_dual(self.dual, self.problem.multipliers, residuals)
@@ -249,6 +325,11 @@ class Solver:
             raise ValueError(
                 f"the {self.name} reads one batch for both sides: a SplitBatch is for "
                 "alternating"
+            )
+        if isinstance(batch, SplitBatch) and (self.points or self.weighted is not None):
+            which = "points that move" if self.points else "weights of single residuals"
+            raise ValueError(
+                f"{which} go without a SplitBatch: both sides read one batch"
             )
         for name, kind in self.problem.multipliers.items():
             if isinstance(batch, SplitBatch) and isinstance(kind, Indexed):
@@ -296,11 +377,13 @@ def make_solver(
     order: Order,
     name: str,
     dual_first: bool = False,
+    points: Any = None,
 ) -> Solver:
     """Checks the arguments of an order.
 
     Raises:
-        TypeError: `problem` is no `Lagrangian`, or an optimizer no transform of its side.
+        TypeError: `problem` is no `Lagrangian`, an optimizer no transform of its side, or
+            `points` no dict of rules.
         ValueError: a name in `dual` is no constraint's, or `dual` descends.
     """
     if not isinstance(problem, Lagrangian):
@@ -325,6 +408,15 @@ def make_solver(
         order,
         name,
         dual_first,
+        check_points(points),
+    )
+
+
+def _no_state(state: Any) -> TypeError:
+    """Returns the error of what is no state of a solver."""
+    return TypeError(
+        "state must be what solver.init or solver.step returned, got "
+        f"{described(state)}"
     )
 
 

@@ -98,9 +98,9 @@ class Start(NamedTuple):
     ) -> tuple[Any, Any, Callable[[Any, Any, Any], tuple[Any, Any]]]:
         """Returns the gradient, the next state of the terms' transform, and the step."""
         solver, state = self.solver, self.state
-        gradient, terms = summed_terms(
-            solver.problem, solver.per_term, state, at, penalty, found
-        )
         here = split(self.batch)[0]
+        gradient, terms = summed_terms(
+            solver.problem, solver.per_term, state, at, penalty, found, here
+        )
         step = primal_step(solver, at, found, (here, state.extra, penalty), elsewhere)
         return gradient, terms, step

@@ -24,6 +24,9 @@ class PrimalDualState(NamedTuple):
             without any.
         step: steps taken, skipped ones included, int32 of shape ().
         skipped: steps skipped because something was not finite, int32 of shape ().
+        points: by key of the batch, those that a rule moves, each (n, d); () without any.
+        weights: what the weights of the loss's residuals remember, by name; () without
+            any.
     """
 
     params: Any
@@ -36,6 +39,8 @@ class PrimalDualState(NamedTuple):
     extra: Any
     step: jax.Array
     skipped: jax.Array
+    points: Any = ()
+    weights: Any = ()
 
 
 class DualStates(NamedTuple):
@@ -54,7 +59,7 @@ class Info(NamedTuple):
     """Report of one step, evaluated *before* parameters and multipliers move.
 
     Attributes:
-        loss: f, shape ().
+        loss: f, without the weights of a `MeanSquares`, shape ().
         max_violation: largest abs h or max(g, 0), shape ().
         violation: the largest of each constraint, each of shape (); NaN where a
             residual was not finite.

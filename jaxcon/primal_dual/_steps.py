@@ -15,7 +15,8 @@ from jaxcon.lagrangians import Evaluation, Lagrangian, safeguarded_estimates
 from jaxcon.primal_dual._dual import Dual
 from jaxcon.primal_dual._linearization import Linearization
 from jaxcon.primal_dual._state import PrimalDualState
-from jaxcon.transforms import Objective, like, total
+from jaxcon.transforms import MeanSquares, Objective, WeightedSquares, like, total
+from jaxcon.transforms._terms import norm
 
 Transform = optax.GradientTransformationExtraArgs
 
@@ -85,6 +86,7 @@ def summed_terms(
     at: Linearization,
     penalty: Any,
     found: Gradient,
+    batch: Any,
 ) -> tuple[Any, Any]:
     """Transforms the gradients of all terms and sums them.
 
@@ -109,8 +111,62 @@ def summed_terms(
         state.terms,
         like(terms, [state.params] * (1 + len(names))),  # pyright: ignore[reportArgumentType]
         values=like(terms, [at.loss, *map(value, names)]),
+        # Computed only by a transform that calls it.
+        traces=partial(kernel_traces, problem, state.params, batch, at),
     )
     return total(moved.entries()), memory  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def kernel_traces(
+    problem: Lagrangian, params: Any, batch: Any, at: Linearization, key: jax.Array
+) -> jax.Array:
+    r"""Computes estimates of the traces of the terms' neural tangent kernels.
+
+    .. math:: \operatorname{E} \|J_i^T z_i\|^2 = \operatorname{tr} J_i J_i^T
+
+    Args:
+        problem: whose loss is a mean of squares.
+        params: where.
+        batch: what the loss reads.
+        at: the linearization there, which pulls back each term alone.
+        key: of the signs z.
+
+    Returns:
+        Of the loss and of each constraint, (t,).
+
+    Raises:
+        ValueError: the loss is no mean of squares.
+    """
+    loss, weights = problem.loss, {}
+    if isinstance(loss, WeightedSquares):
+        loss, weights = loss.problem.loss, loss.weights
+    if not isinstance(loss, MeanSquares):
+        raise ValueError(
+            "balance_by_kernel_trace needs to know what the loss is the square of: give "
+            "the Lagrangian jaxcon.MeanSquares({name: residual}), got "
+            f"{type(loss).__name__}"
+        )
+
+    def rows(params: Any) -> dict[str, jax.Array]:
+        return {
+            name: jnp.sqrt(weights.get(name, 1.0)) * loss.evaluate(name, params, batch)
+            for name in loss.residuals
+        }
+
+    def signs(key: jax.Array, residuals: Any) -> Any:
+        leaves, tree = jax.tree.flatten(residuals)
+        keys = jax.random.split(key, max(len(leaves), 1))
+        return tree.unflatten(
+            jax.random.rademacher(one, leaf.shape, leaf.dtype)
+            for one, leaf in zip(keys, leaves)
+        )
+
+    of_loss, of_constraints = jax.random.split(key)
+    found, pull = jax.vjp(rows, params)
+    # The signs of different residuals are independent: their traces add up.
+    (gradient,) = pull(signs(of_loss, found))
+    terms = at.pullback(jnp.zeros_like(at.loss), signs(of_constraints, at.residuals))
+    return jnp.stack([norm(one) ** 2 for one in [gradient, *terms.entries()[1:]]])
 
 
 def primal_step(

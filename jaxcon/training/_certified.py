@@ -129,6 +129,11 @@ def _claims(solver: Solver, target: Any) -> tuple[Claims, tuple[str, ...]]:
     domains_of("fit: certify", target.within)
     check_number("fit: certify.budget", target.budget, least=0)
     check_number("fit: certify.rounds", target.rounds, least=0, whole=True)
+    if solver.points:
+        raise ValueError(
+            "fit: certify chooses points where the proof resists: it goes without points= "
+            "of the solver"
+        )
     entries = solver.problem.constraints.inequality
     able = {n: one for n, one in entries.items() if isinstance(one, Pointwise)}
     if target.names is not None:

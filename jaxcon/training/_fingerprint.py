@@ -65,6 +65,7 @@ def fingerprint(
         ("primal", solver.primal.update),
         ("dual", solver.dual),
         ("per_term", solver.per_term),
+        ("points", solver.points),
         ("loss", problem.loss),
         ("constraints", problem.constraints._asdict()),
     ):

@@ -58,7 +58,7 @@ class Judge:
             ValueError: the problem cannot be evaluated on it, or every step has the same
                 batch.
         """
-        self.problem, self._source = solver.problem, source
+        self.problem, self._solver, self._source = solver.problem, solver, source
         self._start, self._tolerance = state.params, tolerance
         self.given = judge is not None
         self.batch: Any = None
@@ -181,13 +181,19 @@ class Judge:
         return [self.batch] if self.batch is not None else self._of_the_steps(state)
 
     def _of_the_steps(self, state: PrimalDualState) -> list[Any]:
-        """Returns the batch of all steps, the latest of a stream, or newly drawn ones."""
+        """Returns the batch of all steps, the latest of a stream, or newly drawn ones.
+
+        Points that the solver moves are those of the state.
+        """
         if self._source.fixed:
-            return [self._source.batches]
-        if self._source.streamed:
-            return self._recent()
-        draw = _drawn(self._source.draw)
-        return [draw(self._source.key, state, np.int32(i)) for i in range(BATCHES)]
+            batches = [self._source.batches]
+        elif self._source.streamed:
+            batches = self._recent()
+        else:
+            draw = _drawn(self._source.draw)
+            steps = map(np.int32, range(BATCHES))
+            batches = [draw(self._source.key, state, i) for i in steps]
+        return [self._solver.with_points(state, batch) for batch in batches]
 
     def _recent(self) -> list[Any]:
         rows = [

@@ -165,6 +165,7 @@ def first_best(state: PrimalDualState) -> Iterate:
         max_violation=worst,
         feasible=jnp.array(False),
         step=jnp.array(-1, jnp.int32),
+        points=state.points,
     )
 
 
@@ -211,6 +212,7 @@ def better(
         max_violation=info.max_violation.astype(best.max_violation.dtype),
         feasible=feasible,
         step=state.step,
+        points=state.points,
     )
     take = improves & info.finite
     # A branch copies nothing that does not change; small arrays are selected faster.

@@ -5,25 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from jaxcon.constraints import evaluate, named
 from jaxcon.lagrangians import SplitBatch
 from jaxcon.primal_dual import PrimalDualState, Solver
+from jaxcon.primal_dual._dependence import dependent, depends
 from jaxcon.training._source import Source
-
-# Calls whose arguments are one to one those of the jaxpr they hold.
-CALLS = {
-    "jit",
-    "pjit",
-    "closed_call",
-    "core_call",
-    "remat",
-    "remat2",
-    "checkpoint",
-    "custom_jvp_call",
-    "custom_vjp_call",
-}
 
 
 def moving_points(
@@ -57,15 +44,14 @@ def moving_points(
         return set()
 
     def residuals(params: Any, batch: Any) -> Any:
+        # Points that the solver moves take their multipliers with them.
+        batch = solver.with_points(state, batch)
         there = batch.dual if isinstance(batch, SplitBatch) else batch
         if any(solver.problem.constraints):  # the loss need not be traced
             return evaluate(solver.problem.constraints, params, there)
         return solver.problem.evaluate(params, there, state.extra).residuals
 
-    traced, shapes = jax.make_jaxpr(residuals, return_shape=True)(state.params, batch)
-    fixed = [False] * len(jax.tree.leaves(state.params))
-    tree = jax.tree.structure(shapes)
-    moves = tree.unflatten(depends(traced.jaxpr, fixed + changes))
+    moves = dependent(residuals, state.params, batch, changes)
     # A residual as long as nothing that changes has entries of its own, e.g. one for each
     # group of samples, which stay what they are.
     new = [leaf for leaf, moved in zip(jax.tree.leaves(batch), changes) if moved]
@@ -80,39 +66,3 @@ def moving_points(
         and (drawn_inside or multiplier.size in lengths)
         and getattr(moves, kind)[name]
     }
-
-
-def depends(jaxpr: Any, changed: list[bool]) -> list[bool]:
-    """Finds the results of a jaxpr that depend on the arguments that changed.
-
-    Args:
-        jaxpr: open, its constants do not change.
-        changed: for each argument.
-
-    Returns:
-        For each result, True where it may.
-    """
-    moved = {var for var, moves in zip(jaxpr.invars, changed) if moves}
-
-    def moves(atom: Any) -> bool:
-        return not isinstance(atom, Literal) and atom in moved
-
-    for eqn in jaxpr.eqns:
-        arguments = [moves(atom) for atom in eqn.invars]
-        results = [any(arguments)] * len(eqn.outvars)
-        inner = _called(eqn)
-        if inner is not None:
-            results = depends(inner, arguments)
-        moved |= {var for var, result in zip(eqn.outvars, results) if result}
-    return [moves(atom) for atom in jaxpr.outvars]
-
-
-def _called(eqn: Any) -> Any:
-    if eqn.primitive.name not in CALLS:
-        return None
-    for name in ("jaxpr", "call_jaxpr"):
-        if name in eqn.params:
-            inner = eqn.params[name]
-            inner = getattr(inner, "jaxpr", inner)
-            return inner if len(inner.invars) == len(eqn.invars) else None
-    return None

@@ -27,6 +27,7 @@ class Iterate(NamedTuple):
             that `judge` named, there two standard errors above the estimate.
         feasible: whether `max_violation` is within the tolerance, boolean of shape ().
         step: which step it was, int32 of shape (); -1 if no step was finite.
+        points: those that a rule moves, at that step, by key of the batch; () without any.
     """
 
     params: Any
@@ -37,6 +38,7 @@ class Iterate(NamedTuple):
     max_violation: jax.Array
     feasible: jax.Array
     step: jax.Array
+    points: Any = ()
 
 
 class FitResult(NamedTuple):

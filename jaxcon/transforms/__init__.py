@@ -58,9 +58,53 @@ Huber's penalty.
 
 **The parameters**, after each move. This is projected descent, which adds the set to the
 constraints (`jaxcon.proximal`, with the projections of optax).
+
+The end point of training under weights and moving points
+---------------------------------------------------------
+Weights multiply a whole term (``per_term=`` of an order) or the square of each residual
+(``weights=`` of `MeanSquares`); rules of `jaxcon.points` move the points over which a mean
+or a constraint runs. Each is a constant to differentiation.
+
+========================== ============================ ================================
+rule                       end under fixed penalties    end beside moving multipliers
+========================== ============================ ================================
+`balance_by_gradient_norm` minimum of the fixed penalty the KKT point, with multipliers
+`balance_by_kernel_trace`  under the last weights       in other units,
+                           :math:`w_i / w_0`            :math:`w_i \lambda_i / w_0`
+`balance_by_relative_loss` minimum of the fixed penalty not for these: the terms' values
+`balance_by_uncertainty`   under the last weights       vanish where multipliers settle
+`balance_by_loss_rate`     as without it: where values  the KKT point with its
+                           settle, all weights are 1    multipliers
+`residual_attention`       as without it where all      the KKT point of the weighted
+                           residuals can vanish; else   loss; the same as without
+                           with smaller large ones, of  weights where all residuals
+                           one term alone where         vanish there
+                           :math:`\sum r_i^4` is least
+`causal_weights`           as without it where all      as with `residual_attention`
+                           residuals can vanish; else
+                           later times count less
+`points.rad`               as without it where the      of a constraint on all points
+`points.rar_d`             residual can vanish; else    the same KKT point, up to the
+`points.r3`                the mean of squares is over  gaps between points: the
+                           their density, and large     multipliers are a measure, and
+                           residuals count more         its masses follow the points
+`points.adversarial`       likewise, with a mean that   the same; of an inequality the
+                           is near the largest square   masses gather at its maxima
+========================== ============================ ================================
+
+A loss whose residuals run over moving points is another loss after each move. Points drawn
+at random until the end leave the multipliers a noise of the size of a gap, and a penalty
+damps it. Weights and points change the gradient in steps, so optimizers that learn
+curvature from gradients (`optax.lbfgs`) mistake a change for curvature; `gauss_newton`,
+whose model is of one step, does not.
 """
 
 from jaxcon.transforms._ascent import dual_ascent, method_of_multipliers
+from jaxcon.transforms._attention import (
+    WeightRule,
+    causal_weights,
+    residual_attention,
+)
 from jaxcon.transforms._balancing import (
     BalanceState,
     balance_by_gradient_norm,
@@ -86,10 +130,13 @@ from jaxcon.transforms._entries import DualTransform
 from jaxcon.transforms._entries import as_dual as as_dual
 from jaxcon.transforms._fixed import fixed_penalty
 from jaxcon.transforms._gauss_newton import GaussNewtonState, gauss_newton
-from jaxcon.transforms._losses import MeanConvex, MeanSquares
+from jaxcon.transforms._mean_convex import MeanConvex
+from jaxcon.transforms._mean_squares import MeanSquares
+from jaxcon.transforms._mean_squares import WeightedSquares as WeightedSquares
 from jaxcon.transforms._newton import newton
 from jaxcon.transforms._objective import Objective as Objective
 from jaxcon.transforms._proximal import proximal
+from jaxcon.transforms._rates import balance_by_kernel_trace, balance_by_loss_rate
 from jaxcon.transforms._soap import SoapState, soap
 from jaxcon.transforms._terms import GradientTerms, each_term
 from jaxcon.transforms._terms import like as like
@@ -107,11 +154,15 @@ __all__ = [
     "MeanSquares",
     "SelfScaledState",
     "SoapState",
+    "WeightRule",
     "balance_by_gradient_norm",
+    "balance_by_kernel_trace",
+    "balance_by_loss_rate",
     "balance_by_relative_loss",
     "balance_by_uncertainty",
     "bound_constraints",
     "capped",
+    "causal_weights",
     "clip_by_percentile",
     "clip_by_z_score",
     "clip_each_example",
@@ -130,6 +181,7 @@ __all__ = [
     "pid",
     "project_conflicts",
     "proximal",
+    "residual_attention",
     "restart_every",
     "restart_when_feasible",
     "scale_by_pi",

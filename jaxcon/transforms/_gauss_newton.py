@@ -20,7 +20,7 @@ from jaxcon.transforms._curvature import (
     of_rows,
 )
 from jaxcon.transforms._jacobians import Term, jacobian, term
-from jaxcon.transforms._losses import MeanSquares
+from jaxcon.transforms._mean_squares import MeanSquares, WeightedSquares
 from jaxcon.transforms._objective import Objective
 
 # Tries of one update; the last is damped 2^66 times as much as the first.
@@ -57,16 +57,17 @@ def gauss_newton(
     An augmented Lagrangian of a sum of squares is one: with gradient g and
 
     .. math::
-        H = \sum_k \frac{2}{n_k} J_k^T J_k
+        H = \sum_k \frac{2}{n_k} J_k^T W_k J_k
             + \sum_{i \in h} \rho_i J_i^T J_i
             + \sum_{i \in g,\, \lambda_i + \rho_i g_i > 0} \rho_i J_i^T J_i
 
     the move is :math:`\delta = -(H + \mu \bar H I)^{-1} g`, where :math:`\bar H` is the
-    mean of H's diagonal. It is made if the objective falls; else the damping
-    :math:`\mu` grows and another is tried. After a move that gained :math:`\varrho` times
-    what the model foretold, :math:`\mu` is multiplied by
-    :math:`\max(1/3, 1 - (2 \varrho - 1)^3)`. Where the gain foretold is lost in the
-    objective's roundings the model is trusted; where every try fails, nothing moves.
+    mean of H's diagonal, and :math:`W_k` holds the weights of the `MeanSquares`, 1 without
+    any. It is made if the objective falls; else the damping :math:`\mu` grows and another
+    is tried. After a move that gained :math:`\varrho` times what the model foretold,
+    :math:`\mu` is multiplied by :math:`\max(1/3, 1 - (2 \varrho - 1)^3)`. Where the gain
+    foretold is lost in the objective's roundings the model is trusted; where every try
+    fails, nothing moves.
 
     With momentum m the first try of a step is
 
@@ -182,13 +183,18 @@ def gauss_newton(
                 "gauss_newton needs the objective of a solver: pass it as primal= of "
                 "jaxcon.alternating or jaxcon.simultaneous"
             )
-        if value_fn.problem is not problem:
+        given, fixed = value_fn.problem, {}
+        if isinstance(given.loss, WeightedSquares):
+            given, fixed = given.loss.problem, given.loss.weights
+        if given is not problem:
             raise ValueError(
                 "gauss_newton and its solver have different problems: pass the same "
                 "Lagrangian to both"
             )
         gradient, unravel = ravel_pytree(updates)
-        trace, product, solved = _curvature(loss, on, params, value_fn, gradient)
+        trace, product, solved = _curvature(
+            problem, fixed, on, params, value_fn, gradient
+        )
         # Without a curvature there is no model, and a unit is as good as any.
         unit = trace / gradient.size
         unit = jnp.where(unit > 0, unit, 1.0)
@@ -243,14 +249,16 @@ def gauss_newton(
 
 
 def _curvature(
-    loss: MeanSquares,
+    problem: Lagrangian,
+    fixed: Mapping[str, jax.Array],
     on: Mapping[str, str | tuple[str, ...]],
     params: Any,
     objective: Objective,
     gradient: jax.Array,
 ) -> Curvature:
     """Returns the model of an objective, in the form that its sizes ask for."""
-    problem, batch = objective.problem, objective.batch
+    loss: Any = problem.loss
+    batch = objective.batch
     terms, weights, slopes = [], [], []
 
     def add(name: str, residual: Any, slope: jax.Array, weight: jax.Array) -> None:
@@ -260,7 +268,8 @@ def _curvature(
         weights.append(jnp.atleast_1d(weight).astype(gradient.dtype))
 
     for name, residual in loss.residuals.items():
-        add(name, residual, *loss.slopes(name, residual(params, batch), batch))
+        here = residual(params, batch)
+        add(name, residual, *loss.slopes(name, here, batch, fixed.get(name)))
     firsts, seconds = objective.slopes(), objective.curvature()
     for kind, name, residual in named(problem.constraints):
         first, second = (getattr(part, kind)[name] for part in (firsts, seconds))

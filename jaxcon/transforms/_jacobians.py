@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcon.derivatives import rows_of
-from jaxcon.transforms._losses import Residual
+from jaxcon.transforms._mean_squares import Residual
 
 # Entries up to which differentiating each through the whole batch deserves no word.
 _FEW = 64

@@ -9,7 +9,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxcon._checks import check_number
-from jaxcon.transforms._losses import MeanSquares
+from jaxcon.transforms._mean_squares import MeanSquares, WeightedSquares
 from jaxcon.transforms._objective import Objective
 
 # Tries of one update; each has a quarter of the radius of the one before, or less.
@@ -208,7 +208,7 @@ def preconditioner(
     """
     # With other losses plain conjugate gradients end networks at better places.
     if not isinstance(objective, Objective) or not isinstance(
-        objective.problem.loss, MeanSquares
+        objective.problem.loss, (MeanSquares, WeightedSquares)
     ):
         return lambda vector: vector
 

@@ -141,7 +141,7 @@ def each_term(
     inner = as_transform("transform", transform)
 
     def init(params: Any) -> Any:
-        _check_terms("each_term", params)
+        check_terms("each_term", params)
         return like(params, [inner.init(entry) for entry in params.entries()])
 
     def update(
@@ -232,14 +232,22 @@ def by_factors(
         return scaled(updates, found), remembered(after, state)
 
     def begin(params: Any) -> Any:
-        _check_terms("this transform", params)
+        check_terms("this transform", params)
         return init(len(params.entries()), precision(params))
 
     return optax.GradientTransformationExtraArgs(begin, update)
 
 
-def _check_terms(label: str, params: Any) -> None:
-    """Refuses gradients that are summed already."""
+def check_terms(label: str, params: Any) -> None:
+    """Refuses gradients that are summed already.
+
+    Args:
+        label: of the transform, for the message.
+        params: what it is to act on.
+
+    Raises:
+        TypeError: they are no `GradientTerms`.
+    """
     if not isinstance(params, GradientTerms):
         raise TypeError(
             f"{label} acts on the gradients of single terms, jaxcon.GradientTerms: pass it "

@@ -1,99 +1,13 @@
-"""Losses whose residuals are known: means of squares, and of other convex functions."""
+"""Mean of convex functions of known residuals."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxcon._checks import check_function, check_real, described, inside
-
-Residual = Callable[[Any, Any], jax.Array]
-
-
-@dataclass(frozen=True, eq=False)
-class MeanSquares:
-    r"""Least-squares loss whose residuals are known.
-
-    .. math:: f(\theta) = \sum_k \frac{1}{n_k} \sum_{i=1}^{n_k} r_{ki}(\theta)^2
-
-    Attributes:
-        residuals: name: function (params, batch) -> () or (n,). A weight w of a term is
-            a factor :math:`\sqrt{w}` in its function.
-
-    Raises:
-        TypeError: `residuals` is no dict of functions; when called, a residual is not
-            real.
-        ValueError: when called, a residual has two or more dimensions.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxcon as jc
-        >>> loss = jc.MeanSquares({"misfit": lambda p, batch: p * batch["x"] - batch["y"]})
-        >>> float(loss(2.0, {"x": jnp.array([1.0, 2.0]), "y": jnp.array([2.0, 2.0])}))
-        2.0
-    """
-
-    residuals: Mapping[str, Residual]
-
-    def __post_init__(self) -> None:
-        """Refuses a function that has no name."""
-        label = type(self).__name__
-        if not isinstance(self.residuals, Mapping):
-            raise TypeError(
-                f"{label} needs a dict of functions (params, batch) -> residual by "
-                f"name, got {described(self.residuals)}"
-            )
-        for name, residual in self.residuals.items():
-            one = f"residual {name!r} of {label}"
-            check_function(one, residual, "(params, batch) -> residual")
-
-    def __call__(self, params: Any, batch: Any = None) -> jax.Array:
-        """Evaluates the loss, ()."""
-        parts = []
-        for name, residual in self.residuals.items():
-            label = f"residual {name!r} of {type(self).__name__}"
-            with inside(label):
-                found = residual(params, batch)
-            found = check_real(f"{label} returned", found, "real, () or (n,)")
-            if found.ndim > 1:
-                raise ValueError(f"{label} has shape {found.shape}, not () or (n,)")
-            parts.append(jnp.mean(self.losses(name, found, batch)))
-        return jnp.asarray(sum(parts, 0.0))
-
-    def losses(self, name: str, residual: jax.Array, batch: Any) -> jax.Array:
-        """Evaluates what each entry of a residual adds, in the residual's shape.
-
-        Args:
-            name: of the residual.
-            residual: its value, () or (n,).
-            batch: what it was evaluated on.
-
-        Returns:
-            The loss of each entry.
-        """
-        del name, batch
-        return residual**2
-
-    def slopes(
-        self, name: str, residual: jax.Array, batch: Any
-    ) -> tuple[jax.Array, jax.Array]:
-        """Evaluates the loss's first and second derivative by each entry of a residual.
-
-        Args:
-            name: of the residual.
-            residual: its value, () or (n,).
-            batch: what it was evaluated on.
-
-        Returns:
-            Both, in the residual's shape.
-        """
-
-        def slope(residual: jax.Array) -> jax.Array:
-            return jax.grad(lambda r: jnp.mean(self.losses(name, r, batch)))(residual)
-
-        # No entry's loss depends on another's: the product with ones has each its own.
-        return jax.jvp(slope, (residual,), (jnp.ones_like(residual),))
+from jaxcon.transforms._mean_squares import MeanSquares
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +25,7 @@ class MeanConvex(MeanSquares):
         residuals: name: function (params, batch) -> () or (n,).
         convex: name: function (r, batch) -> an array like r, entry i of entry i of r, and
             convex in it. Residuals that are not named here are squared.
+        weights: rule of the weights by name, as of `MeanSquares`.
 
     Raises:
         TypeError: `residuals` or `convex` is no dict of functions.
@@ -153,7 +68,7 @@ class MeanConvex(MeanSquares):
                 )
 
     def losses(self, name: str, residual: jax.Array, batch: Any) -> jax.Array:
-        """Evaluates what each entry of a residual adds, in the residual's shape.
+        """Evaluates the loss of each entry of a residual, in its shape.
 
         Args:
             name: of the residual.
@@ -161,7 +76,7 @@ class MeanConvex(MeanSquares):
             batch: what it was evaluated on.
 
         Returns:
-            The loss of each entry.
+            An array like the residual.
 
         Raises:
             ValueError: the function returns another shape.
