@@ -11,14 +11,10 @@ any module.
 from jaxcon.layers._bounds import bounded, positive
 from jaxcon.layers._certificates import Certificate, Gap, Guarantee
 from jaxcon.layers._check import Check, check
-from jaxcon.layers._conditions import (
-    box_boundary,
-    dirichlet,
-    initial_value,
-    mixed,
-    neumann,
-)
+from jaxcon.layers._conditions import box_boundary, conditions, initial_value
 from jaxcon.layers._convex import bounded_concave, bounded_convex, concave, convex
+from jaxcon.layers._domains import dirichlet, flux
+from jaxcon.layers._ends import mixed, neumann, robin
 from jaxcon.layers._fields import divergence_free, gradient_field, hamiltonian_field
 from jaxcon.layers._flax import from_module, module
 from jaxcon.layers._lipschitz import lipschitz
@@ -64,10 +60,12 @@ __all__ = [
     "cayley",
     "check",
     "concave",
+    "conditions",
     "convex",
     "derivative_box",
     "dirichlet",
     "divergence_free",
+    "flux",
     "from_module",
     "gaussian",
     "gradient_field",
@@ -91,6 +89,7 @@ __all__ = [
     "polyhedron",
     "positive",
     "positive_definite",
+    "robin",
     "second_order_cone",
     "simplex",
     "smooth_monotone",
