@@ -34,9 +34,7 @@ class Surface(NamedTuple):
 
     distance: Distance
     measure: Callable[[np.ndarray, np.ndarray], float]
-    draw: Callable[
-        [np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
-    ]
+    draw: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +105,9 @@ class Domain:
             TypeError: points are no array of numbers.
             ValueError: points are not (n, d).
         """
-        where = jnp.asarray(check_array("contains: points", points, "(n, d)", finite=None))
+        where = jnp.asarray(
+            check_array("contains: points", points, "(n, d)", finite=None)
+        )
         return jax.vmap(self.distance)(where) > 0
 
     def sample(self, key: jax.Array, num: int) -> jax.Array:
@@ -132,7 +132,9 @@ class Domain:
         """
         check_key("sample: key", key)
         if isinstance(key, Tracer):
-            raise TypeError("sample: key must be known when traced: call it outside jit")
+            raise TypeError(
+                "sample: key must be known when traced: call it outside jit"
+            )
 
         def candidates(start: int, stop: int) -> jax.Array:
             own = jax.random.fold_in(key, start)

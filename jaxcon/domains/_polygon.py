@@ -56,7 +56,9 @@ def polygon(vertices: Any) -> Domain:
     edges = ends - corners
     lengths = np.linalg.norm(edges, axis=1)
     if not np.all(lengths > 0):
-        raise ValueError("polygon: vertices repeat one another, so that an edge has none")
+        raise ValueError(
+            "polygon: vertices repeat one another, so that an edge has none"
+        )
     if _cross_somewhere(corners, ends):
         raise ValueError("polygon: vertices make edges that cross or touch")
     along = edges / lengths[:, None]

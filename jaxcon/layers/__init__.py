@@ -17,6 +17,7 @@ from jaxcon.layers._domains import dirichlet, flux
 from jaxcon.layers._ends import mixed, neumann, robin
 from jaxcon.layers._fields import divergence_free, gradient_field, hamiltonian_field
 from jaxcon.layers._flax import from_module, module
+from jaxcon.layers._integral import integral
 from jaxcon.layers._lipschitz import lipschitz
 from jaxcon.layers._min_max import smooth_monotone
 from jaxcon.layers._networks import Construction, Network, Output, mlp, output
@@ -74,6 +75,7 @@ __all__ = [
     "half_spaces",
     "hamiltonian_field",
     "initial_value",
+    "integral",
     "learned_smoothing",
     "lipschitz",
     "mixed",

@@ -153,15 +153,14 @@ def box_boundary(
         scale=lambda x: x,
         factor=factor,
         lift=lift,
+        given=(value,),
         inputs=chosen,
         inside=inside,
         forgets=True,
     )
 
 
-def initial_value(
-    index: int, start: float, value: Any, rate: Any = None
-) -> Condition:
+def initial_value(index: int, start: float, value: Any, rate: Any = None) -> Condition:
     r"""Prescribes a network's value, and perhaps its rate of change, at the start.
 
     .. math::
@@ -239,6 +238,7 @@ def initial_value(
         scale=lambda x: x,
         factor=factor,
         lift=lift,
+        given=(value, rate),
         inputs=(index,),
     )
 
@@ -258,8 +258,8 @@ def conditions(*several: Condition) -> Condition:
     does; an initial state must meet the boundary conditions. Where they do not agree no
     smooth f has both, and the later one wins.
 
-    Wrapping twice, ``network.then(a).then(b)``, keeps what a prescribes only if it is zero
-    or, for b with slopes alone, a number, and its certificate claims b alone.
+    ``network.then(a).then(b)`` keeps what a prescribes if both prescribe zero, but its
+    certificate claims b alone: b is not known to leave the faces of a as they are.
 
     `dirichlet` and `box_boundary` come first, since their value is a function of all
     inputs. A coefficient c of `robin` or `mixed` must not depend on an input with another
@@ -355,6 +355,7 @@ def conditions(*several: Condition) -> Condition:
         scale=scale,
         factor=factor,
         lift=lambda known: lifts(known)[-1],
+        given=[term for one in several for term in one.given],
         inputs=tuple(sorted(chosen)),
         inside=inside,
         forgets=several[0].forgets,

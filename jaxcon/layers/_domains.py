@@ -11,7 +11,7 @@ from jaxcon.domains import Domain
 from jaxcon.layers._certificates import Certificate, Function, Gap
 from jaxcon.layers._networks import Apply, Construction, check_term, one_example
 from jaxcon.layers._outputs import evaluated
-from jaxcon.layers._prescribed import Condition, Test, largest, prescribed, promise
+from jaxcon.layers._prescribed import Condition, largest, prescribed, promise
 
 # Newton's steps from any point to the boundary, and the least square of a slope in one.
 STEPS, FLAT = 40, 0.01
@@ -96,6 +96,7 @@ def dirichlet(domain: Domain, value: Any) -> Condition:
         scale=lambda x: x,
         factor=factor,
         lift=lift,
+        given=(value,),
         inputs=inputs,
         forgets=True,
     )
@@ -185,9 +186,7 @@ def flux(domain: Domain, value: Any, coefficient: Any = 0.0) -> Construction:
     return Construction(wrap, Certificate((guarantee,)))
 
 
-def _distance_and_slope(
-    domain: Domain, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _distance_and_slope(domain: Domain, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the distance () and its gradient (d,), zero in the other inputs."""
     return jax.value_and_grad(lambda x: domain.distance(x[: domain.inputs]))(x)
 

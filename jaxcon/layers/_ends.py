@@ -139,7 +139,9 @@ def robin(
         if pair is None:
             continue
         if not isinstance(pair, (tuple, list)):
-            raise TypeError(f"robin: {word} must be a pair (c, g), got {described(pair)}")
+            raise TypeError(
+                f"robin: {word} must be a pair (c, g), got {described(pair)}"
+            )
         if len(pair) != 2:
             raise ValueError(
                 f"robin: {word} must be a pair (c, g), got {len(pair)} entries"
@@ -171,7 +173,8 @@ def mixed(
     the condition at q is that of `robin`,
 
     .. math::
-        \frac{\partial f}{\partial x_i} + \sigma c f = b, \qquad \sigma = \frac{q - p}{|q - p|}
+        \frac{\partial f}{\partial x_i} + \sigma c f = b, \qquad
+        \sigma = \frac{q - p}{|q - p|}
 
     where c > 0 is a loss at either end, and N has the factor of `robin` too.
 
@@ -213,7 +216,7 @@ def mixed(
     first, last, width = face(index, p), face(index, q), q - p
     sign = 1.0 if width > 0 else -1.0
 
-    def given(word: str, term: Any, like: jax.Array, x: jax.Array) -> jax.Array:
+    def at(word: str, term: Any, like: jax.Array, x: jax.Array) -> jax.Array:
         return evaluated("mixed", word, term, like, x)
 
     def scale(x: jax.Array) -> jax.Array:
@@ -224,18 +227,18 @@ def mixed(
         t = (x[index] - p) / width
         if coefficient is None:
             return t * (2 - t)
-        c = abs(width) * given("coefficient", coefficient, like, last(x))
+        c = abs(width) * at("coefficient", coefficient, like, last(x))
         return t * (2 - t) * _tilt(c * (1 - t), c / 2)
 
     def lift(known: Function) -> Function:
         def lifted(x: jax.Array) -> jax.Array:
             begin, end, along = first(x), last(x), x[index] - p
             here, before = known(x), known(begin)
-            rise = given("value", value, here, begin) - before
-            b = given("slope", wanted, here, end) - _slope(known, index)(end)
+            rise = at("value", value, here, begin) - before
+            b = at("slope", wanted, here, end) - _slope(known, index)(end)
             if coefficient is None:
                 return here + rise + b * along
-            c = sign * given("coefficient", coefficient, here, end)
+            c = sign * at("coefficient", coefficient, here, end)
             # The least line and multiple of s, of which both are zero at p.
             b = b - c * (known(end) + rise)
             loss = c * width
@@ -259,7 +262,8 @@ def mixed(
     }
     added = "" if coefficient is None else f" {'+' if sign > 0 else '-'} c f"
     statement = (
-        f"f = value at x{index} = {p:g}, df/dx{index}{added} = slope at x{index} = {q:g}"
+        f"f = value at x{index} = {p:g}, "
+        f"df/dx{index}{added} = slope at x{index} = {q:g}"
     )
     return prescribed(
         "mixed",
@@ -268,6 +272,7 @@ def mixed(
         scale=scale,
         factor=factor,
         lift=lift,
+        given=(value, wanted, coefficient),
         inputs=(index,),
         inside=between(index, min(p, q), max(p, q)),
     )
@@ -338,9 +343,7 @@ def _at_ends(
     def factor(x: jax.Array, like: jax.Array) -> jax.Array:
         if not hats:
             return jnp.ones((), like.dtype)
-        losses = [
-            -end.sign * width * c for end, c in zip(ends, coefficients(x, like))
-        ]
+        losses = [-end.sign * width * c for end, c in zip(ends, coefficients(x, like))]
         here, half = (
             sum(loss * ramp for loss, ramp in zip(losses, ramps(t)))
             for t in (share(x), 0.5)
@@ -395,6 +398,7 @@ def _at_ends(
         scale=scale,
         factor=factor,
         lift=lift,
+        given=[term for end in ends for term in (end.coefficient, end.value)],
         inputs=(index,),
         inside=between(index, low, high),
     )

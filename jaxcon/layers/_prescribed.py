@@ -1,6 +1,6 @@
 """Constructions f = P + E N(s): a known function, a factor and a scale of the inputs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ class Condition(Construction):
 
     Attributes:
         inputs: those at whose values it prescribes something.
+        given: what it prescribes there, numbers or functions of x.
         scale: x -> s(x).
         factor: (x, N's output) -> E(x), () or of the output's shape.
         lift: known function -> a function P near it, with what is prescribed.
@@ -31,6 +32,7 @@ class Condition(Construction):
     """
 
     inputs: tuple[int, ...] = ()
+    given: tuple[Any, ...] = ()
     scale: Function = lambda x: x
     factor: Callable[[jax.Array, jax.Array], jax.Array] = lambda x, like: x
     lift: Lift = lambda known: known
@@ -47,6 +49,8 @@ def prescribed(
     scale: Function,
     factor: Callable[[jax.Array, jax.Array], jax.Array],
     lift: Lift,
+    given: Sequence[Any],
+    inputs: tuple[int, ...],
     **about: Any,
 ) -> Condition:
     """Makes the construction of its parts.
@@ -58,6 +62,8 @@ def prescribed(
         scale: x -> s(x).
         factor: (x, N's output) -> E(x), () or of the output's shape.
         lift: see `Condition`; it is called with zero.
+        given: what it prescribes, numbers or functions of x.
+        inputs: see `Condition`.
         **about: the other fields of `Condition`.
 
     Returns:
@@ -74,9 +80,19 @@ def prescribed(
 
         return wrapped
 
+    def carry(guarantee: Guarantee) -> Guarantee | None:
+        # Numbers repeat themselves in any input, and so does what is made of them.
+        periodic = guarantee.kind == "periodic" and not any(map(callable, given))
+        return (
+            guarantee if periodic and not set(inputs) & set(guarantee.inputs) else None
+        )
+
     return Condition(
         wrap,
         Certificate(promises),
+        carry,
+        given=tuple(given),
+        inputs=inputs,
         check=check,
         scale=scale,
         factor=factor,
