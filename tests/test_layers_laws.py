@@ -96,11 +96,7 @@ CASES = {
         lambda x: jnp.sin(2 * jnp.pi * x[0] / 1.5) * x[1],
     ),
     "dirichlet": lambda: Case(
-        ending(
-            layers.dirichlet(
-                lambda x: 1 - x[0] ** 2, 0.5, boundary=lambda x: x.at[0].set(1.0)
-            )
-        ),
+        ending(layers.dirichlet(jc.domains.box([-1.0], [1.0]), 0.5)),
         2,
         lambda x: 0.5 + (1 - x[0] ** 2) * x[1],
     ),
@@ -123,6 +119,31 @@ CASES = {
         ending(layers.mixed(0, -1.0, 1.0, value=1.0, slope=0.0)),
         2,
         lambda x: 1 + x[1] * (4 - (1 - x[0]) ** 2),
+    ),
+    "robin": lambda: Case(
+        ending(layers.robin(0, -1.0, 1.0, (2.0, 0.0), (0.0, lambda x: x[1]))),
+        2,
+        lambda x: x[1] * (x[0] + 2) ** 2 / 6,
+    ),
+    "flux": lambda: Case(
+        ending(layers.flux(jc.domains.ball([0.0, 0.0], 1.0), 0.0, 1.0)),
+        2,
+        lambda x: (3 - x @ x) * (1 + x[0]),
+    ),
+    "conditions": lambda: Case(
+        ending(
+            layers.conditions(
+                layers.initial_value(1, -1.0, lambda x: x[0] ** 2),
+                layers.neumann(0, -1.0, 1.0, left=-2.0, right=2.0),
+            )
+        ),
+        2,
+        lambda x: x[0] ** 2 + (x[1] + 1) * jnp.cos(jnp.pi * x[0]),
+    ),
+    "integral": lambda: Case(
+        ending(layers.integral([[-1.0, 0.0], [1.0, 0.5]], [0.5, 0.5], 1.0)),
+        2,
+        lambda x: wave(x) + 1,
     ),
     "affine": lambda: Case(
         ending(layers.affine(ROWS[:2], lambda x: x), 4),
@@ -279,6 +300,7 @@ BY_DEFAULT = (
     "periodic",
     "box_boundary",
     "neumann",
+    "conditions",
     "affine",
     "half_space",
     "lipschitz, norms",

@@ -25,12 +25,16 @@ from jaxcon.layers._prescribed import (
     face,
     prescribed,
     promise,
-    slope,
     slope_test,
+    value_and_slope,
     value_test,
     zero_like,
 )
 
+# Roundings of several lifts, each of what the ones before have left.
+JOINTLY = 16.0
+# Names of tests whose sizes have the slopes' own terms.
+SLOPES = ("derivative", "lower", "upper")
 SIDES = {"lower": (True, False), "upper": (False, True), "both": (True, True)}
 
 
@@ -216,13 +220,14 @@ def initial_value(index: int, start: float, value: Any, rate: Any = None) -> Con
     def lift(known: Function) -> Function:
         def lifted(x: jax.Array) -> jax.Array:
             first, here = begin(x), known(x)
-            start_value = evaluated("initial_value", "value", value, here, first)
-            found = here + (start_value - known(first))
+            before, speed = value_and_slope(known, index, first)
+            found = here + (
+                evaluated("initial_value", "value", value, here, first) - before
+            )
             if rate is None:
                 return found
-            speed = evaluated("initial_value", "rate", rate, here, first)
-            elapsed = x[index] - start
-            return found + elapsed * (speed - slope(known, index)(first))
+            given = evaluated("initial_value", "rate", rate, here, first)
+            return found + (x[index] - start) * (given - speed)
 
         return lifted
 
@@ -320,32 +325,35 @@ def conditions(*several: Condition) -> Condition:
             product = product * one.factor(x, like)
         return product
 
-    def lifts(known: Function) -> list[Function]:
-        """Returns P_1, …, P_n."""
-        found = []
-        for one in several:
-            known = one.lift(known)
-            found.append(known)
-        return found
+    def lift(known: Function) -> Function:
+        return reduce(lambda known, one: one.lift(known), several, known)
 
     def inside(x: jax.Array) -> jax.Array:
         return reduce(lambda x, one: one.inside(x), several, x)
 
-    def jointly(guarantee: Guarantee) -> Guarantee:
-        """Returns a guarantee inside the range of all, with the terms of every P_k."""
+    def parts(f: Function, x: jax.Array) -> jax.Array:
+        """Returns the size of the terms of which P consists, ()."""
+        known, sizes = zero_like(f(x)), []
+        for one in several:
+            known = one.lift(known)
+            sizes.append(jnp.max(jnp.abs(known(x))))
+        return jnp.sum(jnp.stack(sizes))
 
-        def joint(test: Test) -> Test:
+    def jointly(guarantee: Guarantee) -> Guarantee:
+        """Returns a guarantee for x inside the ranges of all."""
+
+        def joint(name: str, test: Test) -> Test:
             def tested(f: Function, x: jax.Array, y: jax.Array) -> Gap:
                 there = inside(x)
                 gap = test(f, there, y)
-                parts = lifts(zero_like(f(there)))
-                terms = sum(test(part, there, y).size for part in parts)
-                return gap._replace(size=gap.size + terms)
+                if name in SLOPES:
+                    return gap
+                return gap._replace(size=gap.size + parts(f, there))
 
             return tested
 
-        tests = {name: joint(test) for name, test in guarantee.tests.items()}
-        return replace(guarantee, tests=tests)
+        tests = {name: joint(name, test) for name, test in guarantee.tests.items()}
+        return replace(guarantee, tests=tests, roundings=JOINTLY)
 
     promises = [one for each in several for one in each.promises.guarantees]
     return prescribed(
@@ -354,7 +362,7 @@ def conditions(*several: Condition) -> Condition:
         check=check,
         scale=scale,
         factor=factor,
-        lift=lambda known: lifts(known)[-1],
+        lift=lift,
         given=[term for one in several for term in one.given],
         inputs=tuple(sorted(chosen)),
         inside=inside,

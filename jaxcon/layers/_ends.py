@@ -16,8 +16,8 @@ from jaxcon.layers._prescribed import (
     face,
     prescribed,
     promise,
-    slope,
     slope_test,
+    value_and_slope,
     value_test,
 )
 
@@ -205,7 +205,7 @@ def mixed(
     check_number("mixed: dirichlet_at", dirichlet_at)
     check_number("mixed: neumann_at", neumann_at)
     value = check_term("mixed: value", value, ANY)
-    wanted = check_term("mixed: slope", slope, ANY)
+    slope = check_term("mixed: slope", slope, ANY)
     if coefficient is not None:
         coefficient = check_term("mixed: coefficient", coefficient, ANY)
     p, q = float(dirichlet_at), float(neumann_at)  # as in face
@@ -234,18 +234,19 @@ def mixed(
         def lifted(x: jax.Array) -> jax.Array:
             begin, end, along = first(x), last(x), x[index] - p
             here, before = known(x), known(begin)
+            after, steep = value_and_slope(known, index, end)
             rise = at("value", value, here, begin) - before
-            b = at("slope", wanted, here, end) - _slope(known, index)(end)
+            b = at("slope", slope, here, end) - steep
             if coefficient is None:
                 return here + rise + b * along
             c = sign * at("coefficient", coefficient, here, end)
             # The least line and multiple of s, of which both are zero at p.
-            b = b - c * (known(end) + rise)
+            b = b - c * (after + rise)
             loss = c * width
             squares = (1 + loss) ** 2 + loss**2
-            steep, high = (1 + loss) * b / squares, width * loss * b / squares
+            line, high = (1 + loss) * b / squares, width * loss * b / squares
             t = along / width
-            return here + rise + steep * along + high * (t * (2 - t))
+            return here + rise + line * along + high * (t * (2 - t))
 
         return lifted
 
@@ -254,7 +255,7 @@ def mixed(
         "value": value_test(first, value),
         "derivative": slope_test(
             last,
-            wanted,
+            slope,
             index,
             size,
             coefficient=None if coefficient is None else _times(sign, coefficient),
@@ -272,14 +273,13 @@ def mixed(
         scale=scale,
         factor=factor,
         lift=lift,
-        given=(value, wanted, coefficient),
+        given=(value, slope, coefficient),
         inputs=(index,),
         inside=between(index, min(p, q), max(p, q)),
     )
 
 
 ANY = "of any shape"
-_slope = slope  # `mixed` has an argument of that name
 
 
 class _End(NamedTuple):
@@ -351,23 +351,21 @@ def _at_ends(
         return _tilt(here, half)
 
     def lift(known: Function) -> Function:
-        steepness = slope(known, index)
-
         def lifted(x: jax.Array) -> jax.Array:
             t, found = share(x), known(x)
             like = found
             for number, (end, place) in enumerate(zip(ends, places)):
                 word = f"{end.word}[1]" if hats else end.word
                 there = place(x)
-                g = evaluated(name, word, end.value, like, there)
-                g = g - end.sign * steepness(there)
+                value, steep = value_and_slope(known, index, there)
+                g = evaluated(name, word, end.value, like, there) - end.sign * steep
                 ramp = end.sign * width * ramps(t)[number]
                 if not hats:
                     found = found + g * ramp
                     continue
                 c = evaluated(name, f"{end.word}[0]", end.coefficient, like, there)
                 loss = c * width
-                g = (g - c * known(there)) / (1 + loss**2)
+                g = (g - c * value) / (1 + loss**2)
                 found = found + g * ramp + width * loss * g * steps(t)[number]
             return found
 

@@ -122,13 +122,11 @@ def between(index: int, lower: float, upper: float) -> Function:
     return lambda x: x.at[index].set(jnp.clip(x[index], lower, upper))
 
 
-def slope(f: Function, index: int) -> Function:
-    """Returns the derivative of a function in one input."""
-
-    def steepness(x: jax.Array) -> jax.Array:
-        return jax.jvp(f, (x,), (jnp.zeros_like(x).at[index].set(1.0),))[1]
-
-    return steepness
+def value_and_slope(
+    f: Function, index: int, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns a function and its derivative in one input, at x."""
+    return jax.jvp(f, (x,), (jnp.zeros_like(x).at[index].set(1.0),))
 
 
 def promise(
@@ -189,16 +187,16 @@ def slope_test(
     def test(f: Function, x: jax.Array, y: jax.Array) -> Gap:
         del y
         there = place(x)
-        tangent = jnp.zeros_like(there).at[index].set(1.0)
-        found, bend = jax.jvp(slope(f, index), (there,), (tangent,))
+        (value_there, found), (_, bend) = value_and_slope(
+            lambda x: value_and_slope(f, index, x), index, there
+        )
         wanted = evaluated("check", "what is prescribed", value, found, there)
         left = sign * found - wanted
         terms = [found, wanted, abs(width) * bend]
         if coefficient is not None:
             c = evaluated("check", "the coefficient", coefficient, found, there)
-            kept = c * f(there)
-            left += kept
-            terms += [kept, abs(width) * c * found]
+            left += c * value_there
+            terms += [c * value_there, abs(width) * c * found]
         return Gap(jnp.max(jnp.abs(left)), largest(*terms))
 
     return test
