@@ -16,7 +16,7 @@ from jaxcon.domains._smooth import conjunction
 
 MOST_POINTS, MOST_SEED = 10_000_000, 2**63 - 1
 # Rounds of drawing before a domain is taken for empty; each doubles the candidates.
-ROUNDS, MOST_CANDIDATES = 40, 2**24
+ROUNDS, MOST_CANDIDATES = 40, 2**20
 # How far beside the boundary a point is tried, as a share of the domain's size.
 BESIDE = 1e-4
 
@@ -42,8 +42,9 @@ class Domain:
     """Set of points with a smooth distance from its boundary.
 
     Made by `jaxcon.domains.ball` and its neighbours, combined by ``|`` (union), ``&``
-    (intersection) and ``-`` (difference). Sets that are united should overlap: where they
-    only touch, the distance is zero on the seam.
+    (intersection) and ``-`` (difference). Boundaries should cross and not coincide: where
+    two sets only touch, the distance of their union is zero on the seam, and along a
+    piece that both have in common its slope is not one.
 
     Attributes:
         inputs: d.
