@@ -62,7 +62,7 @@ class Domain:
         >>> shape = jc.domains.box([0.0, 0.0], [1.0, 1.0]) - corner
         >>> shape.contains(jnp.array([[0.25, 0.75], [0.75, 0.75]])).tolist()
         [True, False]
-        >>> print(shape.distance(jnp.array([0.75, 0.5])))
+        >>> print(shape.distance(jnp.array([0.0, 0.5])))
         0.0
     """
 
