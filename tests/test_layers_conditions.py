@@ -296,7 +296,16 @@ def test_constructions_refuse_what_makes_none():
             "dirichlet or box_boundary must be the first",
         ),
     ]
-    assert_refused([(make, ValueError, words) for make, words in rows])
+    assert_refused(
+        [
+            *((make, ValueError, words) for make, words in rows),
+            (
+                lambda: layers.conditions(layers.bounded(0.0, 1.0)),
+                TypeError,
+                "several must be constructions such as jc.layers.robin, got Output",
+            ),
+        ]
+    )
 
 
 def test_constructions_refuse_what_does_not_fit_the_input():

@@ -402,14 +402,17 @@ def _at_ends(
     )
 
 
-def _tilt(z: jax.Array, half: jax.Array) -> jax.Array:
+def _tilt(z: Any, half: Any) -> jax.Array:
     """Returns a positive function of z, of logarithmic slope one at zero, one at half."""
     return (z + jnp.sqrt(1 + z**2)) / (half + jnp.sqrt(1 + half**2))
 
 
 def _times(sign: float, given: Any) -> Any:
     """Returns a number or a function with a sign."""
-    return (lambda x: sign * given(x)) if callable(given) else sign * given
+    if callable(given):
+        function: Any = given
+        return lambda x: sign * function(x)
+    return sign * given
 
 
 def _has_input(name: str, index: int) -> Any:

@@ -122,9 +122,7 @@ def between(index: int, lower: float, upper: float) -> Function:
     return lambda x: x.at[index].set(jnp.clip(x[index], lower, upper))
 
 
-def value_and_slope(
-    f: Function, index: int, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def value_and_slope(f: Callable[[jax.Array], Any], index: int, x: jax.Array) -> Any:
     """Returns a function and its derivative in one input, at x."""
     return jax.jvp(f, (x,), (jnp.zeros_like(x).at[index].set(1.0),))
 

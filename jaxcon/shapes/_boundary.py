@@ -141,6 +141,8 @@ def interface(
             if not callable(k):
                 check_number(f"interface: conductivities[{number}]", k)
 
+    pair = conductivities or (1.0, 1.0)
+
     def constraint(params: Any, batch: Any) -> jax.Array:
         where = batch_part(on, batch)
         one, two = (_scalar("interface", apply, params) for apply in (first, second))
@@ -153,7 +155,7 @@ def interface(
         def difference(x: jax.Array, normal: jax.Array) -> jax.Array:
             fluxes = [
                 _conductivity(k, x) * derivatives.directional_derivative(f, normal)(x)
-                for k, f in zip(conductivities, (one, two))
+                for k, f in zip(pair, (one, two))
             ]
             return minus("interface", fluxes[0] - fluxes[1], jump, x)
 
