@@ -307,7 +307,7 @@ def _at_ends(
     width = high - low
     places = [face(index, end.place) for end in ends]
     words = [end.word for end in ends]
-    hats = name == "robin"
+    mixture = name == "robin"
 
     def share(x: jax.Array) -> jax.Array:
         return (x[index] - low) / width
@@ -324,7 +324,7 @@ def _at_ends(
         """Returns functions of unit slope in t at their own end, and none at another."""
         if len(ends) == 1:
             return [t] if words == ["left"] else [t - 1]
-        if hats:
+        if mixture:
             return [t * (1 - t) ** 2, -(t**2) * (1 - t)]
         return [t - t * t / 2, t * t / 2]
 
@@ -341,7 +341,7 @@ def _at_ends(
         ]
 
     def factor(x: jax.Array, like: jax.Array) -> jax.Array:
-        if not hats:
+        if not mixture:
             return jnp.ones((), like.dtype)
         losses = [-end.sign * width * c for end, c in zip(ends, coefficients(x, like))]
         here, half = (
@@ -355,15 +355,16 @@ def _at_ends(
             t, found = share(x), known(x)
             like = found
             for number, (end, place) in enumerate(zip(ends, places)):
-                word = f"{end.word}[1]" if hats else end.word
+                word = f"{end.word}[1]" if mixture else end.word
                 there = place(x)
                 value, steep = value_and_slope(known, index, there)
                 g = evaluated(name, word, end.value, like, there) - end.sign * steep
                 ramp = end.sign * width * ramps(t)[number]
-                if not hats:
+                if not mixture:
                     found = found + g * ramp
                     continue
                 c = evaluated(name, f"{end.word}[0]", end.coefficient, like, there)
+                # The least value and slope that meet the condition.
                 loss = c * width
                 g = (g - c * value) / (1 + loss**2)
                 found = found + g * ramp + width * loss * g * steps(t)[number]
@@ -383,7 +384,7 @@ def _at_ends(
         )
         for end, place in zip(ends, places)
     }
-    if hats:
+    if mixture:
         at = " and ".join(f"{end.place:g}" for end in ends)
         statement = f"df/dn + c f = g at x{index} = {at}"
     else:
