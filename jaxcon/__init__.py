@@ -10,6 +10,7 @@ from importlib.metadata import version as _version
 from jaxcon import (
     certify,
     derivatives,
+    domains,
     layers,
     methods,
     multipliers,
@@ -136,6 +137,7 @@ __all__ = [  # noqa: RUF022 (by task)
     # Rooms.
     "certify",
     "derivatives",
+    "domains",
     "layers",
     "methods",
     "multipliers",

@@ -48,6 +48,7 @@ def of(**given):
 
 
 BOX = {"lower": [0.0, 0.0], "upper": [1.0, 2.0]}
+DISC = jc.domains.ball([0.0, 0.0], 1.0)
 SIZES = {"width": 4, "depth": 2}
 Y = jnp.array([2.0, 0.3, 0.2])
 POLYHEDRON = {
@@ -62,6 +63,11 @@ POLYHEDRON = {
 GOOD = {
     # A dotted name, below jaxcon, and what makes the arguments of a good call of it.
     "from_module": lambda: {"module": linear()},
+    "domains.ball": of(center=[0.0, 0.0], radius=1.0),
+    "domains.box": of(**BOX),
+    "domains.half_space": of(normal=[1.0, 0.0], offset=1.0),
+    "domains.implicit": of(function=lambda x: 1 - x @ x, **BOX),
+    "domains.polygon": of(vertices=[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]),
     "penalties.absolute": of(h=Y),
     "penalties.quadratic": of(h=Y),
     "penalties.hinge": of(g=Y),
@@ -109,21 +115,26 @@ GOOD = {
     "layers.concave": of(inputs=2, concave=0, increasing=1, strong=0.5, **SIZES),
     "layers.convex": of(inputs=2, convex=0, decreasing=1, strong=0.5, **SIZES),
     "layers.derivative_box": of(inputs=2, lower=[0.0, -1.0], upper=1.0, **SIZES),
-    "layers.dirichlet": of(
-        distance=lambda x: 1 - x @ x,
-        value=lambda x: x[0],
-        boundary=lambda x: x / jnp.sqrt(x @ x),
-    ),
+    "layers.dirichlet": of(domain=DISC, value=lambda x: x[0]),
     "layers.divergence_free": of(inputs=2),
+    "layers.flux": of(domain=DISC, value=1.0, coefficient=2.0),
     "layers.fourier_features": of(inputs=2, num=3, scale=[1.0, 2.0], seed=0),
     "layers.gaussian": of(sigma=1.0),
     "layers.group_sort": of(x=Y),
     "layers.half_space": of(a=jnp.ones(2), upper=1.0),
     "layers.half_spaces": of(C=jnp.eye(2), upper=jnp.ones(2), iterations=20),
     "layers.initial_value": of(index=0, start=0.0, value=2.0, rate=1.0),
+    "layers.integral": of(points=[[0.0], [1.0]], weights=[0.5, 0.5], value=1.0),
     "layers.learned_smoothing": lambda: {"network": network(outputs=5), "width": 3},
     "layers.lipschitz": of(inputs=2, outputs=2, constant=3.0, by="norms", **SIZES),
-    "layers.mixed": of(index=0, dirichlet_at=1.0, neumann_at=0.0, value=5.0, slope=0.0),
+    "layers.mixed": of(
+        index=0,
+        dirichlet_at=1.0,
+        neumann_at=0.0,
+        value=5.0,
+        slope=0.0,
+        coefficient=1.0,
+    ),
     "layers.mlp": of(inputs=2, outputs=2, activation=jnp.sin, adaptive=5.0, **SIZES),
     "layers.modified_mlp": of(
         inputs=2, outputs=2, width=4, depth=3, activation=jnp.sin
@@ -143,6 +154,9 @@ GOOD = {
     "layers.polyhedron": of(**POLYHEDRON),
     "layers.positive": of(lower=0.0),
     "layers.positive_definite": of(minimum=1.0),
+    "layers.robin": of(
+        index=0, lower=0.0, upper=2.0, left=(1.0, 2.0), right=(0.0, 1.0)
+    ),
     "layers.siren": of(inputs=2, outputs=2, frequency=5.0, **SIZES),
     "layers.smooth_monotone": of(
         inputs=2, increasing=0, decreasing=1, groups=2, planes=2
@@ -170,11 +184,13 @@ FREE = {
     "layers.convex": {"decreasing": ("set",)},
     "layers.derivative_box": {"upper": ("array (2,)",)},
     "layers.dirichlet": {"value": VALUE},
+    "layers.flux": {"value": VALUE, "coefficient": VALUE},
     "layers.half_space": {"a": ("lambda",), "upper": ("lambda",)},
     "layers.half_spaces": {"upper": ("lambda",)},
     "layers.initial_value": {"value": VALUE, "rate": VALUE},
+    "layers.integral": {"value": VALUE},
     "layers.lipschitz": {"constant": ("array (2,)",)},
-    "layers.mixed": {"value": VALUE, "slope": VALUE},
+    "layers.mixed": {"value": VALUE, "slope": VALUE, "coefficient": VALUE},
     "layers.monotone": {"increasing": ("set",), "decreasing": ("set",)},
     "layers.neumann": {"left": VALUE, "right": VALUE},
     "layers.output": {"caveat": ("'a'", "'zzz'", "''")},

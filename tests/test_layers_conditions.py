@@ -12,7 +12,7 @@ from tables import assert_each, assert_refused
 from test_layers_outputs import known, random_params, worst
 
 import jaxcon as jc
-from jaxcon import layers
+from jaxcon import domains, layers
 from jaxcon.layers import _certificates as certificates
 
 LOW, HIGH = [-1.0, 0.0], [1.0, 3.0]
@@ -31,11 +31,11 @@ def wave(x):
     return jnp.sin(3 * x[1]) + x[0]
 
 
-def disc():
-    return layers.dirichlet(
-        lambda x: 1 - x @ x, wave, boundary=lambda x: x / jnp.sqrt(x @ x)
-    )
+DISC = domains.ball([0.0, 0.0], 1.0)
 
+
+NODES = np.stack([np.linspace(-1, 1, 5), np.linspace(0, 3, 5) ** 2], axis=1)
+WEIGHTS = np.array([0.1, 0.4, -0.2, 0.4, 0.1])
 
 # Construction, and the same one slightly wrong.
 CONDITIONS = {
@@ -45,8 +45,8 @@ CONDITIONS = {
         layers.periodic([0.7, 3.03]),
     ),
     "dirichlet": lambda: (
-        disc(),
-        layers.dirichlet(lambda x: 1.01 - x @ x, wave, boundary=lambda x: x),
+        layers.dirichlet(DISC, wave),
+        layers.dirichlet(domains.ball([0.0, 0.0], 1.005), wave),
     ),
     "box_boundary": lambda: (
         layers.box_boundary(LOW, HIGH, wave),
@@ -76,6 +76,26 @@ CONDITIONS = {
         layers.neumann(0, -1.0, 1.5, wave, 0.5),
         layers.neumann(0, -1.01, 1.5, wave, 0.5),
     ),
+    "neumann, left": lambda: (
+        layers.neumann(0, -1.0, 1.5, left=wave),
+        layers.neumann(0, -1.0, 1.5, right=wave),
+    ),
+    "neumann, right": lambda: (
+        layers.neumann(0, -1.0, 1.5, right=wave),
+        layers.neumann(0, -1.0, 1.515, right=wave),
+    ),
+    "robin": lambda: (
+        layers.robin(0, -1.0, 1.5, (2.0, wave), (lambda x: x[1] ** 2, 0.5)),
+        layers.robin(0, -1.0, 1.5, (2.02, wave), (lambda x: x[1] ** 2, 0.5)),
+    ),
+    "robin, left": lambda: (
+        layers.robin(0, -1.0, 1.5, left=(100.0, wave)),
+        layers.robin(0, -1.0, 1.5, left=(100.0, lambda x: 1.01 * wave(x))),
+    ),
+    "robin, right": lambda: (
+        layers.robin(0, -1.0, 1.5, right=(lambda x: jnp.sin(x[1]), wave)),
+        layers.robin(0, -1.0, 1.5, right=(lambda x: 1.01 * jnp.sin(x[1]), wave)),
+    ),
     "mixed": lambda: (
         layers.mixed(0, -1.0, 1.5, wave, 0.5),
         layers.mixed(0, -1.0, 1.515, wave, 0.5),
@@ -83,6 +103,26 @@ CONDITIONS = {
     "mixed, reversed": lambda: (
         layers.mixed(0, 1.5, -1.0, wave, lambda x: x[1]),
         layers.mixed(0, 1.5, -1.0, wave, lambda x: 1.01 * x[1]),
+    ),
+    "mixed, robin": lambda: (
+        layers.mixed(0, 1.5, -1.0, wave, 0.5, coefficient=lambda x: x[1] ** 2),
+        layers.mixed(0, 1.5, -1.0, wave, 0.5, coefficient=lambda x: -(x[1] ** 2)),
+    ),
+    "flux": lambda: (
+        layers.flux(DISC, wave, 2.0),
+        layers.flux(DISC, wave, 2.02),
+    ),
+    "flux, some inputs": lambda: (
+        layers.flux(domains.box([-1.0], [1.0]), lambda x: jnp.sin(x[1])),
+        layers.flux(domains.box([-1.0], [1.01]), lambda x: jnp.sin(x[1])),
+    ),
+    "integral": lambda: (
+        layers.integral(NODES, WEIGHTS, [1.0, 2.0]),
+        layers.integral(NODES, WEIGHTS, [1.0, 2.01]),
+    ),
+    "integral, some inputs": lambda: (
+        layers.integral(NODES[:, :1], WEIGHTS, lambda x: jnp.sin(x[1])),
+        layers.integral(NODES[:, :1], WEIGHTS, lambda x: 1.01 * jnp.sin(x[1])),
     ),
 }
 
@@ -152,9 +192,8 @@ def test_periodic_keeps_the_bounds_of_a_network():
 
 
 def test_dirichlet_by_hand():
-    f = layers.dirichlet(lambda x: x[0], 5.0, boundary=lambda x: x.at[0].set(0.0)).wrap(
-        any_network
-    )
+    right = domains.half_space([-1.0, 0.0], 0.0)
+    f = layers.dirichlet(right, 5.0).wrap(any_network)
     x = jnp.array([0.5, 0.25])
     assert f(1.0, x) == 5 + 0.5 * any_network(1.0, x)
 
@@ -235,8 +274,38 @@ def test_constructions_refuse_what_makes_none():
             lambda: layers.mixed(0, 1.0, 1.0, 0.0, 0.0),
             "dirichlet_at and neumann_at must be two ends",
         ),
+        (lambda: layers.neumann(0, 0.0, 1.0), "neumann needs left=, right= or both"),
+        (lambda: layers.robin(0, 0.0, 1.0), "robin needs left=, right= or both"),
+        (lambda: layers.robin(0, 0.0, 1.0, (1.0,)), r"left must be a pair \(c, g\)"),
+        (lambda: layers.integral([[0.0]], [0.0], 0.0), "weights must not have the sum"),
+        (
+            lambda: layers.integral([[0.0]], [1.0, 1.0], 0.0),
+            "one for each of the points",
+        ),
+        (lambda: layers.conditions(), "several must be one or more"),
+        (
+            lambda: layers.conditions(
+                layers.neumann(0, 0.0, 1.0, 0.0), layers.initial_value(0, 0.0, 0.0)
+            ),
+            "two of several are of input 0",
+        ),
+        (
+            lambda: layers.conditions(
+                layers.neumann(2, 0.0, 1.0, 0.0), layers.dirichlet(DISC, 0.0)
+            ),
+            "dirichlet or box_boundary must be the first",
+        ),
     ]
-    assert_refused([(make, ValueError, words) for make, words in rows])
+    assert_refused(
+        [
+            *((make, ValueError, words) for make, words in rows),
+            (
+                lambda: layers.conditions(layers.bounded(0.0, 1.0)),
+                TypeError,
+                "several must be constructions such as jc.layers.robin, got Output",
+            ),
+        ]
+    )
 
 
 def test_constructions_refuse_what_does_not_fit_the_input():
@@ -247,11 +316,11 @@ def test_constructions_refuse_what_does_not_fit_the_input():
         ),
         (layers.periodic([1.0]), "periodic has 1 periods for 2 inputs"),
         (
-            layers.dirichlet(lambda x: x, 0.0, boundary=jnp.round),
-            r"distance of one x has shape \(2,\)",
+            layers.dirichlet(domains.ball([0.0, 0.0, 0.0], 1.0), 0.0),
+            "dirichlet: the domain has 3 inputs, one example x has 2",
         ),
         (
-            layers.dirichlet(lambda x: x[0], lambda x: x, boundary=jnp.round),
+            layers.dirichlet(DISC, lambda x: x),
             r"dirichlet: value has shape \(2,\), the output \(\)",
         ),
         (layers.box_boundary([0.0], [1.0], 0.0), r"one example x of shape \(1,\), got"),
@@ -262,6 +331,19 @@ def test_constructions_refuse_what_does_not_fit_the_input():
         ),
         (layers.neumann(2, 0.0, 1.0, 0.0, 0.0), "neumann: index names input 2"),
         (layers.mixed(2, 0.0, 1.0, 0.0, 0.0), "mixed: index names input 2"),
+        (layers.robin(2, 0.0, 1.0, (1.0, 0.0)), "robin: index names input 2"),
+        (
+            layers.robin(0, 0.0, 1.0, (lambda x: x, 0.0)),
+            r"robin: left\[0\] has shape \(2,\), the output \(\)",
+        ),
+        (
+            layers.flux(domains.ball([0.0, 0.0, 0.0], 1.0), 0.0),
+            "flux: the domain has 3 inputs",
+        ),
+        (
+            layers.integral(np.zeros((1, 3)), [1.0], 0.0),
+            "integral: the points have 3 inputs, one example x has 2",
+        ),
     ]
     many = [
         (CONDITIONS[name]()[0], r"takes one example x of shape \(")

@@ -114,11 +114,7 @@ CASES = {
         layers.mlp(2, adaptive=5.0, **SMALL).then(layers.bounded(-2.0, 2.0)), 2, wave
     ),
     "dirichlet": lambda: Case(
-        ending(
-            layers.dirichlet(
-                lambda x: 1 - x[0] ** 2, 0.5, boundary=lambda x: x.at[0].set(1.0)
-            )
-        ),
+        ending(layers.dirichlet(jc.domains.box([-1.0], [1.0]), 0.5)),
         2,
         lambda x: 0.5 + (1 - x[0] ** 2) * x[1],
     ),
@@ -141,6 +137,31 @@ CASES = {
         ending(layers.mixed(0, -1.0, 1.0, value=1.0, slope=0.0)),
         2,
         lambda x: 1 + x[1] * (4 - (1 - x[0]) ** 2),
+    ),
+    "robin": lambda: Case(
+        ending(layers.robin(0, -1.0, 1.0, (2.0, 0.0), (0.0, lambda x: x[1]))),
+        2,
+        lambda x: x[1] * (x[0] + 2) ** 2 / 6,
+    ),
+    "flux": lambda: Case(
+        ending(layers.flux(jc.domains.ball([0.0, 0.0], 1.0), 0.0, 1.0)),
+        2,
+        lambda x: (3 - x @ x) * (1 + x[0]),
+    ),
+    "conditions": lambda: Case(
+        ending(
+            layers.conditions(
+                layers.initial_value(1, -1.0, lambda x: x[0] ** 2),
+                layers.neumann(0, -1.0, 1.0, left=-2.0, right=2.0),
+            )
+        ),
+        2,
+        lambda x: x[0] ** 2 + (x[1] + 1) * jnp.cos(jnp.pi * x[0]),
+    ),
+    "integral": lambda: Case(
+        ending(layers.integral([[-1.0, 0.0], [1.0, 0.5]], [0.5, 0.5], 1.0)),
+        2,
+        lambda x: wave(x) + 1,
     ),
     "affine": lambda: Case(
         ending(layers.affine(ROWS[:2], lambda x: x), 4),
@@ -298,6 +319,7 @@ BY_DEFAULT = (
     "fourier_features",
     "box_boundary",
     "neumann",
+    "conditions",
     "affine",
     "half_space",
     "lipschitz, norms",

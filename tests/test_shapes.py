@@ -157,6 +157,44 @@ def test_boundary_flux_is_the_slope_along_the_outward_normal(x64):
     assert_each(found, check)
 
 
+def test_interface_is_the_jump_of_values_and_fluxes(x64):
+    faces = jc.points.boundary([-1.0, 0.5], [2.0, 1.5], 3)
+
+    def other(p, x):
+        return p * x[0] * x[1]
+
+    def first(x):
+        return 1 + x[1]
+
+    seam = shapes.interface(bump, other, lambda x: x[0])
+    fluxes = shapes.interface(bump, other, 0.5, conductivities=(first, 3.0), on=faces)
+    a, b = np.asarray(faces.points).T
+    value = SCALE * (a**3 + a * b**2) - SCALE * a * b - a
+    np.testing.assert_allclose(seam(SCALE, {"interface": faces}), value, atol=1e-13)
+    one = SCALE * np.stack([3 * a**2 + b**2, 2 * a * b], axis=1)
+    two = SCALE * np.stack([b, a], axis=1)
+    flux = np.sum(((1 + b)[:, None] * one - 3 * two) * faces.normals, axis=1) - 0.5
+    np.testing.assert_allclose(fluxes(SCALE, None), flux, atol=1e-13)
+
+
+def test_interface_refuses_points_without_normals():
+    fluxes = shapes.interface(bump, bump, conductivities=(1.0, 2.0), on=POINTS)
+    assert_refused(
+        [
+            (
+                lambda: fluxes(SCALE, None),
+                TypeError,
+                "needs points and outward normals",
+            ),
+            (
+                lambda: shapes.interface(bump, bump, conductivities=1.0),
+                TypeError,
+                r"conductivities must be a pair \(k1, k2\), got 1.0",
+            ),
+        ]
+    )
+
+
 def test_boundary_values_read_the_points_of_a_boundary():
     faces = jc.points.boundary([0.0], [2.0], 1)
     constraint = shapes.boundary(lambda p, x: p * x[0], 1.0)
@@ -197,6 +235,11 @@ NUMBERS = [
     (lambda v: shapes.lipschitz(bump, v), "lipschitz: constant must be"),
     (lambda v: shapes.sums_to(bump, v), "sums_to: total must be"),
     (lambda v: shapes.boundary(bump, v), "boundary: value must be"),
+    (lambda v: shapes.interface(bump, bump, v), "interface: jump must be"),
+    (
+        lambda v: shapes.interface(bump, bump, conductivities=(1.0, v)),
+        "interface: conductivities[1] must be",
+    ),
     (lambda v: shapes.increasing(bump, v), "increasing: index must be"),
     (lambda v: shapes.decreasing(bump, v), "decreasing: index must be"),
     (lambda v: shapes.convex(bump, v), "convex: index must be"),
@@ -208,6 +251,7 @@ OF_APPLY = [
     lambda apply: shapes.lipschitz(apply, 1.0),
     lambda apply: shapes.sums_to(apply),
     lambda apply: shapes.boundary(apply, on=None),
+    lambda apply: shapes.interface(bump, apply, on=None),
 ]
 REFUSED = [
         (lambda: shapes.increasing(bump, 0, on="pts"), {"x": 1, "b": 2}, ValueError,

@@ -52,7 +52,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcon import derivatives, layers, points, report, shapes
+from jaxcon import derivatives, domains, layers, points, report, shapes
 from jaxcon.comparison import MethodEvaluation
 from jaxcon.constraints import Constraints
 from jaxcon.examples._example import Findings, study
@@ -281,9 +281,7 @@ def obeying(apply: Apply) -> Apply:
     Returns:
         u, (params, x (1,)) -> ().
     """
-    ends = layers.dirichlet(
-        lambda x: x[0] * (1 - x[0]), lambda x: x[0], boundary=jnp.round
-    )
+    ends = layers.dirichlet(domains.box([0.0], [1.0]), lambda x: x[0])
     return ends.wrap(apply)
 
 

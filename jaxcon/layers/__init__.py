@@ -12,17 +12,14 @@ from jaxcon.layers._architectures import modified_mlp, siren
 from jaxcon.layers._bounds import bounded, positive
 from jaxcon.layers._certificates import Certificate, Gap, Guarantee
 from jaxcon.layers._check import Check, check
-from jaxcon.layers._conditions import (
-    box_boundary,
-    dirichlet,
-    initial_value,
-    mixed,
-    neumann,
-)
+from jaxcon.layers._conditions import box_boundary, conditions, initial_value
 from jaxcon.layers._convex import bounded_concave, bounded_convex, concave, convex
+from jaxcon.layers._domains import dirichlet, flux
+from jaxcon.layers._ends import mixed, neumann, robin
 from jaxcon.layers._fields import divergence_free, gradient_field, hamiltonian_field
 from jaxcon.layers._flax import from_module, module
 from jaxcon.layers._fourier import fourier_features
+from jaxcon.layers._integral import integral
 from jaxcon.layers._lipschitz import lipschitz
 from jaxcon.layers._min_max import smooth_monotone
 from jaxcon.layers._networks import Construction, Network, Output, mlp, output
@@ -66,10 +63,12 @@ __all__ = [
     "cayley",
     "check",
     "concave",
+    "conditions",
     "convex",
     "derivative_box",
     "dirichlet",
     "divergence_free",
+    "flux",
     "fourier_features",
     "from_module",
     "gaussian",
@@ -79,6 +78,7 @@ __all__ = [
     "half_spaces",
     "hamiltonian_field",
     "initial_value",
+    "integral",
     "learned_smoothing",
     "lipschitz",
     "mixed",
@@ -95,6 +95,7 @@ __all__ = [
     "polyhedron",
     "positive",
     "positive_definite",
+    "robin",
     "second_order_cone",
     "simplex",
     "siren",

@@ -1,6 +1,8 @@
-"""Constructions that prescribe a network's boundary and initial values and slopes."""
+"""Constructions that prescribe values on a box and at the start, and several at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import jax
@@ -10,89 +12,35 @@ import numpy as np
 from jaxcon._checks import (
     check_array,
     check_choice,
-    check_function,
     check_number,
     described,
 )
-from jaxcon.layers._certificates import TWICE, Certificate, Function, Gap, Guarantee
-from jaxcon.layers._networks import (
-    MOST_UNITS,
-    Apply,
-    Construction,
-    check_term,
-    chosen_inputs,
-    floating,
-    one_example,
-)
+from jaxcon.layers._certificates import Function, Gap, Guarantee
+from jaxcon.layers._networks import check_term, chosen_inputs
 from jaxcon.layers._outputs import evaluated
+from jaxcon.layers._prescribed import (
+    Condition,
+    Test,
+    check_index,
+    face,
+    prescribed,
+    promise,
+    slope_test,
+    value_and_slope,
+    value_test,
+    zero_like,
+)
 
+# Roundings of several lifts, each of what the ones before have left.
+JOINTLY = 16.0
+# Names of tests whose sizes have the slopes' own terms.
+SLOPES = ("derivative", "lower", "upper")
 SIDES = {"lower": (True, False), "upper": (False, True), "both": (True, True)}
-
-
-def dirichlet(
-    distance: Function,
-    value: Any,
-    *,
-    boundary: Function,
-) -> Construction:
-    r"""Prescribes a network's values wherever a function is zero.
-
-    .. math::
-        f(x) = g(x) + l(x)\, N(x)
-
-    It guarantees f = g exactly where l is exactly zero in floating point. Elsewhere f is
-    free: with :math:`N = (u - g) / l` it is any u with u = g on the boundary, and N is
-    smooth there if l is and its slope across the boundary is not zero. l should be smooth
-    and of order one. It costs one evaluation of each. `box_boundary` is for boxes,
-    `initial_value` for initial values.
-
-    Args:
-        distance: l, x (d,) -> (), zero on the boundary and nowhere inside.
-        value: g, a number or x (d,) -> () or the network's shape, any smooth function
-            with the right values on the boundary.
-        boundary: x (d,) -> a point of the boundary (d,), for `check` to test there where
-            rounding lets the distance be exactly zero.
-
-    Returns:
-        The construction.
-
-    Raises:
-        TypeError: an argument is no function, or value neither that nor numbers.
-        ValueError: when called, l is not () or g's shape does not fit the network's.
-
-    References:
-        Lagaris, Likas and Fotiadis, Artificial Neural Networks for Solving Ordinary and
-        Partial Differential Equations (1998). Sukumar and Srivastava, Exact Imposition of
-        Boundary Conditions with Distance Functions in Physics-Informed Deep Neural
-        Networks (2022).
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxcon as jc
-        >>> disc = jc.layers.dirichlet(
-        ...     lambda x: 1 - x @ x, lambda x: x[0], boundary=lambda x: x / jnp.sqrt(x @ x)
-        ... )
-        >>> network = jc.layers.mlp(2).then(disc)
-        >>> params = network.init(jax.random.key(0))
-        >>> print(network.apply(params, jnp.array([0.0, -1.0])))
-        0.0
-    """
-    check_function("dirichlet: distance", distance, "x (d,) -> ()")
-    check_function("dirichlet: boundary", boundary, "x (d,) -> x (d,)")
-    value = check_term("dirichlet: value", value, "of any shape")
-
-    def on_boundary(f: Function, x: jax.Array, y: jax.Array) -> Gap:
-        del y
-        there = boundary(x)
-        gap = _distance_between(f(there), value, there)
-        return gap._replace(excess=jnp.where(distance(there) == 0, gap.excess, 0.0))
-
-    promise = _promise("f = value where the distance is zero", {"value": on_boundary})
-    return _blended("dirichlet", distance, value, promise)
 
 
 def box_boundary(
     lower: Any, upper: Any, value: Any, *, faces: Mapping[int, str] | None = None
-) -> Construction:
+) -> Condition:
     r"""Prescribes a network's values on some faces of a box.
 
     .. math::
@@ -168,12 +116,15 @@ def box_boundary(
     # Python's numbers, which widen nothing.
     first, last = low.tolist(), high.tolist()
 
-    def distance(x: jax.Array) -> jax.Array:
+    def check(x: jax.Array) -> None:
         if jnp.shape(x) != low.shape:
             raise ValueError(
                 f"box_boundary takes one example x of shape {low.shape}, got "
                 f"{jnp.shape(x)}; use jax.vmap for a batch"
             )
+
+    def factor(x: jax.Array, like: jax.Array) -> jax.Array:
+        del like
         product = jnp.ones((), x.dtype)
         for i, (below, above) in sides.items():
             product *= (x[i] - first[i]) / width[i] if below else 1.0
@@ -181,16 +132,39 @@ def box_boundary(
             product *= 4.0 if below and above else 1.0
         return product
 
+    def lift(known: Function) -> Function:
+        return lambda x: evaluated("box_boundary", "value", value, known(x), x)
+
     tests = {
-        f"x{i} = {place:g}": _value_test(_face(i, place), value) for i, place in walls
+        f"x{i} = {place:g}": value_test(face(i, place), value) for i, place in walls
     }
-    promise = _promise(f"f = value where {' or '.join(tests)}", tests)
-    return _blended("box_boundary", distance, value, promise)
+    statement = f"f = value where {' or '.join(tests)}"
+    chosen = tuple(sides)
+    ends = [
+        (first[i] if below else -np.inf, last[i] if above else np.inf)
+        for i, (below, above) in sides.items()
+    ]
+
+    def inside(x: jax.Array) -> jax.Array:
+        for i, (least, most) in zip(chosen, ends):
+            x = x.at[i].set(jnp.clip(x[i], least, most))
+        return x
+
+    return prescribed(
+        "box_boundary",
+        (promise(statement, tests, chosen),),
+        check=check,
+        scale=lambda x: x,
+        factor=factor,
+        lift=lift,
+        given=(value,),
+        inputs=chosen,
+        inside=inside,
+        forgets=True,
+    )
 
 
-def initial_value(
-    index: int, start: float, value: Any, rate: Any = None
-) -> Construction:
+def initial_value(index: int, start: float, value: Any, rate: Any = None) -> Condition:
     r"""Prescribes a network's value, and perhaps its rate of change, at the start.
 
     .. math::
@@ -227,250 +201,170 @@ def initial_value(
         >>> [y.item() for y in jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))]
         [2.0, -1.0]
     """
-    _check_index("initial_value", index)
+    check_index("initial_value", index)
     check_number("initial_value: start", start)
-    start = float(start)  # as in _face
+    start = float(start)  # as in face
     value = check_term("initial_value: value", value, "of any shape")
     if rate is not None:
         rate = check_term("initial_value: rate", rate, "of any shape")
-    begin = _face(index, start)
+    begin = face(index, start)
 
-    def wrap(apply: Apply) -> Apply:
-        def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = one_example("initial_value", x)
-            chosen_inputs("initial_value", "index", index, x.size)
-            free, elapsed, first = apply(params, x), x[index] - start, begin(x)
-            known = evaluated("initial_value", "value", value, free, first)
+    def check(x: jax.Array) -> None:
+        chosen_inputs("initial_value", "index", index, x.size)
+
+    def factor(x: jax.Array, like: jax.Array) -> jax.Array:
+        del like
+        elapsed = x[index] - start
+        return elapsed if rate is None else elapsed**2
+
+    def lift(known: Function) -> Function:
+        def lifted(x: jax.Array) -> jax.Array:
+            first, here = begin(x), known(x)
+            before, speed = value_and_slope(known, index, first)
+            found = here + (
+                evaluated("initial_value", "value", value, here, first) - before
+            )
             if rate is None:
-                return known + elapsed * free
-            speed = evaluated("initial_value", "rate", rate, free, first)
-            return known + elapsed * speed + elapsed**2 * free
+                return found
+            given = evaluated("initial_value", "rate", rate, here, first)
+            return found + (x[index] - start) * (given - speed)
 
-        return wrapped
+        return lifted
 
-    tests = {"value": _value_test(begin, value)}
+    tests = {"value": value_test(begin, value)}
     statement = f"f = value at x{index} = {start:g}"
     if rate is not None:
-        tests["derivative"] = _slope_test(begin, rate, index, 0.0)
+        tests["derivative"] = slope_test(begin, rate, index, 0.0)
         statement = f"f = value and df/dx{index} = rate at x{index} = {start:g}"
-    return Construction(wrap, Certificate((_promise(statement, tests),)))
+    return prescribed(
+        "initial_value",
+        (promise(statement, tests, (index,)),),
+        check=check,
+        scale=lambda x: x,
+        factor=factor,
+        lift=lift,
+        given=(value, rate),
+        inputs=(index,),
+    )
 
 
-def neumann(
-    index: int, lower: float, upper: float, left: Any, right: Any
-) -> Construction:
-    r"""Prescribes a network's slopes at both ends of one input.
+def conditions(*several: Condition) -> Condition:
+    r"""Prescribes several conditions at once, each on other inputs.
 
     .. math::
-        f(x) = a\, (x_i - l) + \frac{b - a}{2 (u - l)} (x_i - l)^2 + N(s(x)), \qquad
-        s_i = l + (u - l)\, t^2 (3 - 2t), \quad t = \frac{x_i - l}{u - l}
+        f(x) = P_n(x) + E_1(x) \cdots E_n(x)\, N(s_1 \circ \dots \circ s_n (x)), \qquad
+        P_k = P_{k-1} + L_k (g_k - B_k P_{k-1}), \quad P_0 = 0
 
-    N receives :math:`x_i` on a scale s of zero slope at both ends, so that f without the
-    parabola has zero slope there for any N, and the parabola has the given slopes. That
-    takes one evaluation of N and none of its derivatives, and any smooth f with these
-    slopes is a continuously differentiable N: near an end the rest of f is quadratic in t,
-    and so is s. The slopes are exact to rounding, also where they depend on the other
-    inputs.
+    Each condition is :math:`B_k f = g_k` on the faces of its inputs, and alone it is
+    :math:`L_k g_k + E_k(x) N(s_k(x))`. N is evaluated once; only the known functions
+    :math:`P_k` are differentiated. The last condition holds whatever the others are. An
+    earlier one holds as well, corners included, if the two agree where their faces meet,
+    :math:`B_j g_k = B_k g_j`: a face that is kept at zero, and cooled to zero on the next,
+    does; an initial state must meet the boundary conditions. Where they do not agree no
+    smooth f has both, and the later one wins.
+
+    ``network.then(a).then(b)`` keeps what a prescribes if both prescribe zero, but its
+    certificate claims b alone: b is not known to leave the faces of a as they are.
+
+    `dirichlet` and `box_boundary` come first, since their value is a function of all
+    inputs. A coefficient c of `robin` or `mixed` must not depend on an input with another
+    condition, but on that of an `initial_value` before it.
 
     Args:
-        index: i.
-        lower: l, one end, in units of input i.
-        upper: u, the other.
-        left: a, the slope at l: a number or x (d,) -> () or the network's shape, in units
-            of f per unit of input i.
-        right: b, the slope at u, likewise.
+        *several: of `box_boundary`, `dirichlet`, `initial_value`, `mixed`, `neumann` and
+            `robin`, each of other inputs.
 
     Returns:
-        The construction, for x_i in [l, u].
+        The construction, with the guarantees of all.
 
     Raises:
-        TypeError: an argument is of another type.
-        ValueError: lower < upper does not hold; when called, there is no such input or a
-            shape does not fit the network's.
+        TypeError: one is no such construction.
+        ValueError: there are none, two are of one input, or `dirichlet` or `box_boundary`
+            is not the first.
+
+    References:
+        Mortari, The Theory of Connections: Connecting Points (2017), for sums like P.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxcon as jc
-        >>> insulated = jc.layers.neumann(0, 0.0, 2.0, left=0.0, right=1.0)
-        >>> network = jc.layers.mlp(1).then(insulated)
+        >>> rod = jc.layers.conditions(
+        ...     jc.layers.initial_value(1, 0.0, lambda x: 1 + x[0] ** 2),
+        ...     jc.layers.robin(0, 0.0, 1.0, left=(0.0, 0.0), right=(1.0, 4.0)),
+        ... )
+        >>> network = jc.layers.mlp(2).then(rod)
         >>> f = lambda x: network.apply(network.init(jax.random.key(0)), x)
-        >>> print(jax.jvp(f, (jnp.zeros(1),), (jnp.ones(1),))[1])
-        0.0
+        >>> print(f(jnp.array([0.5, 0.0])))
+        1.25
     """
-    _check_index("neumann", index)
-    check_number("neumann: lower", lower)
-    check_number("neumann: upper", upper)
-    left = check_term("neumann: left", left, "of any shape")
-    right = check_term("neumann: right", right, "of any shape")
-    lower, upper = float(lower), float(upper)  # as in _face
-    if not lower < upper:
-        raise ValueError(f"neumann needs lower < upper, got {lower} and {upper}")
-    first, last = _face(index, lower), _face(index, upper)
-    width = upper - lower
-
-    def wrap(apply: Apply) -> Apply:
-        def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = one_example("neumann", x)
-            chosen_inputs("neumann", "index", index, x.size)
-            along = x[index] - lower
-            t = along / width
-            free = apply(params, x.at[index].set(lower + width * t * t * (3 - 2 * t)))
-            a = evaluated("neumann", "left", left, free, first(x))
-            b = evaluated("neumann", "right", right, free, last(x))
-            return a * along + (b - a) * (along * t / 2) + free
-
-        return wrapped
-
-    tests = {
-        "lower": _slope_test(first, left, index, width),
-        "upper": _slope_test(last, right, index, width),
-    }
-    statement = f"df/dx{index} = left at {lower:g} and right at {upper:g}"
-    return Construction(wrap, Certificate((_promise(statement, tests),)))
-
-
-def mixed(
-    index: int, dirichlet_at: float, neumann_at: float, value: Any, slope: Any
-) -> Construction:
-    r"""Prescribes a network's value at one end of an input and its slope at the other.
-
-    .. math::
-        f(x) = g + b\, (x_i - p) + s\, N(\dots, p + (q - p) s, \dots), \qquad
-        s = t (2 - t), \quad t = \frac{x_i - p}{q - p}
-
-    The scale s is zero at p and has zero slope at q (see `neumann`). The value is exact in
-    floating point, the slope to rounding, for one evaluation of N.
-
-    Args:
-        index: i.
-        dirichlet_at: p, the end with the value, in units of input i.
-        neumann_at: q, the end with the slope; above or below p.
-        value: g, a number or x (d,) -> () or the network's shape.
-        slope: b, likewise, in units of f per unit of input i.
-
-    Returns:
-        The construction, for x_i between p and q.
-
-    Raises:
-        TypeError: an argument is of another type.
-        ValueError: both ends are one; when called, there is no such input or a shape does
-            not fit the network's.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxcon as jc
-        >>> rod = jc.layers.mixed(0, dirichlet_at=1.0, neumann_at=0.0, value=5.0, slope=0.0)
-        >>> network = jc.layers.mlp(1).then(rod)
-        >>> print(network.apply(network.init(jax.random.key(0)), jnp.ones(1)))
-        5.0
-    """
-    _check_index("mixed", index)
-    check_number("mixed: dirichlet_at", dirichlet_at)
-    check_number("mixed: neumann_at", neumann_at)
-    value = check_term("mixed: value", value, "of any shape")
-    slope = check_term("mixed: slope", slope, "of any shape")
-    dirichlet_at, neumann_at = float(dirichlet_at), float(neumann_at)  # as in _face
-    if dirichlet_at == neumann_at:
+    for one in several:
+        if not isinstance(one, Condition):
+            raise TypeError(
+                "conditions: several must be constructions such as jc.layers.robin, got "
+                f"{described(one)}"
+            )
+    if not several:
+        raise ValueError("conditions: several must be one or more, got none")
+    chosen = [i for one in several for i in one.inputs]
+    if twice := sorted({i for i in chosen if chosen.count(i) > 1}):
+        raise ValueError(f"conditions: two of several are of input {twice[0]}")
+    if any(one.forgets for one in several[1:]):
         raise ValueError(
-            "mixed: dirichlet_at and neumann_at must be two ends, got "
-            f"{dirichlet_at} for both"
+            "conditions: of several, dirichlet or box_boundary must be the first"
         )
-    first, last = _face(index, dirichlet_at), _face(index, neumann_at)
-    width = neumann_at - dirichlet_at
 
-    def wrap(apply: Apply) -> Apply:
-        def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = one_example("mixed", x)
-            chosen_inputs("mixed", "index", index, x.size)
-            along = x[index] - dirichlet_at
-            t = along / width
-            s = t * (2 - t)
-            free = apply(params, x.at[index].set(dirichlet_at + width * s))
-            g = evaluated("mixed", "value", value, free, first(x))
-            b = evaluated("mixed", "slope", slope, free, last(x))
-            return g + b * along + s * free
+    def check(x: jax.Array) -> None:
+        for one in several:
+            one.check(x)
 
-        return wrapped
+    def scale(x: jax.Array) -> jax.Array:
+        return reduce(lambda x, one: one.scale(x), several, x)
 
-    tests = {
-        "value": _value_test(first, value),
-        "derivative": _slope_test(last, slope, index, width),
-    }
-    statement = (
-        f"f = value at x{index} = {dirichlet_at:g}, "
-        f"df/dx{index} = slope at x{index} = {neumann_at:g}"
+    def factor(x: jax.Array, like: jax.Array) -> jax.Array:
+        product = jnp.ones((), like.dtype)
+        for one in several:
+            product = product * one.factor(x, like)
+        return product
+
+    def lift(known: Function) -> Function:
+        return reduce(lambda known, one: one.lift(known), several, known)
+
+    def inside(x: jax.Array) -> jax.Array:
+        return reduce(lambda x, one: one.inside(x), several, x)
+
+    def parts(f: Function, x: jax.Array) -> jax.Array:
+        """Returns the size of the terms of which P consists, ()."""
+        known, sizes = zero_like(f(x)), []
+        for one in several:
+            known = one.lift(known)
+            sizes.append(jnp.max(jnp.abs(known(x))))
+        return jnp.sum(jnp.stack(sizes))
+
+    def jointly(guarantee: Guarantee) -> Guarantee:
+        """Returns a guarantee for x inside the ranges of all."""
+
+        def joint(name: str, test: Test) -> Test:
+            def tested(f: Function, x: jax.Array, y: jax.Array) -> Gap:
+                there = inside(x)
+                gap = test(f, there, y)
+                if name in SLOPES:
+                    return gap
+                return gap._replace(size=gap.size + parts(f, there))
+
+            return tested
+
+        tests = {name: joint(name, test) for name, test in guarantee.tests.items()}
+        return replace(guarantee, tests=tests, roundings=JOINTLY)
+
+    promises = [one for each in several for one in each.promises.guarantees]
+    return prescribed(
+        "conditions",
+        tuple(jointly(one) for one in promises),
+        check=check,
+        scale=scale,
+        factor=factor,
+        lift=lift,
+        given=[term for one in several for term in one.given],
+        inputs=tuple(sorted(chosen)),
+        inside=inside,
+        forgets=several[0].forgets,
     )
-    return Construction(wrap, Certificate((_promise(statement, tests),)))
-
-
-def _check_index(name: str, index: Any) -> None:
-    check_number(f"{name}: index", index, least=0, most=MOST_UNITS, whole=True)
-
-
-def _blended(
-    name: str, distance: Function, value: Any, promise: Guarantee
-) -> Construction:
-    """Returns the construction value + distance * network."""
-
-    def wrap(apply: Apply) -> Apply:
-        def wrapped(params: Any, x: jax.Array) -> jax.Array:
-            x = one_example(name, x)
-            away = floating(f"{name}: the distance", distance(x))
-            free = apply(params, x)
-            if away.shape:
-                raise ValueError(
-                    f"{name}: the distance of one x has shape {away.shape}, not ()"
-                )
-            return evaluated(name, "value", value, free, x) + away * free
-
-        return wrapped
-
-    return Construction(wrap, Certificate((promise,)))
-
-
-def _face(index: int, place: float) -> Function:
-    """Returns the map that moves x to a given value of one input."""
-    place = float(place)  # not of NumPy, whose float64 would widen what it meets
-    return lambda x: x.at[index].set(place)
-
-
-def _promise(statement: str, tests: Mapping[str, Callable[..., Gap]]) -> Guarantee:
-    return Guarantee(
-        statement,
-        kind="boundary",
-        tests=tests,
-        roundings=TWICE,
-        size="what is prescribed and f's own terms",
-    )
-
-
-def _distance_between(found: jax.Array, given: Any, x: jax.Array) -> Gap:
-    wanted = evaluated("check", "what is prescribed", given, found, x)
-    size = jnp.max(jnp.abs(found)) + jnp.max(jnp.abs(wanted))
-    return Gap(jnp.max(jnp.abs(found - wanted)), size)
-
-
-def _value_test(place: Function, value: Any) -> Callable[..., Gap]:
-    def test(f: Function, x: jax.Array, y: jax.Array) -> Gap:
-        del y
-        there = place(x)
-        return _distance_between(f(there), value, there)
-
-    return test
-
-
-def _slope_test(
-    place: Function, slope: Any, index: int, width: float
-) -> Callable[..., Gap]:
-    def test(f: Function, x: jax.Array, y: jax.Array) -> Gap:
-        del y
-        there = place(x)
-        tangent = jnp.zeros_like(x).at[index].set(1.0)
-
-        def steepness(x: jax.Array) -> jax.Array:
-            return jax.jvp(f, (x,), (tangent,))[1]
-
-        found, bend = jax.jvp(steepness, (there,), (tangent,))
-        gap = _distance_between(found, slope, there)
-        # The end is rounded to eps of the width, and with it the slope there.
-        return gap._replace(size=gap.size + abs(width) * jnp.max(jnp.abs(bend)))
-
-    return test

@@ -17,7 +17,7 @@ _MAX_SEED = 2**63 - 1
 
 
 class Boundary(NamedTuple):
-    """Points on the faces of a box (n, d) and the outward unit normals there (n, d)."""
+    """Points on a boundary (n, d) and the outward unit normals there (n, d)."""
 
     points: jax.Array
     normals: jax.Array

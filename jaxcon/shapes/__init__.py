@@ -8,8 +8,8 @@ into a constraint ``(params, batch) -> residual`` over many points, which ``on``
 - None: the points are the batch itself.
 
 Put inequalities (`increasing`, `decreasing`, `convex`, `concave`, `bounded`, `lipschitz`)
-under ``Constraints.inequality`` and equalities (`sums_to`, `equals`, `boundary`) under
-``Constraints.equality``. They hold at the points where they are checked;
+under ``Constraints.inequality`` and equalities (`sums_to`, `equals`, `boundary`,
+`interface`) under ``Constraints.equality``. They hold at the points where they are checked;
 `jaxcon.points.worst_case` searches for points where they do not.
 
 Constraints on the same ``apply`` and the same points are evaluated in one pass through
@@ -25,18 +25,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxcon import derivatives
-from jaxcon._checks import (
-    check_array,
-    check_choice,
-    check_function,
-    check_number,
-    check_real,
-    inside,
-)
-from jaxcon.constraints import Constraint, batch_part
+from jaxcon._checks import check_array, check_function, check_number
+from jaxcon.constraints import Constraint
 from jaxcon.derivatives import Gradient, Partial, Value
-from jaxcon.shapes._pointwise import APPLY, Apply, Pointwise, many
+from jaxcon.shapes._boundary import boundary, interface
+from jaxcon.shapes._pointwise import APPLY, Apply, Pointwise, minus, require_shape
 
 __all__ = [
     "Pointwise",
@@ -47,6 +40,7 @@ __all__ = [
     "decreasing",
     "equals",
     "increasing",
+    "interface",
     "lipschitz",
     "sums_to",
 ]
@@ -200,7 +194,7 @@ def bounded(
             raise ValueError(f"bounded needs lower < upper, got {lower} and {upper}")
 
     def excess(x: jax.Array, y: jax.Array) -> jax.Array:
-        _require_shape("bounded", y, "() or (m,)")
+        require_shape("bounded", y, "() or (m,)")
         outside = [] if lower is None else [lower - y]
         outside += [] if upper is None else [y - upper]
         return jnp.maximum(*outside) if len(outside) == 2 else outside[0]
@@ -262,7 +256,7 @@ def sums_to(apply: Apply, total: float = 1.0, *, on: Any = None) -> Constraint:
     check_number("sums_to: total", total)
 
     def excess(x: jax.Array, y: jax.Array) -> jax.Array:
-        _require_shape("sums_to", y, "(m,)")
+        require_shape("sums_to", y, "(m,)")
         return jnp.sum(y) - total
 
     return Pointwise(apply, on, (Value(),), excess)
@@ -300,86 +294,10 @@ def equals(
         check_array("equals: target", target, "of any shape")
 
     def difference(x: jax.Array, y: jax.Array) -> jax.Array:
-        _require_shape("equals", y, "() or (m,)")
-        return _minus("equals", y, target, x)
+        require_shape("equals", y, "() or (m,)")
+        return minus("equals", y, target, x)
 
     return Pointwise(apply, on, (Value(),), difference, jnp.ravel)
-
-
-def boundary(
-    apply: Apply,
-    value: float | Callable[[jax.Array], jax.Array] = 0.0,
-    *,
-    flux: bool = False,
-    on: Any = "boundary",
-) -> Constraint:
-    r"""Constrains f on the boundary: its value (Dirichlet) or its flux (Neumann).
-
-    .. math::
-        h = f - v \quad \text{or} \quad h = \partial f / \partial n - v
-
-    Args:
-        apply: (params, x (d,)) -> ().
-        value: v, a number or a function of one x.
-        flux: False for the value itself; True for the derivative along the outward
-            normal.
-        on: the points: an array (n, d) for values; for a flux `points.Boundary` (points
-            and normals); or the name of either in the batch; None for the batch itself.
-
-    Returns:
-        An equality constraint with residual (n,), in output units (per input unit).
-
-    Raises:
-        ValueError: when traced, if `value`'s shape is not the output's.
-        TypeError: when traced, if a flux is requested on points without normals.
-
-    Example:
-        >>> import jaxcon as jc
-        >>> ends = jc.points.boundary([0.0], [1.0], 1)
-        >>> fixed = jc.shapes.boundary(lambda p, x: p * x[0], on=ends.points)
-        >>> print(fixed(2.0, None))
-        [0. 2.]
-        >>> leaving = jc.shapes.boundary(lambda p, x: p * x[0], flux=True, on=ends)
-        >>> print(leaving(2.0, None))
-        [-2.  2.]
-    """
-    check_function("boundary: apply", apply, APPLY)
-    check_choice("boundary: flux", flux, [False, True])
-    if not callable(value):
-        check_number("boundary: value", value)
-
-    def constraint(params: Any, batch: Any) -> jax.Array:
-        where = batch_part(on, batch)
-
-        def f(x: jax.Array) -> jax.Array:
-            with inside("apply"):
-                y = apply(params, x)
-            y = check_real("boundary: apply returned", y, "one number ()")
-            _require_shape("boundary", y, "()")
-            return y
-
-        if not flux:
-            where = getattr(where, "points", where)
-            return jax.vmap(lambda x: _minus("boundary", f(x), value, x))(many(where))
-        if not (hasattr(where, "points") and hasattr(where, "normals")):
-            raise TypeError(
-                "boundary(flux=True) needs points and outward normals: pass what "
-                f"jaxcon.points.boundary returns, got {type(where).__name__}"
-            )
-        points, normals = many(where.points), many(where.normals)
-        if points.shape != normals.shape:
-            raise ValueError(
-                f"boundary needs a normal for each point, got points {points.shape} "
-                f"and normals {normals.shape}"
-            )
-
-        def outflow(x: jax.Array, normal: jax.Array) -> jax.Array:
-            slope = derivatives.directional_derivative(f, normal)(x)
-            return _minus("boundary", slope, value, x)
-
-        return jax.vmap(outflow)(points, normals)
-
-    return constraint
 
 
 def _of_partial(
@@ -395,7 +313,7 @@ def _of_partial(
     check_number(f"{name}: index", inputs[0], least=0, whole=True)
 
     def signed(x: jax.Array, derivative: jax.Array) -> jax.Array:
-        _require_shape(name, derivative, "()")
+        require_shape(name, derivative, "()")
         return sign * derivative
 
     claimed = statement.format(inputs[0])
@@ -407,33 +325,6 @@ def _said(number: Any) -> str:
     if number is None:
         return ""
     return "c" if isinstance(number, Tracer) else f"{float(number):g}"
-
-
-def _require_shape(name: str, y: jax.Array, form: str) -> None:
-    """Refuses what apply returned, or its derivative, of another number of axes."""
-    if y.ndim not in {"()": (0,), "(m,)": (1,), "() or (m,)": (0, 1)}[form]:
-        hint = "; write apply(params, x)[0]" if form == "()" and y.shape == (1,) else ""
-        raise ValueError(
-            f"{name}: apply returned shape {y.shape} for one x; it must return {form}"
-            f"{hint}"
-        )
-
-
-def _minus(name: str, y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
-    if callable(target):
-        given = check_array(
-            f"{name}: the target", target(x), "of any shape", finite=None
-        )
-        allowed = (y.shape,)
-    else:
-        # A constant of any other shape would broadcast: (n,) targets to (n, n) residuals.
-        given, allowed = target, (y.shape, ())
-    if jnp.shape(given) not in allowed:
-        raise ValueError(
-            f"{name}: the target has shape {jnp.shape(given)} but the output {y.shape}; "
-            "both are of one example"
-        )
-    return y - jnp.asarray(given)
 
 
 def _norm(v: jax.Array) -> jax.Array:

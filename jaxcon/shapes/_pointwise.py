@@ -140,3 +140,31 @@ def many(points: Any) -> jax.Array:
             f"constraint points must be floating-point numbers, got {points.dtype}"
         )
     return jnp.asarray(points)
+
+
+def require_shape(name: str, y: jax.Array, form: str) -> None:
+    """Refuses what apply returned, or its derivative, of another number of axes."""
+    if y.ndim not in {"()": (0,), "(m,)": (1,), "() or (m,)": (0, 1)}[form]:
+        hint = "; write apply(params, x)[0]" if form == "()" and y.shape == (1,) else ""
+        raise ValueError(
+            f"{name}: apply returned shape {y.shape} for one x; it must return {form}"
+            f"{hint}"
+        )
+
+
+def minus(name: str, y: jax.Array, target: Any, x: jax.Array) -> jax.Array:
+    """Returns the output less a target, a number or a function of x."""
+    if callable(target):
+        given = check_array(
+            f"{name}: the target", target(x), "of any shape", finite=None
+        )
+        allowed = (y.shape,)
+    else:
+        # A constant of any other shape would broadcast: (n,) targets to (n, n) residuals.
+        given, allowed = target, (y.shape, ())
+    if jnp.shape(given) not in allowed:
+        raise ValueError(
+            f"{name}: the target has shape {jnp.shape(given)} but the output {y.shape}; "
+            "both are of one example"
+        )
+    return y - jnp.asarray(given)
