@@ -115,6 +115,10 @@ class Algebra(Protocol):
         """Returns log det x for matrices x whose value is the identity."""
         ...
 
+    def written_out(self, x: Any) -> Any:
+        """Returns x in the form in which loops and branches carry it."""
+        ...
+
     def moved_to(self, value: jax.Array, x: Any) -> Any:
         """Returns x with another value, that differs by a constant."""
         ...
@@ -206,6 +210,7 @@ def _evaluate(eqn: Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
         return eqn(values)
     inputs = [x if i in active else v for i, (x, v) in enumerate(zip(inputs, values))]
     if eqn.name in _STRUCTURED:
+        inputs = list(map(algebra.written_out, inputs))
         return _STRUCTURED[eqn.name](eqn, inputs, algebra)
     if _matrices.is_solution(eqn, active):
         return _matrices.solution(eqn, inputs, algebra, interpret)

@@ -176,7 +176,9 @@ def total_of(form: Form, terms: Any) -> Any:
     # This is no matrix product, because accelerators round its operands by default.
     if form.weights is not None:
         weights = jnp.asarray(form.weights, array.dtype)
-        array = array * weights.reshape(-1, *[1] * (array.ndim - 1))
+        array = array * weights.reshape(
+            *weights.shape, *[1] * (array.ndim - weights.ndim)
+        )
     total = jnp.sum(array, axis=0)
     if isinstance(terms, Sparse):
         return as_part(total, terms.support.any(axis=0, keepdims=True))

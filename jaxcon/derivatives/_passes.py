@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon.derivatives import _taylor
+from jaxcon.derivatives import _slots, _taylor
 from jaxcon.derivatives._equations import (
     NoForwardMode,
     NoReverseMode,
@@ -97,7 +97,7 @@ def forward(
     """Returns f(x), its derivatives along directions and sums of second derivatives."""
     closed = jax.make_jaxpr(f)(x)
     k = len(directions)
-    algebra = Streams(k, tuple(forms), Unrolled() if unroll else Stacked())
+    algebra = _algebra(k, tuple(forms), unroll)
     start = _start(x, directions, len(forms), unroll)
     [out] = interpret(closed, [start], algebra)
     if forms:
@@ -214,7 +214,7 @@ def forward_over_reverse(
         return jax.lax.stop_gradient(value), slope
 
     closed = jax.make_jaxpr(value_and_slope)(x)
-    algebra = Streams(len(directions), (), Unrolled() if unroll else Stacked())
+    algebra = _algebra(len(directions), (), unroll)
     start = _start(x, directions, 0, unroll)
     value, slope = interpret(closed, [start], algebra)
     found = _written(slope, algebra)
@@ -265,6 +265,10 @@ def _is_flat(out: Any) -> bool:
     return not isinstance(out, Series) or all(s is None for s in out.second)
 
 
+def _algebra(k: int, forms: tuple[Form, ...], unroll: bool) -> Streams:
+    return Streams(k, forms, Unrolled()) if unroll else _slots.SlotStreams(k, forms)
+
+
 def _start(x: jax.Array, directions: Sequence[Any], forms: int, unroll: bool) -> Series:
     """Returns x moving along the directions; of numpy arrays the zeros are known."""
     for v in directions:
@@ -276,7 +280,9 @@ def _start(x: jax.Array, directions: Sequence[Any], forms: int, unroll: bool) ->
             from_known(v, x) if k else varying(v, x) for v, k in zip(directions, known)
         )
     elif all(known):  # they are stacked once and not by the program
-        first = from_known(np.stack(directions), x)
+        first = _slots.of_known(np.stack(directions), x)
+        if first is None:
+            first = from_known(np.stack(directions), x)
     else:
         first = varying(jnp.stack(directions), x)
     return Series(x, first, (None,) * forms)
@@ -290,5 +296,6 @@ def _written(out: Any, algebra: Streams) -> Along:
     """Writes all zeros out; an array is an output independent of x."""
     if not isinstance(out, Series):
         out = algebra.constant(jnp.asarray(out))
+    out = _slots.written_out(out)
     first = algebra.layout.written(out.first, out.value, algebra.k)
     return Along(out.value, first, [written(s, out.value) for s in out.second])

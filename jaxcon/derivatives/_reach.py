@@ -146,6 +146,33 @@ def reached(
     return unknown
 
 
+def alike(
+    eqn: Any, supports: Sequence[Support | None], values: Sequence[Any]
+) -> tuple[list[Support | None], list[Support]] | None:
+    """Returns larger supports with which each output entry has that of its operands'.
+
+    A linear map may then be applied to the tangents that differ from zero alone, the
+    first of each entry, the second and so on, though they belong to unlike inputs.
+
+    Returns:
+        The supports of the operands and of the outputs; None if none are known.
+    """
+    found = reached(eqn, supports, values)
+    if any(support is None for support in found):
+        return None
+    outputs = [support for support in found if support is not None]
+    if eqn.name in MOVES or eqn.name in MOVES_BY and _places_known(eqn.name, values):
+        return list(supports), outputs
+    if eqn.name in LIKE:
+        [total] = outputs
+        return [None if s is None else total for s in supports], outputs
+    if eqn.name == "reduce_sum" and supports[0] is not None:
+        axes = tuple(n + 1 for n in eqn.params["axes"])
+        total = supports[0].any(axis=axes, keepdims=True)
+        return [np.broadcast_to(total, supports[0].shape)], outputs
+    return None
+
+
 def _places_known(name: str, values: Sequence[Any]) -> bool:
     if name == "select_n":
         return is_known(values[0])

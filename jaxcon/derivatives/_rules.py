@@ -55,6 +55,9 @@ ELEMENTWISE = {
 # Functions of like entries of two operands, one of which may be broadcast.
 MIXED = {"atan2", "pow"}
 
+# The derivatives are finite wherever the value is, so that no zero times them is NaN.
+BOUNDED = {"asinh", "atan", "cos", "erf", "logistic", "sin", "tanh"}
+
 # f'(x) and f''(x), written out so that they share subexpressions; y is f(x).
 SLOPES: dict[str, Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]] = {
     "cos": lambda x, y: (-jnp.sin(x), -y),

@@ -55,6 +55,7 @@ from jaxcon.derivatives._zeros import (
     restricted,
     rows,
     scaled,
+    scaled_by,
     slice_of_scan,
     stack_of_scan,
     support_of,
@@ -171,13 +172,14 @@ class Streams:
             value = bind(x.value)[0]
         if kink is not None and curve is None and self.forms:
             self.kinks.append(kink)
-        [first] = self._first(lambda row, t: [times(row, t, slope)], [x], 1)
+        by = scaled_by if name in _rules.BOUNDED else times
+        [first] = self._first(lambda row, t: [by(row, t, slope)], [x], 1)
         seconds = []
         for form, s in zip(self.forms, x.second):
-            total = times(self.layout.row, s, slope)
+            total = by(self.layout.row, s, slope)
             if curve is not None and x.first is not None:
                 square = self.layout.sum(form, times, x.first, x.first)
-                total = plus(total, times(self.layout.row, square, curve))
+                total = plus(total, by(self.layout.row, square, curve))
             seconds.append(total)
         return Series(value, first, tuple(seconds))
 
@@ -285,6 +287,10 @@ class Streams:
             seconds.append(plus(trace(s), scaled(total, -1)))
         value = jnp.zeros(x.value.shape[:-2], x.value.dtype)
         return Series(value, first, tuple(seconds))
+
+    def written_out(self, x: Any) -> Any:
+        """Returns x as it is."""
+        return x
 
     def moved_to(self, value: jax.Array, x: Series) -> Series:
         """Returns x with another value."""
