@@ -2,7 +2,7 @@
 
 Each returns the value with the derivatives, because XLA merges a separately written
 value with a forward derivative but not with a backward one. The functions passed in
-have been checked to return one real array.
+have been checked to return one array of real or complex floats.
 """
 
 import contextlib
@@ -48,7 +48,14 @@ def stacked(first: Any, axis: int) -> jax.Array:
 def reverse(
     f: Function, x: jax.Array, *, unroll: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns f(x) and its gradient (d,) or Jacobian (m, d), one cotangent per row."""
+    """Returns f(x) and its gradient (d,) or Jacobian (m, d), one cotangent per row.
+
+    Of complex numbers the real and the imaginary parts have a cotangent each.
+    """
+    split = in_parts(f, x)
+    if split is not f:
+        value, slope = reverse(split, x, unroll=unroll)
+        return jax.lax.complex(*value), jax.lax.complex(*slope)
     value, pull = pulled(f, x)
     if value.ndim == 0:
         return value, pull(jnp.ones_like(value))
@@ -58,6 +65,18 @@ def reverse(
         jnp.stack([pull(unit) for unit in units]) if unroll else jax.vmap(pull)(units)
     )
     return value, each.reshape(*value.shape, *x.shape)
+
+
+def in_parts(f: Function, x: jax.Array) -> Function:
+    """Returns f, or of a complex f its real and imaginary parts in a new first axis."""
+    if not jnp.issubdtype(jax.eval_shape(f, x).dtype, jnp.complexfloating):
+        return f
+
+    def parts(x: jax.Array) -> jax.Array:
+        y = f(x)
+        return jnp.stack([jnp.real(y), jnp.imag(y)])
+
+    return parts
 
 
 def pulled(f: Function, x: jax.Array) -> tuple[jax.Array, Function]:

@@ -34,7 +34,7 @@ class Need(NamedTuple):
     """Derivatives wanted of one f at one x, as far as they determine the passes."""
 
     inputs: int  # d
-    outputs: int  # m, 1 for a scalar
+    outputs: int  # m, 1 for a scalar, twice as many if they are complex
     whole: bool = False  # the gradient or Jacobian
     singles: tuple[Key, ...] = ()  # single first derivatives
     pairs: tuple[tuple[int, int], ...] = ()  # single second derivatives

@@ -50,7 +50,7 @@ ALONG_AXES = {"reduce_max", "reduce_min", "reduce_prod", "reduce_sum"}
 # Each entry depends on the like ones, though that may be no function of real numbers.
 LIKE = {
     *_rules.ELEMENTWISE,
-    *("conj", "imag", "pcast", "pvary", "real", "reduce_precision"),
+    *("complex", "conj", "imag", "pcast", "pvary", "real", "reduce_precision"),
     "sharding_constraint",
 }
 
