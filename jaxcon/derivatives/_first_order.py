@@ -380,7 +380,9 @@ def _jacobian_norm_squared(
         y = jax.eval_shape(checked, x)
         _checks.require_vector(y.shape, name)
         parts = _passes.in_parts(checked, x)  # their Jacobian has the same norm
-        v = jax.random.normal(key, (projections, *jax.eval_shape(parts, x).shape), x.dtype)
+        v = jax.random.normal(
+            key, (projections, *jax.eval_shape(parts, x).shape), x.dtype
+        )
         v = v / jnp.sqrt(jnp.sum(v * v, axis=tuple(range(1, v.ndim)), keepdims=True))
         try:
             value, pull = _passes.pulled(parts, x)

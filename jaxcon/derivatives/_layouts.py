@@ -56,7 +56,9 @@ class Unrolled:
         """Returns each output's tangents, dense ones, by one program for all of them."""
         k = next(len(first) for first in firsts if first is not None)
         rows = list(zip(*((None,) * k if first is None else first for first in firsts)))
-        moving = [n for n, parts in enumerate(rows) if any(p is not None for p in parts)]
+        moving = [
+            n for n, parts in enumerate(rows) if any(p is not None for p in parts)
+        ]
         present = [[rows[n][i] for n in moving] for i in range(len(firsts))]
         stacks = [_stacked(parts) for parts in present]
         found = Stacked().each(f, *stacks)

@@ -161,7 +161,7 @@ def alike(
     if any(support is None for support in found):
         return None
     outputs = [support for support in found if support is not None]
-    if eqn.name in MOVES or eqn.name in MOVES_BY and _places_known(eqn.name, values):
+    if eqn.name in MOVES or (eqn.name in MOVES_BY and _places_known(eqn.name, values)):
         return list(supports), outputs
     if eqn.name in LIKE:
         [total] = outputs

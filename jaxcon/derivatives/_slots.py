@@ -131,7 +131,9 @@ class SlotStreams(Streams):
         found = None if supports is None else reach.slots(supports)
         if found is None or not all(map(_pays, [*_present(found[0]), *found[1]])):
             return super().linear(bind, apply, list(map(written_out, xs)), reach)
-        outputs = super().linear(bind, apply, [x._replace(first=None) for x in xs], reach)
+        outputs = super().linear(
+            bind, apply, [x._replace(first=None) for x in xs], reach
+        )
         count = max(map(width, _present(found[0])))
         arrays = [
             _zeros(count, x) if support is None else _padded(x, support, count)
@@ -173,7 +175,9 @@ class SlotStreams(Streams):
         operands = (held, array) if side else (array, held)
         moving = jax.vmap(product.bind, (None, 0) if side else (0, None))(*operands)
         assert reached is not None
-        rest = Streams.bilinear(self, product, *(z._replace(first=None) for z in (x, y)))
+        rest = Streams.bilinear(
+            self, product, *(z._replace(first=None) for z in (x, y))
+        )
         return rest._replace(first=Slots(moving, reached))
 
     def quotient(self, x: Series, y: Series) -> Series:
