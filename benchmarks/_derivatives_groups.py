@@ -115,6 +115,16 @@ def problem(group: Group) -> tuple[Any, jax.Array]:
     return params, x[:, 0] if group.view is of_line else x
 
 
+def flat(answer: Any) -> tuple[np.ndarray, np.ndarray]:
+    loss, gradient = answer
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]
+    return np.asarray(loss, np.float64), np.concatenate(leaves, dtype=np.float64)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
 def diagonal(d: int) -> jax.Array:
     """The direction of every directional derivative."""
     return jnp.full(d, d**-0.5)
@@ -250,9 +260,12 @@ def convolutions(params: Any, x: jax.Array) -> jax.Array:
     """A convolutional network at one square image x (d,)."""
     side = math.isqrt(x.size)
     h = x.reshape(1, side, side, 1)
+    axes = ("NHWC", "HWIO", "NHWC")
     for kernel in params:
-        kept = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-        h = jnp.tanh(jax.lax.conv_general_dilated(h, kernel, (1, 1), "SAME", **kept))
+        h = jax.lax.conv_general_dilated(
+            h, kernel, (1, 1), "SAME", dimension_numbers=axes
+        )
+        h = jnp.tanh(h)
     return jnp.mean(h)
 
 

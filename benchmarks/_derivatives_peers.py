@@ -132,7 +132,7 @@ def of_parts(operator: Operator) -> Operator:
 def five_entries(f: Function) -> Function:
     """Five entries of the whole Hessian."""
 
-    def at(x: jax.Array) -> jax.Array:
+    def at(x: jax.Array) -> tuple[jax.Array, ...]:
         h = jax.hessian(f)(x)
         return tuple(h[i, i + 1] for i in range(0, 10, 2))
 

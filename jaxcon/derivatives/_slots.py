@@ -101,11 +101,12 @@ def _broadcast(slots: Slots, shape: tuple[int, ...]) -> Slots:
 
 def _selected(array: jax.Array, source: np.ndarray) -> jax.Array:
     """Returns in each place of a first axis the row of the array named, 0 for -1."""
-    total = jnp.zeros((1, *array.shape[1:]), array.dtype)
-    # Selections are faster than a gather, whose derivative is a scatter.
-    for s in range(len(array)):
-        total = jnp.where(narrowed(source == s), array[s], total)
-    return jnp.broadcast_to(total, (len(source), *array.shape[1:]))
+    rows = jnp.concatenate([array, jnp.zeros_like(array[:1])])
+    named = np.where(source < 0, len(array), source).astype(np.int32)
+    # An axis along which nothing changes needs no places of its own.
+    few = narrowed(named)
+    places = np.broadcast_to(few, (len(named), *few.shape[1:]))
+    return jnp.take_along_axis(rows, jnp.asarray(places), axis=0, mode="clip")
 
 
 def written_out(x: Any) -> Any:

@@ -211,7 +211,7 @@ class Taylor:
     def log_determinant(self, x: Series) -> Series:
         """Returns log det x for x = 1, from the series of tr x⁻¹ x'."""
 
-        def products(a: list[Any], b: list[Any], scale: Callable) -> Any:
+        def products(a: Sequence[Any], b: Sequence[Any], scale: Callable) -> Any:
             pairs = [
                 (j, dense(p), dense(q))
                 for j, (p, q) in enumerate(zip(a, b), start=1)
