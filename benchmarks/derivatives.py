@@ -38,12 +38,12 @@ Last         2026-11-21, jax 0.12.0, one of two Xeon cores (2 MiB of L2 each); n
              fourth         4.97   5.45   5.08      -           -          39.89
              probes-50     15.99  15.91  14.74      -       81.65              -
              wave           4.94   4.65   4.83   8.25           -              -
-             determinants      -  20.45  18.02  22.71      106.34              -
+             determinants      -  16.73  16.79  22.69      108.08              -
              mixed-50          -  18.78  16.82      -           -              -
              convolutions      -   1.00   1.00      -           -              -
 
              The last four on 2026-12-01: a complex output, six electrons (folx with
-             sparsity 18.31) and five second derivatives, whose step took jax.hessian
+             sparsity 17.84) and five second derivatives, whose step took jax.hessian
              249 and 1.16 s to compile, jaxcon 1.45 s.
 
              --gate, one run a turn, median of three: gradient 1.98, directional 1.88
