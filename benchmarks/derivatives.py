@@ -42,9 +42,8 @@ Last         2026-11-21, jax 0.12.0, one of two Xeon cores (2 MiB of L2 each); n
              mixed-50          -  18.78  16.82      -           -              -
              convolutions      -   1.00   1.00      -           -              -
 
-             The last four on 2026-12-01: a complex output, six electrons (folx with
-             sparsity 17.84) and five second derivatives, whose step took jax.hessian
-             249 and 1.16 s to compile, jaxcon 1.45 s.
+             The last four on 2026-12-01. determinants: folx with sparsity 17.84;
+             mixed-50: jax.hessian 249 and compiled in 1.16 s, jaxcon in 1.45 s.
 
              --gate, one run a turn, median of three: gradient 1.98, directional 1.88
              and 1.77, Jacobian 10x10 8.75, 50->10 8.68, Laplacian 4.39, 7.62, 32.2 and
