@@ -1,6 +1,7 @@
 """The network, the bounds and the groups of `benchmarks.derivatives`."""
 
 import functools
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from benchmarks import _derivatives_peers as peers
 from benchmarks._derivatives_peers import Function, Operator, TorchMethod
 from jaxcon import derivatives as jd
 
-HIDDEN, PROBES = 3, 16
+HIDDEN, PROBES, DETERMINANTS = 3, 16, 4
 
 
 class Size(NamedTuple):
@@ -93,6 +94,7 @@ class Group(NamedTuple):
     torch: dict[str, TorchMethod]
     view: Callable[[Any, jax.Array], jax.Array] = scalar
     prepare: Callable[[], Any] = lambda: None  # before anything is compiled
+    params: Callable[[Size], Any] | None = None  # of another network than a dense one
 
 
 def problem(group: Group) -> tuple[Any, jax.Array]:
@@ -100,6 +102,8 @@ def problem(group: Group) -> tuple[Any, jax.Array]:
     n, d, m, w = group.size
     sizes = (d, *[w] * HIDDEN, m)
     keys = jax.random.split(jax.random.key(0), 2 * HIDDEN + 3)
+    if group.params is not None:
+        return group.params(group.size), jax.random.normal(keys[0], (n, d))
     params = [
         {
             "w": jax.random.normal(k, (i, o)) / i**0.5,
@@ -109,6 +113,16 @@ def problem(group: Group) -> tuple[Any, jax.Array]:
     ]
     x = jax.random.normal(keys[0], (n, d))
     return params, x[:, 0] if group.view is of_line else x
+
+
+def flat(answer: Any) -> tuple[np.ndarray, np.ndarray]:
+    loss, gradient = answer
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]
+    return np.asarray(loss, np.float64), np.concatenate(leaves, dtype=np.float64)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 def diagonal(d: int) -> jax.Array:
@@ -188,6 +202,86 @@ def laplacians(size: Size) -> Group:
     return Group(size, laplacian_bound, jd.laplacian, others, torch)
 
 
+def determinants_params(s: Size) -> dict[str, jax.Array]:
+    sizes = {"p0": (4, 16), "p1": (16, 16), "h0": (20, s.w), "h1": (s.w, s.w)}
+    sizes["out"] = (s.w, DETERMINANTS * s.d // 3)
+    keys = jax.random.split(jax.random.key(0), len(sizes))
+    return {
+        name: jax.random.normal(k, shape) / shape[0] ** 0.5
+        for k, (name, shape) in zip(keys, sizes.items())
+    }
+
+
+def determinants(p: Any, x: jax.Array) -> jax.Array:
+    """The logarithm of a wave function of electrons at x (3 k,), like FermiNet's."""
+    r = x.reshape(-1, 3)
+    k = len(r)
+    apart = r[:, None] - r[None]
+    distance = jnp.sqrt(jnp.sum(apart**2, -1) + jnp.eye(k))
+    pairs = jnp.concatenate([apart, distance[..., None]], -1)
+    for layer in ("p0", "p1"):
+        pairs = jnp.tanh(pairs @ p[layer])
+    radius = jnp.sqrt(jnp.sum(r**2, -1, keepdims=True))
+    h = jnp.concatenate([r, radius, pairs.mean(1)], -1)
+    h = jnp.tanh(h @ p["h0"])
+    h = h + jnp.tanh(h @ p["h1"])
+    orbitals = (h @ p["out"] * jnp.exp(-radius)).reshape(k, DETERMINANTS, k)
+    sign, size = jnp.linalg.slogdet(orbitals.transpose(1, 0, 2))
+    largest = jax.lax.stop_gradient(size.max())
+    return largest + jnp.log(jnp.abs(jnp.sum(sign * jnp.exp(size - largest))))
+
+
+def energy(f: Function) -> Function:
+    """The kinetic energy of the wave function whose logarithm f is, up to -1/2."""
+
+    def at(x: jax.Array) -> jax.Array:
+        found = jd.derivatives(f, jd.Gradient(), jd.Laplacian())(x)
+        return found.laplacian + found.gradient @ found.gradient
+
+    return at
+
+
+def wave(params: Any, x: jax.Array) -> jax.Array:
+    """A complex number from two outputs of the network: their size and phase."""
+    size, phase = mlp(params, x)
+    return jnp.exp(size + 1j * phase)
+
+
+def kernels(s: Size) -> list[jax.Array]:
+    keys = jax.random.split(jax.random.key(0), HIDDEN)
+    channels = (1, *[s.w] * HIDDEN)
+    return [
+        jax.random.normal(k, (3, 3, i, o)) / (9 * i) ** 0.5
+        for k, i, o in zip(keys, channels, channels[1:])
+    ]
+
+
+def convolutions(params: Any, x: jax.Array) -> jax.Array:
+    """A convolutional network at one square image x (d,)."""
+    side = math.isqrt(x.size)
+    h = x.reshape(1, side, side, 1)
+    axes = ("NHWC", "HWIO", "NHWC")
+    for kernel in params:
+        h = jax.lax.conv_general_dilated(
+            h, kernel, (1, 1), "SAME", dimension_numbers=axes
+        )
+        h = jnp.tanh(h)
+    return jnp.mean(h)
+
+
+def itself(f: Function) -> Function:
+    return f
+
+
+def five_entries(f: Function) -> Function:
+    return jd.derivatives(f, *(jd.Partial((i, i + 1)) for i in range(0, 10, 2)))
+
+
+def unbounded(s: Size) -> float:
+    """No count of the products is made for this network."""
+    return math.nan
+
+
 GROUPS = {
     "gradient-3": Group(
         Size(512, 3, 1, 128),
@@ -254,5 +348,45 @@ GROUPS = {
         second_order(probes),
         {},
         prepare=partial(probes, 50),
+    ),
+    "determinants": Group(
+        Size(64, 18, 1, 32),
+        unbounded,
+        energy,
+        {
+            "jvp of grad": peers.energy_jvp_of_grad,
+            "folx": peers.folx_energy(0),
+            "folx, sparse": peers.folx_energy(6),
+        },
+        {},
+        determinants,
+        params=determinants_params,
+    ),
+    "wave": Group(
+        Size(512, 3, 2, 128),
+        laplacian_bound,
+        jd.laplacian,
+        {
+            "trace of jax.hessian": peers.of_parts(peers.trace(jax.hessian)),
+            "folx": peers.folx_laplacian,
+        },
+        {},
+        wave,
+    ),
+    "mixed-50": Group(
+        Size(256, 50, 1, 128),
+        unbounded,
+        five_entries,
+        {"jax.hessian": peers.five_entries},
+        {},
+    ),
+    "convolutions": Group(
+        Size(128, 256, 1, 16),
+        unbounded,
+        itself,
+        {"jax": itself},
+        {},
+        convolutions,
+        params=kernels,
     ),
 }

@@ -90,9 +90,53 @@ def folx_all(f: Function) -> Function:
     return at
 
 
-def _folx(f: Function) -> Function:
+def _folx(f: Function, threshold: int = 0) -> Function:
     # At sparsity_threshold 0 the Jacobian is dense, as that of a dense network is.
-    return peer("folx").forward_laplacian(f, sparsity_threshold=0)
+    return peer("folx").forward_laplacian(f, sparsity_threshold=threshold)
+
+
+def folx_energy(threshold: int) -> Operator:
+    """The Laplacian of f and the squared norm of its gradient, together."""
+
+    def operator(f: Function) -> Function:
+        def at(x: jax.Array) -> jax.Array:
+            result = _folx(f, threshold)(x)
+            slope = result.jacobian.dense_array
+            return result.laplacian + slope @ slope
+
+        return at
+
+    return operator
+
+
+def energy_jvp_of_grad(f: Function) -> Function:
+    def at(x: jax.Array) -> jax.Array:
+        slope = jax.grad(f)(x)
+        return summed(jvp_of_grad)(f)(x) + slope @ slope
+
+    return at
+
+
+def of_parts(operator: Operator) -> Operator:
+    """An operator on real functions, applied to real and imaginary parts."""
+
+    def applied(f: Function) -> Function:
+        real, imaginary = (
+            operator(lambda x, part=part: part(f(x))) for part in (jnp.real, jnp.imag)
+        )
+        return lambda x: jax.lax.complex(real(x), imaginary(x))
+
+    return applied
+
+
+def five_entries(f: Function) -> Function:
+    """Five entries of the whole Hessian."""
+
+    def at(x: jax.Array) -> tuple[jax.Array, ...]:
+        h = jax.hessian(f)(x)
+        return tuple(h[i, i + 1] for i in range(0, 10, 2))
+
+    return at
 
 
 # Fourth order, of one input.

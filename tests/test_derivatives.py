@@ -1393,6 +1393,18 @@ PLANS = {
     ),
     "diagonal": (diagonal_of(16), {}, 16, {}),
     "large diagonal": (diagonal_of(17), {}, 0, {"separate": True}),
+    "entries apart": (
+        _plan.Need(9, 1, pairs=((0, 1), (2, 3), (4, 5), (6, 7))),
+        {},
+        0,
+        {"separate": True},
+    ),
+    "entries that share": (
+        _plan.Need(9, 1, pairs=((0, 1), (1, 2), (2, 3), (3, 4))),
+        {},
+        5,
+        {},
+    ),
 }
 
 

@@ -467,6 +467,44 @@ def test_auto_tile_where_nothing_fits_or_everything_does():
     assert auto_tile(whole + 1, budget // (2 * smallest)) == 2 * smallest
 
 
+def loops(loss, params, batch, vmapped=False):
+    """How often a step with automatic tiles loops over them."""
+    step = value_and_grad(loss)
+    if vmapped:
+        step = tiled_vmap(partial(loss, params))
+        return str(jax.make_jaxpr(step)(batch)).count("scan[")
+    return str(jax.make_jaxpr(step)(params, batch)).count("scan[")
+
+
+def test_convolutions_are_left_whole(small_budget):
+    def convolved(kernel, x):
+        layer = jax.jit(lambda x: jnp.convolve(x, kernel))
+        return jnp.sum(jnp.tanh(layer(x)))
+
+    def dense(kernel, x):
+        return jnp.sum(jnp.tanh(kernel * x[:3]))
+
+    kernel, batch = np.ones(3, "float32"), np.ones((64, 20), "float32")
+    for vmapped in (False, True):
+        assert loops(convolved, kernel, batch, vmapped) == 0
+        assert loops(dense, kernel, batch, vmapped) == 1
+
+
+def test_weights_beyond_the_cache_are_used_for_more_examples(monkeypatch):
+    def tile(width):
+        w = jax.ShapeDtypeStruct((width, 64), jnp.float32)
+        x = jax.ShapeDtypeStruct((64,), jnp.float32)
+
+        def f(w, x):
+            return jnp.sum(jnp.tanh(w @ x)[0] * jnp.outer(x, x))
+
+        return _tiling._auto(10**6, f, w, x, argnums=(1,))
+
+    monkeypatch.setattr(_tiling, "BUDGET", 2**17)
+    assert tile(64) == _tiling.SMALLEST
+    assert tile(1024) == _tiling.REUSED
+
+
 def test_auto_tile_leaves_accelerators_whole(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert auto_tile(10**6, 10**6) is None

@@ -19,6 +19,10 @@ Zeros of a tangent that are known when f is traced are never multiplied: the der
 in one input is finite where another input's slope is infinite, e.g. that of a square
 root at a corner of a box. A sort, or places that depend on x, end that knowledge.
 
+Outputs may be complex, e.g. a wave function's; inputs are real. Linear systems and
+logarithms of determinants are differentiated with one factorisation. Stacked tangents
+known to be zero for most inputs, e.g. of distances between particles, are not computed.
+
 ``value_and_grad`` is the derivative of a batch's loss with respect to the parameters,
 computed in tiles of as many examples as fit the cache.
 """

@@ -24,7 +24,7 @@ from jaxcon.derivatives._equations import NoForwardMode
 
 def vector(x: ArrayLike, operator: str) -> jax.Array:
     """Returns x as one real example of shape (d,), or refuses it."""
-    x = _real(x, f"{operator} got x", "pass one example of shape (d,)")
+    x = _floats(x, f"{operator} got x", "pass one example of shape (d,)")
     if x.ndim == 0:
         raise ValueError(
             f"{operator} got x of shape (); pass shape (d,), e.g. x[None], or use "
@@ -38,7 +38,7 @@ def vector(x: ArrayLike, operator: str) -> jax.Array:
 
 def scalar(x: ArrayLike, operator: str) -> jax.Array:
     """Returns x as one real example of shape (), or refuses it."""
-    x = _real(x, f"{operator} got x", "pass one number of shape ()")
+    x = _floats(x, f"{operator} got x", "pass one number of shape ()")
     _one_example(x, 0, operator)
     return x
 
@@ -57,21 +57,22 @@ def like(v: Any, x: jax.Array, operator: str, name: str) -> Any:
     return v.astype(x.dtype)
 
 
-def real_valued(f: Callable[..., jax.Array], operator: str):
-    """Returns f, checked to return one real array whenever it is traced."""
+def array_valued(f: Callable[..., jax.Array], operator: str):
+    """Returns f, checked to return one array of real or complex floats when traced."""
     check_function(f"{operator}: f", f, "of one example x -> array")
 
     def checked(x: jax.Array) -> jax.Array:
         with inside(f"{operator}: f"):
             y = f(x)
-        return _real(y, f"{operator}: f returned a value", "return one array of floats")
+        what = f"{operator}: f returned a value"
+        return _floats(y, what, "return one array of floats", jnp.inexact)
 
     return checked
 
 
 def scalar_valued(f: Callable[..., jax.Array], operator: str):
     """Returns f, checked to return shape () whenever it is traced."""
-    f = real_valued(f, operator)
+    f = array_valued(f, operator)
 
     def checked(x: jax.Array) -> jax.Array:
         y = f(x)
@@ -189,7 +190,7 @@ def _one_example(x: jax.Array, ndim: int, operator: str) -> None:
         )
 
 
-def _real(x, what: str, hint: str) -> jax.Array:
+def _floats(x, what: str, hint: str, kind: Any = jnp.floating) -> jax.Array:
     # A pytree would otherwise be stacked silently (a list) or fail deep inside jax.
     if not jax.tree_util.treedef_is_leaf(jax.tree.structure(x)):
         raise TypeError(f"{what} of type {type(x).__name__}; {hint}")
@@ -197,7 +198,7 @@ def _real(x, what: str, hint: str) -> jax.Array:
         x = jnp.asarray(x)
     except (TypeError, ValueError):
         raise TypeError(f"{what} of type {type(x).__name__}; {hint}") from None
-    if not jnp.issubdtype(x.dtype, jnp.floating):
+    if not jnp.issubdtype(x.dtype, kind):
         raise TypeError(
             f"{what} of dtype {x.dtype}; derivatives need real floating point, "
             "e.g. .astype(float)"

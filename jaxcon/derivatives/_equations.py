@@ -104,8 +104,14 @@ class Equation:
 class Reach:
     """Propagation of known zeros through an equation, from those of its series."""
 
-    def __init__(self, outputs: int, find: Callable[[list[Any]], list[Any]]):
+    def __init__(
+        self,
+        outputs: int,
+        find: Callable[[list[Any]], list[Any]],
+        slots: Callable[[list[Any]], Any] = lambda supports: None,
+    ):
         self.outputs, self.find = outputs, find  # outputs: how many are floats
+        self.slots = slots  # see `_reach.alike`
 
     def __call__(self, supports: list[Any]) -> list[Any]:
         """Returns the support of each output that is a float; None if unknown."""
@@ -116,15 +122,25 @@ def reach_of(eqn: Equation, values: list[Any], places: list[tuple[int, ...]]) ->
     """Returns that of an equation, whose series stand in these places."""
     floats = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
 
-    def find(supports: list[Any]) -> list[Any]:
-        operands = [None] * len(values)
+    def operands(supports: list[Any]) -> list[Any]:
+        found = [None] * len(values)
         for support, place in zip(supports, places):
             for i in place:
-                operands[i] = support
-        found = _reach.reached(eqn, operands, values)
+                found[i] = support
+        return found
+
+    def find(supports: list[Any]) -> list[Any]:
+        found = _reach.reached(eqn, operands(supports), values)
         return [support for support, kept in zip(found, floats) if kept]
 
-    return Reach(sum(floats), find)
+    def slots(supports: list[Any]) -> Any:
+        found = _reach.alike(eqn, operands(supports), values)
+        if found is None or not all(floats):
+            return None
+        needed, outputs = found
+        return [needed[i] for i, *_ in places], outputs
+
+    return Reach(sum(floats), find, slots)
 
 
 def reach_of_broadcast(shape: tuple[int, ...]) -> Reach:
@@ -176,7 +192,7 @@ def product(eqn: Equation, values: list[Any]) -> Product:
     if eqn.name == "dot_general":
         return _zeros.Dot(bind, eqn.params)
     if eqn.name == "mul":
-        return lambda row, a, b, both: _zeros.times(row, a, b, bind)
+        return _zeros.Entrywise(bind)
     return lambda row, a, b, both: bind(_zeros.dense(a), _zeros.dense(b))
 
 

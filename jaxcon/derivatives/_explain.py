@@ -57,22 +57,22 @@ def explain(
     """
     fields = q.fields(wanted)
     _checks.require_choices(mode, unroll, "explain")
-    f = _checks.real_valued(f, "explain")
+    f = _checks.array_valued(f, "explain")
     x = _checks.vector(x, "explain")
-    shape = jax.eval_shape(f, x).shape
-    terms = q.terms(wanted, x, shape)
+    y = jax.eval_shape(f, x)
+    terms = q.terms(wanted, x, y.shape)
     high = any(len(term.inputs) > 2 for term in terms)
 
     def run(attempt: str | None) -> Plan:
-        plan = planned(f, x, terms, shape, attempt, unroll)
+        plan = planned(f, x, terms, y, attempt, unroll)
         jax.eval_shape(functools.partial(execute, f, terms=terms, plan=plan), x)
         return plan
 
     plan = first_possible(run, mode, high)
-    need = q.need(terms, x.size, shape)
+    need = q.need(terms, x.size, y)
     size = max(map(len, (*fields, "together"))) + 2
     cost = functools.partial(_cost, f, x, mode, unroll)
-    header = f"f: {x.shape} -> {shape}, {x.dtype}, on {jax.default_backend()}"
+    header = f"f: {x.shape} -> {y.shape}, {x.dtype}, on {jax.default_backend()}"
     lines = [
         f"{field:<{size}}{_account(t, term, need, plan)}; alone {cost(term.spec)}"
         for t, (field, term) in enumerate(zip(fields, terms))

@@ -29,7 +29,7 @@ def gradient(f: Function) -> Function:
 
     Raises:
       ValueError: when called, if x is not (d,) or f(x) not ().
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -58,7 +58,7 @@ def value_and_gradient(f: Function) -> ValueAnd:
 
     Raises:
       ValueError: when called, if x is not (d,) or f(x) not ().
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
     """
     return _gradient(f, "value_and_gradient")
 
@@ -87,7 +87,7 @@ def jacobian(
 
     Raises:
       ValueError: when called, if x is not (d,) or f(x) not (m,); if the mode is unknown.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -116,7 +116,7 @@ def value_and_jacobian(
 
     Raises:
       ValueError: when called, if x is not (d,) or f(x) not (m,); if the mode is unknown.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
     """
     return _jacobian(f, "value_and_jacobian", mode, unroll)
 
@@ -142,7 +142,7 @@ def directional_derivative(f: Function, direction: ArrayLike) -> Function:
 
     Raises:
       ValueError: when called, if x is not (d,) or the direction has another shape.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -168,7 +168,7 @@ def value_and_directional_derivative(f: Function, direction: ArrayLike) -> Value
 
     Raises:
       ValueError: when called, if x is not (d,) or the direction has another shape.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
     """
     return _directional(f, direction, "value_and_directional_derivative")
 
@@ -193,7 +193,7 @@ def divergence(f: Function) -> Function:
 
     Raises:
       ValueError: when called, if x is not (d,) or f(x) not (d,).
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -217,7 +217,7 @@ def value_and_divergence(f: Function) -> ValueAnd:
 
     Raises:
       ValueError: when called, if x is not (d,) or f(x) not (d,).
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
     """
     return _divergence(f, "value_and_divergence")
 
@@ -243,7 +243,7 @@ def curl(f: Function) -> Function:
 
     Raises:
       ValueError: when called, if x is not (2,) or (3,), or f(x) has another shape.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -268,7 +268,7 @@ def value_and_curl(f: Function) -> ValueAnd:
 
     Raises:
       ValueError: when called, if x is not (2,) or (3,), or f(x) has another shape.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
     """
     return _curl(f, "value_and_curl")
 
@@ -316,7 +316,7 @@ def jacobian_norm_squared(
     Raises:
       ValueError: if only one of projections and key is given, or projections < 1; when
         called, if x is not (d,) or f(x) not (m,).
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     References:
       Hoffman, Roberts and Yaida, "Robust learning with Jacobian regularization" (2019),
@@ -370,23 +370,27 @@ def _jacobian_norm_squared(
 
         def at(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
             value, j = both(x)
-            return value, jnp.sum(j * j)
+            return value, jnp.sum(jnp.real(j * jnp.conj(j)))
 
         return at
-    checked = _checks.real_valued(f, name)
+    checked = _checks.array_valued(f, name)
 
     def estimated(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
         x = _checks.vector(x, name)
-        shaped = jax.eval_shape(checked, x)
-        _checks.require_vector(shaped.shape, name)
-        v = jax.random.normal(key, (projections, *shaped.shape), shaped.dtype)
-        v = v / jnp.linalg.norm(v, axis=1, keepdims=True)
+        y = jax.eval_shape(checked, x)
+        _checks.require_vector(y.shape, name)
+        parts = _passes.in_parts(checked, x)  # their Jacobian has the same norm
+        v = jax.random.normal(
+            key, (projections, *jax.eval_shape(parts, x).shape), x.dtype
+        )
+        v = v / jnp.sqrt(jnp.sum(v * v, axis=tuple(range(1, v.ndim)), keepdims=True))
         try:
-            value, pull = _passes.pulled(checked, x)
-            rows = jax.vmap(pull)(varying(v, value))
+            value, pull = _passes.pulled(parts, x)
+            rows = jax.vmap(pull)(varying(v, value).astype(value.dtype))
         except NoReverseMode:
-            value, j = _jacobian(f, name, "forward")(x)
-            rows = jnp.matmul(v, j, precision=jax.lax.Precision.HIGHEST)
-        return value, value.size * jnp.sum(rows * rows) / projections
+            value, j = _jacobian(parts, name, "forward")(x)
+            rows = jnp.tensordot(v, j, v.ndim - 1, precision=jax.lax.Precision.HIGHEST)
+        norm = value.size * jnp.sum(rows * rows) / projections
+        return value if parts is checked else jax.lax.complex(*value), norm
 
     return estimated

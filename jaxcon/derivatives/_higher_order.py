@@ -133,7 +133,7 @@ def value_and_derivative(f: Function, order: int = 1) -> ValueAnd:
 def _derivative(f: Function, order: int, name: str) -> ValueAnd:
     check_number(f"{name}: order", order, least=1, whole=True)
     order = operator.index(order)
-    f = _checks.real_valued(f, name)
+    f = _checks.array_valued(f, name)
 
     def at(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
         x = _checks.scalar(x, name)
@@ -171,7 +171,7 @@ def hessian(
 
     Raises:
       ValueError: when called, if x is not (d,) or f(x) not (); if the mode is unknown.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -266,7 +266,7 @@ def hessian_vector_product(f: Function, vector: ArrayLike) -> Function:
     Raises:
       ValueError: when called, if x is not (d,), the vector has another shape, or f(x)
         is not ().
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     References:
       Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6,

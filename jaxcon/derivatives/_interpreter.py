@@ -21,7 +21,7 @@ from jax.extend.core import (
     Literal,
 )
 
-from jaxcon.derivatives import _reach, _rules, _zeros
+from jaxcon.derivatives import _matrices, _reach, _rules, _zeros
 from jaxcon.derivatives._equations import (
     CUSTOM_VJP,
     Bind,
@@ -99,6 +99,28 @@ class Algebra(Protocol):
 
         It is ``entrywise`` if each entry depends on the like entries of xs alone.
         """
+        ...
+
+    def solution(
+        self, values: list[Any], image: Callable, target: list[Any], solve: Bind
+    ) -> list[Any]:
+        """Returns ys of these values whose image is the target, arrays or series.
+
+        ``image`` maps series to series or arrays, and ``solve`` inverts the matrix by
+        which its values depend on those of ys.
+        """
+        ...
+
+    def log_determinant(self, x: Any) -> Any:
+        """Returns log det x for matrices x whose value is the identity."""
+        ...
+
+    def written_out(self, x: Any) -> Any:
+        """Returns x in the form in which loops and branches carry it."""
+        ...
+
+    def moved_to(self, value: jax.Array, x: Any) -> Any:
+        """Returns x with another value, that differs by a constant."""
         ...
 
     def fill(self, x: Any, like: Any) -> Any:
@@ -188,7 +210,12 @@ def _evaluate(eqn: Equation, inputs: list[Any], algebra: Algebra) -> list[Any]:
         return eqn(values)
     inputs = [x if i in active else v for i, (x, v) in enumerate(zip(inputs, values))]
     if eqn.name in _STRUCTURED:
+        inputs = list(map(algebra.written_out, inputs))
         return _STRUCTURED[eqn.name](eqn, inputs, algebra)
+    if _matrices.is_solution(eqn, active):
+        return _matrices.solution(eqn, inputs, algebra, interpret)
+    if _matrices.is_log_determinant(eqn):
+        return _matrices.log_determinant(eqn, inputs, algebra)
     if eqn.name == "mul" and inputs[0] is inputs[1]:
         return [algebra.unary("square", lambda x: [x * x], inputs[0], None)]
     if (eqn.name in _rules.BILINEAR or eqn.name == "div") and max(active) < 2:

@@ -62,7 +62,7 @@ def laplacian(
       ValueError: if only one of probes and key is given, or probes < 1, or the mode is
         unknown; when called, if x is not (d,), f(x) not (), or the weights or
         directions do not fit.
-      TypeError: when called, if x or f(x) is not one real floating-point array.
+      TypeError: when called, if x is no array of real, or f(x) of real or complex floats.
 
     References:
       Li et al., "A computational framework for neural network-based variational Monte

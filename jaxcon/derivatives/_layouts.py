@@ -52,6 +52,22 @@ class Unrolled:
         outputs = zip(*(f(self.row, *parts) for parts in rows))
         return [None if all(t is None for t in out) else out for out in outputs]
 
+    def at_once(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
+        """Returns each output's tangents, dense ones, by one program for all of them."""
+        k = next(len(first) for first in firsts if first is not None)
+        rows = list(zip(*((None,) * k if first is None else first for first in firsts)))
+        moving = [
+            n for n, parts in enumerate(rows) if any(p is not None for p in parts)
+        ]
+        present = [[rows[n][i] for n in moving] for i in range(len(firsts))]
+        stacks = [_stacked(parts) for parts in present]
+        found = Stacked().each(f, *stacks)
+        places = {n: place for place, n in enumerate(moving)}
+        return [
+            tuple(out[places[n]] if n in places else None for n in range(k))
+            for out in found
+        ]
+
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
         """Sums c f(row, a_i, b_j) over a form's pairs."""
         result = None
@@ -86,6 +102,10 @@ class Stacked:
         axes = [None if first is None else 0 for first in firsts]
         return jax.vmap(f, in_axes=(0, *axes))(rows(k), *firsts)
 
+    def at_once(self, f: Callable[..., list], *firsts: Any) -> list[Any]:
+        """Returns each output's tangents."""
+        return self.each(f, *firsts)
+
     def sum(self, form: Form, f: Callable, a: Any, b: Any) -> Any:
         """Sums c f(row, a_i, b_j) over a form's pairs."""
         left, right = pick(a, form.left), pick(b, form.right)
@@ -109,6 +129,15 @@ class Stacked:
         if not isinstance(first, Sparse):
             return None
         return first.support.any(axis=0, keepdims=True)
+
+
+def _stacked(parts: list[Any]) -> Any:
+    """Returns tangents, of which some may be zero, as one array, or None."""
+    arrays = [dense(part) for part in parts if part is not None]
+    if not arrays:
+        return None
+    zero = jnp.zeros_like(arrays[0])
+    return jnp.stack([zero if part is None else dense(part) for part in parts])
 
 
 def filled(part: Any, like: Any, value: jax.Array, lead: tuple[int, ...] = ()) -> Any:
@@ -149,7 +178,9 @@ def total_of(form: Form, terms: Any) -> Any:
     # This is no matrix product, because accelerators round its operands by default.
     if form.weights is not None:
         weights = jnp.asarray(form.weights, array.dtype)
-        array = array * weights.reshape(-1, *[1] * (array.ndim - 1))
+        array = array * weights.reshape(
+            *weights.shape, *[1] * (array.ndim - weights.ndim)
+        )
     total = jnp.sum(array, axis=0)
     if isinstance(terms, Sparse):
         return as_part(total, terms.support.any(axis=0, keepdims=True))

@@ -2,7 +2,7 @@
 
 Each returns the value with the derivatives, because XLA merges a separately written
 value with a forward derivative but not with a backward one. The functions passed in
-have been checked to return one real array.
+have been checked to return one array of real or complex floats.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcon.derivatives import _taylor
+from jaxcon.derivatives import _slots, _taylor
 from jaxcon.derivatives._equations import (
     NoForwardMode,
     NoReverseMode,
@@ -48,7 +48,14 @@ def stacked(first: Any, axis: int) -> jax.Array:
 def reverse(
     f: Function, x: jax.Array, *, unroll: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns f(x) and its gradient (d,) or Jacobian (m, d), one cotangent per row."""
+    """Returns f(x) and its gradient (d,) or Jacobian (m, d), one cotangent per row.
+
+    Of complex numbers the real and the imaginary parts have a cotangent each.
+    """
+    split = in_parts(f, x)
+    if split is not f:
+        value, slope = reverse(split, x, unroll=unroll)
+        return jax.lax.complex(*value), jax.lax.complex(*slope)
     value, pull = pulled(f, x)
     if value.ndim == 0:
         return value, pull(jnp.ones_like(value))
@@ -58,6 +65,18 @@ def reverse(
         jnp.stack([pull(unit) for unit in units]) if unroll else jax.vmap(pull)(units)
     )
     return value, each.reshape(*value.shape, *x.shape)
+
+
+def in_parts(f: Function, x: jax.Array) -> Function:
+    """Returns f, or of a complex f its real and imaginary parts in a new first axis."""
+    if not jnp.issubdtype(jax.eval_shape(f, x).dtype, jnp.complexfloating):
+        return f
+
+    def parts(x: jax.Array) -> jax.Array:
+        y = f(x)
+        return jnp.stack([jnp.real(y), jnp.imag(y)])
+
+    return parts
 
 
 def pulled(f: Function, x: jax.Array) -> tuple[jax.Array, Function]:
@@ -97,7 +116,7 @@ def forward(
     """Returns f(x), its derivatives along directions and sums of second derivatives."""
     closed = jax.make_jaxpr(f)(x)
     k = len(directions)
-    algebra = Streams(k, tuple(forms), Unrolled() if unroll else Stacked())
+    algebra = _algebra(k, tuple(forms), unroll)
     start = _start(x, directions, len(forms), unroll)
     [out] = interpret(closed, [start], algebra)
     if forms:
@@ -214,7 +233,7 @@ def forward_over_reverse(
         return jax.lax.stop_gradient(value), slope
 
     closed = jax.make_jaxpr(value_and_slope)(x)
-    algebra = Streams(len(directions), (), Unrolled() if unroll else Stacked())
+    algebra = _algebra(len(directions), (), unroll)
     start = _start(x, directions, 0, unroll)
     value, slope = interpret(closed, [start], algebra)
     found = _written(slope, algebra)
@@ -265,6 +284,10 @@ def _is_flat(out: Any) -> bool:
     return not isinstance(out, Series) or all(s is None for s in out.second)
 
 
+def _algebra(k: int, forms: tuple[Form, ...], unroll: bool) -> Streams:
+    return Streams(k, forms, Unrolled()) if unroll else _slots.SlotStreams(k, forms)
+
+
 def _start(x: jax.Array, directions: Sequence[Any], forms: int, unroll: bool) -> Series:
     """Returns x moving along the directions; of numpy arrays the zeros are known."""
     for v in directions:
@@ -276,7 +299,9 @@ def _start(x: jax.Array, directions: Sequence[Any], forms: int, unroll: bool) ->
             from_known(v, x) if k else varying(v, x) for v, k in zip(directions, known)
         )
     elif all(known):  # they are stacked once and not by the program
-        first = from_known(np.stack(directions), x)
+        first = _slots.of_known(np.stack(directions), x)
+        if first is None:
+            first = from_known(np.stack(directions), x)
     else:
         first = varying(jnp.stack(directions), x)
     return Series(x, first, (None,) * forms)
@@ -290,5 +315,6 @@ def _written(out: Any, algebra: Streams) -> Along:
     """Writes all zeros out; an array is an output independent of x."""
     if not isinstance(out, Series):
         out = algebra.constant(jnp.asarray(out))
+    out = _slots.written_out(out)
     first = algebra.layout.written(out.first, out.value, algebra.k)
     return Along(out.value, first, [written(s, out.value) for s in out.second])

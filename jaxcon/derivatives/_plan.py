@@ -10,7 +10,9 @@ nothing was measured elsewhere, so the rule is the same there):
 - A whole Hessian goes forwards over backwards, unless there are so few inputs that
   all its entries are fewer streams.
 - Tangents and cotangents are unrolled up to 16, because stacked ones leave the cache.
-  Beyond 16 they are stacked, because the program would grow with every one of them.
+  Beyond 16 they are stacked, because the program would grow with every one of them. So
+  are single second derivatives from the fourth on that share no tangents: unrolled they
+  are compiled for longer than a whole Hessian.
 - If there are more directions than the first layer is wide, as many tangents as it is
   wide suffice.
 
@@ -23,6 +25,7 @@ from typing import NamedTuple
 from jaxcon.derivatives._layouts import Form
 
 UNROLLED = 16
+APART = 4  # single second derivatives, from which on one program for all is mapped
 OVER_REVERSE = "forward over reverse"  # a mode for functions without forward mode
 
 # A direction of the input: a number i is the unit vector of input i; a pair (t, r) is
@@ -34,7 +37,7 @@ class Need(NamedTuple):
     """Derivatives wanted of one f at one x, as far as they determine the passes."""
 
     inputs: int  # d
-    outputs: int  # m, 1 for a scalar
+    outputs: int  # m, 1 for a scalar, twice as many if they are complex
     whole: bool = False  # the gradient or Jacobian
     singles: tuple[Key, ...] = ()  # single first derivatives
     pairs: tuple[tuple[int, int], ...] = ()  # single second derivatives
@@ -89,7 +92,7 @@ def choose(need: Need, mode: str | None, unroll: bool | None, width: int = 0) ->
     pairs = entries if need.hessian else need.pairs
 
     # Second order goes forwards. Too many single entries go one by one.
-    separate = len(pairs) > UNROLLED if unroll is None else not unroll and bool(pairs)
+    separate = _separate(need, pairs) if unroll is None else not unroll and bool(pairs)
     slim = width > 0 and mode is None and len(need.sums) == 1
     if slim and width + 3 * len(pairs) < len(need.sums[0]):
         separate = bool(pairs)  # or they would need the directions of the input
@@ -119,6 +122,14 @@ def choose(need: Need, mode: str | None, unroll: bool | None, width: int = 0) ->
         unroll_reverse=_unroll(m, unroll),
         narrow=narrow,
     )
+
+
+def _separate(need: Need, pairs: tuple[tuple[int, int], ...]) -> bool:
+    """Returns whether single entries are many, or too many to unroll for no gain."""
+    more = len(_unique(*need.sums, *pairs)) - len(_unique(*need.sums))
+    # Two tangents and a stream for each, or the tangents not carried yet and a stream.
+    unshared = 3 * len(pairs) <= more + len(pairs)
+    return len(pairs) > UNROLLED or (len(pairs) >= APART and unshared)
 
 
 def _unroll(k: int, asked: bool | None) -> bool:

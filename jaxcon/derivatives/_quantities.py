@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -189,7 +190,7 @@ def _known(given: Any) -> np.ndarray | None:
     return given if isinstance(given, np.ndarray) else None
 
 
-def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:
+def need(terms: tuple[Term, ...], d: int, y: jax.ShapeDtypeStruct) -> Need:
     """Returns the derivatives that need passes: all but partial ones above order two."""
     singles: list[Key] = []
     pairs: list[tuple[int, int]] = []
@@ -204,7 +205,8 @@ def need(terms: tuple[Term, ...], d: int, shape: tuple[int, ...]) -> Need:
             pairs.extend((i, i) for i in range(d))
     return Need(
         inputs=d,
-        outputs=math.prod(shape),
+        # A complex number goes backwards as two real ones.
+        outputs=math.prod(y.shape) * (2 if jnp.iscomplexobj(y) else 1),
         whole=any(isinstance(t.spec, Gradient | Jacobian | Divergence) for t in terms),
         singles=tuple(singles),
         pairs=tuple(dict.fromkeys(pairs)),

@@ -50,7 +50,7 @@ ALONG_AXES = {"reduce_max", "reduce_min", "reduce_prod", "reduce_sum"}
 # Each entry depends on the like ones, though that may be no function of real numbers.
 LIKE = {
     *_rules.ELEMENTWISE,
-    *("conj", "imag", "pcast", "pvary", "real", "reduce_precision"),
+    *("complex", "conj", "imag", "pcast", "pvary", "real", "reduce_precision"),
     "sharding_constraint",
 }
 
@@ -144,6 +144,33 @@ def reached(
     if eqn.name in ("scatter-add", "scatter") and is_known(values[1]):
         return [_scattered(eqn, supports, values, rows)]
     return unknown
+
+
+def alike(
+    eqn: Any, supports: Sequence[Support | None], values: Sequence[Any]
+) -> tuple[list[Support | None], list[Support]] | None:
+    """Returns larger supports with which each output entry has that of its operands'.
+
+    A linear map may then be applied to the tangents that differ from zero alone, the
+    first of each entry, the second and so on, though they belong to unlike inputs.
+
+    Returns:
+        The supports of the operands and of the outputs; None if none are known.
+    """
+    found = reached(eqn, supports, values)
+    if any(support is None for support in found):
+        return None
+    outputs = [support for support in found if support is not None]
+    if eqn.name in MOVES or (eqn.name in MOVES_BY and _places_known(eqn.name, values)):
+        return list(supports), outputs
+    if eqn.name in LIKE:
+        [total] = outputs
+        return [None if s is None else total for s in supports], outputs
+    if eqn.name == "reduce_sum" and supports[0] is not None:
+        axes = tuple(n + 1 for n in eqn.params["axes"])
+        total = supports[0].any(axis=axes, keepdims=True)
+        return [np.broadcast_to(total, supports[0].shape)], outputs
+    return None
 
 
 def _places_known(name: str, values: Sequence[Any]) -> bool:

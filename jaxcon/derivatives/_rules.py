@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 # Jointly linear in the operands of these numbers (None: in all), with the others held.
 LINEAR: dict[str, tuple[int, ...] | None] = {
-    **dict.fromkeys(("add", "add_any", "concatenate", "pad", "sub"), None),
+    **dict.fromkeys(("add", "add_any", "complex", "concatenate"), None),
     **dict.fromkeys(("conj", "convert_element_type", "copy", "imag", "neg"), None),
-    **dict.fromkeys(("cumsum", "fft", "real", "reduce_precision"), None),
-    **dict.fromkeys(("reduce_sum", "reduce_window_sum", "rev", "slice"), None),
+    **dict.fromkeys(("cumsum", "fft", "pad", "real", "reduce_precision"), None),
+    **dict.fromkeys(("reduce_sum", "reduce_window_sum", "rev", "slice", "sub"), None),
     **dict.fromkeys(("pcast", "pvary", "sharding_constraint", "split"), None),
     **dict.fromkeys(("squeeze", "stack", "tile", "transpose", "unstack"), None),
     **dict.fromkeys(("broadcast_in_dim", "dynamic_slice", "gather", "reshape"), (0,)),
@@ -54,6 +54,9 @@ ELEMENTWISE = {
 
 # Functions of like entries of two operands, one of which may be broadcast.
 MIXED = {"atan2", "pow"}
+
+# The derivatives are finite wherever the value is, so that no zero times them is NaN.
+BOUNDED = {"asinh", "atan", "cos", "erf", "logistic", "sin", "tanh"}
 
 # f'(x) and f''(x), written out so that they share subexpressions; y is f(x).
 SLOPES: dict[str, Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]] = {

@@ -65,7 +65,7 @@ def derivatives(
     """
     result = _result_type(q.fields(wanted))
     _checks.require_choices(mode, unroll, "derivatives")
-    f = _checks.real_valued(f, "derivatives")
+    f = _checks.array_valued(f, "derivatives")
 
     def at(x: ArrayLike) -> tuple:
         return result(
@@ -83,8 +83,8 @@ def compute(
     unroll: bool | None = None,
 ) -> list[jax.Array]:
     """Returns the quantities wanted of a checked f at a checked x, as a list."""
-    shape = jax.eval_shape(f, x).shape
-    terms = q.terms(wanted, x, shape)
+    y = jax.eval_shape(f, x)
+    terms = q.terms(wanted, x, y.shape)
     high = any(len(term.inputs) > 2 for term in terms)
     if mode == "reverse" and high:
         raise ValueError(
@@ -93,7 +93,7 @@ def compute(
         )
 
     def run(attempt: str | None) -> list[jax.Array]:
-        plan = planned(f, x, terms, shape, attempt, unroll)
+        plan = planned(f, x, terms, y, attempt, unroll)
         known = execute(f, x, terms, plan)
         return [read(f, x, t, terms, known) for t in range(len(terms))]
 
@@ -140,12 +140,12 @@ def planned(
     f: Callable,
     x: jax.Array,
     terms: tuple[q.Term, ...],
-    shape: tuple[int, ...],
+    y: jax.ShapeDtypeStruct,
     mode: str | None,
     unroll: bool | None,
 ) -> _plan.Plan:
     """Returns the plan of the passes from which all terms can be read."""
-    need = q.need(terms, x.size, shape)
+    need = q.need(terms, x.size, y)
     width = 0
     if len(need.sums) == 1 and len(need.sums[0]) > _plan.UNROLLED and not unroll:
         [(_, term)] = q.laplacians(terms)

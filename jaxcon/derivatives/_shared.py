@@ -27,7 +27,7 @@ def value_and(
     ``require`` refuses shapes of f(x), given with d; a quantity may depend on x.
     """
     _checks.require_choices(mode, unroll, name)
-    checked = _checks.real_valued(f, name)
+    checked = _checks.array_valued(f, name)
 
     def fitting(x: jax.Array) -> jax.Array:
         y = checked(x)

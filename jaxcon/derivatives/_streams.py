@@ -55,6 +55,7 @@ from jaxcon.derivatives._zeros import (
     restricted,
     rows,
     scaled,
+    scaled_by,
     slice_of_scan,
     stack_of_scan,
     support_of,
@@ -171,13 +172,14 @@ class Streams:
             value = bind(x.value)[0]
         if kink is not None and curve is None and self.forms:
             self.kinks.append(kink)
-        [first] = self._first(lambda row, t: [times(row, t, slope)], [x], 1)
+        by = scaled_by if name in _rules.BOUNDED else times
+        [first] = self._first(lambda row, t: [by(row, t, slope)], [x], 1)
         seconds = []
         for form, s in zip(self.forms, x.second):
-            total = times(self.layout.row, s, slope)
+            total = by(self.layout.row, s, slope)
             if curve is not None and x.first is not None:
                 square = self.layout.sum(form, times, x.first, x.first)
-                total = plus(total, times(self.layout.row, square, curve))
+                total = plus(total, by(self.layout.row, square, curve))
             seconds.append(total)
         return Series(value, first, tuple(seconds))
 
@@ -237,6 +239,62 @@ class Streams:
             more = along(self.layout.row, *(x.second[f] for x in xs))
             seconds.append(list(map(plus, more, total)))
         return restore(bind, values, self._series(outputs, firsts, seconds))
+
+    def solution(
+        self, values: list[Any], image: Callable, target: list[Any], solve: Bind
+    ) -> list[Any]:
+        """Returns ys of these values whose image is the target."""
+        ys = list(map(self.constant, values))
+
+        def parts(row: Row, *lacking: Any) -> list:
+            if all(part is None for part in lacking):
+                return [None] * len(values)
+            return solve(*map(written, lacking, values))
+
+        first, _ = zip(*map(self._lacking, target, image(ys)))
+        if any(part is not None for part in first):
+            first = self.layout.at_once(parts, *first)
+        ys = [y._replace(first=part) for y, part in zip(ys, first)]
+        _, seconds = zip(*map(self._lacking, target, image(ys)))
+        solved = [parts(self.layout.row, *lacking) for lacking in zip(*seconds)]
+        return self._series(values, [y.first for y in ys], solved)
+
+    def _lacking(self, target: Any, image: Any) -> tuple[Any, list[Any]]:
+        """Returns the parts of the difference of two series or constants."""
+        b, y = (
+            x if isinstance(x, Series) else self.constant(x) for x in (target, image)
+        )
+        first = self._pair(lambda row, t, u: plus(t, scaled(u, -1)), b.first, y.first)
+        return first, [plus(t, scaled(u, -1)) for t, u in zip(b.second, y.second)]
+
+    def log_determinant(self, x: Series) -> Series:
+        """Returns log det x for x = 1, with tr S x - Σ c tr (t_i t_j)."""
+
+        def trace(t: Any) -> Any:
+            return None if t is None else jnp.trace(dense(t), axis1=-2, axis2=-1)
+
+        def trace_of_product(row: Row, t: Any, u: Any) -> Any:
+            if t is None or u is None:
+                return None
+            return jnp.sum(dense(t) * jnp.swapaxes(dense(u), -1, -2), axis=(-2, -1))
+
+        [first] = self._first(lambda row, t: [trace(t)], [x], 1)
+        seconds = []
+        for form, s in zip(self.forms, x.second):
+            total = None
+            if x.first is not None:
+                total = self.layout.sum(form, trace_of_product, x.first, x.first)
+            seconds.append(plus(trace(s), scaled(total, -1)))
+        value = jnp.zeros(x.value.shape[:-2], x.value.dtype)
+        return Series(value, first, tuple(seconds))
+
+    def written_out(self, x: Any) -> Any:
+        """Returns x as it is."""
+        return x
+
+    def moved_to(self, value: jax.Array, x: Series) -> Series:
+        """Returns x with another value."""
+        return x._replace(value=value)
 
     def fill(self, x: Any, like: Any) -> Any:
         """Fills x with explicit zeros where ``like`` has more than symbolic ones."""

@@ -43,6 +43,7 @@ from jaxcon.derivatives._zeros import (
     support_of,
     times,
     union,
+    written,
 )
 
 
@@ -188,6 +189,62 @@ class Taylor:
             scale = 1 / math.factorial(k)
             found.append([scale * y for y in kept(zero)])
         return found
+
+    def solution(
+        self, values: list[Any], image: Callable, target: list[Any], solve: Bind
+    ) -> list[Any]:
+        """Returns ys of these values whose image is the target, order by order."""
+        ys = [self.constant(value).coefficients for value in values]
+        bs = [self._coefficients(b) for b in target]
+        for k in range(1, self.order + 1):
+            images = map(self._coefficients, image(list(map(Series, ys))))
+            lacking = [plus(b[k], scaled(a[k], -1)) for b, a in zip(bs, images)]
+            if all(part is None for part in lacking):
+                continue
+            found = solve(*map(written, lacking, values))
+            ys = [(*y[:k], part, *y[k + 1 :]) for y, part in zip(ys, found)]
+        return list(map(Series, ys))
+
+    def _coefficients(self, x: Any) -> tuple[Any, ...]:
+        return (x if isinstance(x, Series) else self.constant(x)).coefficients
+
+    def log_determinant(self, x: Series) -> Series:
+        """Returns log det x for x = 1, from the series of tr x⁻¹ x'."""
+
+        def products(a: Sequence[Any], b: Sequence[Any], scale: Callable) -> Any:
+            pairs = [
+                (j, dense(p), dense(q))
+                for j, (p, q) in enumerate(zip(a, b), start=1)
+                if p is not None and q is not None
+            ]
+            return _sum(scale(j, p, q) for j, p, q in pairs)
+
+        def matrix(j: int, p: Any, q: Any) -> Any:
+            return -jnp.matmul(p, q, precision=jax.lax.Precision.HIGHEST)
+
+        one = jnp.broadcast_to(
+            jnp.eye(self.value(x).shape[-1], dtype=self.value(x).dtype),
+            self.value(x).shape,
+        )
+        inverse: list[Any] = [one]
+        found: list[Any] = [jnp.zeros(one.shape[:-2], one.dtype)]
+        for k in range(1, self.order + 1):
+            before, after = x.coefficients[1 : k + 1], inverse[::-1]
+
+            def trace(j: int, p: Any, q: Any, k: int = k) -> Any:
+                return j / k * jnp.sum(p * jnp.swapaxes(q, -1, -2), axis=(-2, -1))
+
+            found.append(products(before, after, trace))
+            inverse.append(products(before, after, matrix))
+        return Series(tuple(found))
+
+    def written_out(self, x: Any) -> Any:
+        """Returns x as it is."""
+        return x
+
+    def moved_to(self, value: jax.Array, x: Series) -> Series:
+        """Returns x with another value."""
+        return Series((value, *x.coefficients[1:]))
 
     def fill(self, x: Any, like: Any) -> Any:
         """Fills x with explicit zeros where ``like`` has more than symbolic ones."""

@@ -28,6 +28,7 @@ BUDGET = 3 * 2**19
 SLACK = 2
 SLACK_TWICE = 12
 SMALLEST = 8  # examples; below this a vector unit has too little to do
+REUSED = 64  # examples for which weights beyond the cache are worth reading once
 
 
 def value_and_grad(
@@ -47,7 +48,8 @@ def value_and_grad(
     Args:
       loss: params and ONE example to its loss (). It closes over what examples share.
       tile: examples at a time; None for the whole batch; "auto" for as many as fit a
-        CPU's cache and, on accelerators, where tiling has not been measured, None.
+        CPU's cache, but None if there are convolutions, which are slow in loops, and on
+        accelerators, where tiling has not been measured.
       reduction: "mean", or "sum" for n times as much.
 
     Returns:
@@ -91,7 +93,7 @@ def value_and_grad(
         )
         batch, n = _batch(batch, name, "batch")
         one = _example(batch)
-        size = _size(tile, n, lambda: working_set(checked, params, one, argnums=(1,)))
+        size = _size(tile, n, lambda: _auto(n, checked, params, one, argnums=(1,)))
 
         def total(params: Any, examples: Any) -> jax.Array:
             losses = jax.vmap(checked, (None, 0))(params, examples)
@@ -139,7 +141,8 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
       f: one example, in one or more arguments, to any pytree of arrays. Arrays that it
         closes over, such as params, get their exact gradient.
       tile: examples at a time; None for the whole batch; "auto" for as many as fit a
-        CPU's cache and, on accelerators, where tiling has not been measured, None.
+        CPU's cache, but None if there are convolutions, which are slow in loops, and on
+        accelerators, where tiling has not been measured.
 
     Returns:
       A function of pytrees whose leaves (n, ...) share the leading axis. It returns the
@@ -163,9 +166,7 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
 
     def over(*args: Any) -> Any:
         args, n = _batch(args, name, "args")
-        size = _size(
-            tile, n, lambda: working_set(f, *_example(args)), slack=SLACK_TWICE
-        )
+        size = _size(tile, n, lambda: _auto(n, f, *_example(args), slack=SLACK_TWICE))
         if size is None:
             return jax.vmap(f)(*args)
         # jax.lax.map(batch_size=...) would fail where f returns an empty array.
@@ -180,12 +181,14 @@ def tiled_vmap(f: Callable[..., Any], *, tile: Tile = "auto") -> Callable[..., A
     return over
 
 
-def auto_tile(n: int, bytes_per_example: int, slack: int = SLACK) -> int | None:
+def auto_tile(
+    n: int, bytes_per_example: int, slack: int = SLACK, least: int = SMALLEST
+) -> int | None:
     """Returns the tile for n examples, a power of two, or None to leave them whole."""
     if jax.default_backend() != "cpu" or n * bytes_per_example <= slack * BUDGET:
         return None
     nearest = round(math.log2(max(1, BUDGET / bytes_per_example)))
-    tile = max(SMALLEST, 2**nearest)
+    tile = max(least, 2**nearest)
     return None if tile >= n else tile
 
 
@@ -198,13 +201,49 @@ def working_set(
     None), because only they are repeated for every example. It is an estimate from the
     equations as written, which XLA may fuse, and of f alone, not of its backward pass.
     """
-    jaxpr = jax.make_jaxpr(f)(*args).jaxpr
+    return _peak(*_counted(f, args, argnums))[0]
+
+
+def _auto(
+    n: int,
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: tuple[int, ...] | None = None,
+    slack: int = SLACK,
+) -> int | None:
+    """Returns the tile for n examples of f, from what it reads again and again.
+
+    Convolutions are left whole: each uses what it reads for all of its kernel's entries,
+    so that they do not wait for the memory, and XLA's for a CPU are many times slower in
+    a loop. Weights beyond the cache are read anew for each tile.
+    """
+    jaxpr, flags = _counted(f, args, argnums)
+    if _convolves(jaxpr):
+        return None
+    shared = [v for v, flag in zip(jaxpr.invars, flags) if not flag]
+    held = sum(_bytes(v.aval) for v in (*shared, *jaxpr.constvars))
+    least = REUSED if held > BUDGET else SMALLEST
+    return auto_tile(n, _peak(jaxpr, flags)[0], slack, least)
+
+
+def _counted(
+    f: Callable[..., Any], args: tuple[Any, ...], argnums: tuple[int, ...] | None
+) -> tuple[core.Jaxpr, list[bool]]:
+    """Returns a program, and for each of its inputs whether argnums name it."""
     flags = [
         argnums is None or i in argnums
         for i, arg in enumerate(args)
         for _ in jax.tree.leaves(arg)
     ]
-    return _peak(jaxpr, flags)[0]
+    return jax.make_jaxpr(f)(*args).jaxpr, flags
+
+
+def _convolves(jaxpr: core.Jaxpr) -> bool:
+    return any(
+        eqn.primitive.name == "conv_general_dilated"
+        or any(map(_convolves, _programs(eqn)))
+        for eqn in jaxpr.eqns
+    )
 
 
 def _peak(jaxpr: core.Jaxpr, flags: list[bool]) -> tuple[int, list[bool]]:
@@ -279,13 +318,10 @@ def _tile(tile: Tile, name: str) -> Tile:
     return operator.index(tile)
 
 
-def _size(
-    tile: Tile, n: int, bytes_per_example: Callable[[], int], slack: int = SLACK
-) -> int | None:
+def _size(tile: Tile, n: int, auto: Callable[[], int | None]) -> int | None:
     if tile == "auto":
         # The estimate costs one more trace, so it is made only if it can give a tile.
-        cpu = jax.default_backend() == "cpu" and n > SMALLEST
-        return auto_tile(n, bytes_per_example(), slack) if cpu else None
+        return auto() if jax.default_backend() == "cpu" and n > SMALLEST else None
     return None if tile is None or tile >= n else tile
 
 

@@ -175,8 +175,18 @@ def _aligned(a: Support, b: Support) -> tuple[Support, Support]:
 
 
 def mask(support: Support, row: Row) -> Any:
-    """Returns the support in one row."""
+    """Returns the support in one row, with axes of length one where it is constant."""
+    support = narrowed(support)
     return support[0] if row is None or len(support) == 1 else jnp.asarray(support)[row]
+
+
+def narrowed(support: np.ndarray) -> np.ndarray:
+    """Returns an array with axes of length one where it does not change along them."""
+    for axis, size in enumerate(support.shape):
+        if size > 1:
+            one = support.take([0], axis)
+            support = one if (support == one).all() else support
+    return support
 
 
 def rows(count: int) -> np.ndarray:
@@ -232,6 +242,13 @@ def times(row: Row, a: Any, b: Any, bind: Callable = jnp.multiply) -> Any:
     return _sparse(bind(jnp.where(here, a.array, 0), jnp.where(here, b.array, 1)), both)
 
 
+def scaled_by(row: Row, a: Any, b: Any) -> Any:
+    """Returns the product of a part and numbers that are finite."""
+    if isinstance(a, Sparse):
+        return Sparse(a.array * b, a.support)
+    return None if a is None else a * b
+
+
 def over(row: Row, a: Any, y: Any) -> Any:
     """Returns a part divided by a number, entry by entry; 0 over 0 is 0."""
     if isinstance(a, Sparse):
@@ -251,6 +268,17 @@ def cleared(row: Row, array: Any, support: Support | None) -> Any:
     if not support.any():
         return None
     return as_part(jnp.where(mask(support, row), array, 0), support)
+
+
+class Entrywise:
+    """Product of like entries."""
+
+    def __init__(self, bind: Callable):
+        self.bind = bind
+
+    def __call__(self, row: Row, a: Any, b: Any, guarded: bool) -> Any:
+        """Returns the product of two parts."""
+        return times(row, a, b, self.bind)
 
 
 class Dot:
@@ -283,7 +311,7 @@ class Dot:
                 self._guarded(row, arrays[n], supports[n], supports[1 - n], n)
                 for n in (0, 1)
             ]
-        return as_part(self.bind(*arrays), self._reached(supports))
+        return as_part(self.bind(*arrays), self.reached(supports))
 
     def _guarded(
         self, row: Row, array: Any, own: Support, other: Support, side: int
@@ -303,7 +331,7 @@ class Dot:
         met = met.reshape(len(met), *shape)
         return jnp.where(mask(met, row), array, 0)
 
-    def _reached(self, supports: list[Support]) -> Support | None:
+    def reached(self, supports: list[Support]) -> Support | None:
         """Returns the support of the product: batch, free of a, free of b."""
         outs = []
         for s, mine, batched in zip(supports, self.contracted, self.batched):
