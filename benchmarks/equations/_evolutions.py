@@ -258,3 +258,44 @@ def kuramoto_sivashinsky() -> Equation:
         None,
         smooth=4,
     )
+
+
+def robin() -> Equation:
+    """The heat equation with u_n + u = 0 at both ends, in its slowest mode."""
+    low, high = (0.0, 0.0), (1.0, 1.0)
+    # The first root of 2 m cos(m) = (m^2 - 1) sin(m).
+    m = 1.30654237418880621
+
+    def mode(place: Any, xp: Any = jnp) -> Any:
+        return xp.cos(m * place) + xp.sin(m * place) / m
+
+    def solution(x: np.ndarray) -> np.ndarray:
+        return np.exp(-(m**2) * x[:, 1]) * mode(x[:, 0], np)
+
+    def equation(u: Field, x: jax.Array) -> jax.Array:
+        slope, bend = derivatives(u, Partial((1,)), Partial((0, 0)))(x)
+        return slope - bend
+
+    def cools(sign: float) -> Residual:
+        return lambda u, x: sign * jax.grad(u)(x)[0] + u(x)
+
+    start = equals(lambda x: mode(x[0]))
+    return Equation(
+        low,
+        high,
+        {"equation": equation},
+        {
+            "left": (on_face(low, high, 0, 0.0), cools(-1.0)),
+            "right": (on_face(low, high, 0, 1.0), cools(1.0)),
+            "start": (on_face(low, high, 1, 0.0), start),
+        },
+        solution,
+        (
+            jc.layers.conditions(
+                jc.layers.initial_value(1, 0.0, lambda x: mode(x[0])),
+                jc.layers.robin(0, 0.0, 1.0, left=(1.0, 0.0), right=(1.0, 0.0)),
+            ),
+        ),
+        2,
+        evolution=True,
+    )

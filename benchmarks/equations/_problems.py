@@ -21,4 +21,6 @@ EQUATIONS: dict[str, Callable[[], Equation]] = {
     "Kuramoto-Sivashinsky": evolutions.kuramoto_sivashinsky,
     "Kovasznay": steady.kovasznay,
     "plate": steady.plate,
+    "L-shape": steady.l_shape,
+    "heat, Robin": evolutions.robin,
 }

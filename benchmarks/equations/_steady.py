@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcon as jc
+from benchmarks.equations import _references as references
 from benchmarks.equations._equation import (
     PI,
     Equation,
@@ -197,4 +198,25 @@ def plate() -> Equation:
         (jc.layers.output(keep),),
         2,
         goal=1e-6,
+    )
+
+
+def l_shape() -> Equation:
+    """Poisson's equation -lap u = 1 on an L-shape, singular at its inner corner."""
+    low, high = (-1.0, -1.0), (1.0, 1.0)
+    domain = jc.domains.box(low, high) - jc.domains.box((0.0, 0.0), (2.0, 2.0))
+
+    def edges(rng: np.random.Generator, num: int) -> np.ndarray:
+        seed = int(rng.integers(2**31))
+        return np.asarray(domain.boundary(num, seed=seed).points, float)
+
+    return Equation(
+        low,
+        high,
+        {"equation": lambda u, x: jc.derivatives.laplacian(u)(x) + 1},
+        {"edges": (edges, equals(lambda x: 0.0))},
+        references.l_shape(),
+        (jc.layers.dirichlet(domain, 0.0),),
+        2,
+        inside=lambda x: ~np.all(x > 0, axis=1),
     )
