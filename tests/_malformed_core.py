@@ -109,7 +109,8 @@ def with_penalty(rule):
 
 def weighting(rule):
     """Traces one step with weights of single residuals."""
-    misfit = jc.MeanSquares({"one": lambda p, b: b["x"] * p["w"]}, {"one": rule})
+    loss = {"one": lambda p, b: b["x"] * p["w"]}
+    misfit = jc.MeanSquares(loss, weights={"one": rule})
     return stepped(jc.alternating(jc.Lagrangian(misfit), optax.sgd(0.1), dual()))
 
 

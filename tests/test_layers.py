@@ -366,9 +366,13 @@ def test_networks_refuse_sizes_below_one():
 NOTHING = ["text", None, True, np.nan, {}, object(), 1j, ["a"], [[1.0], [1.0, 2.0]]]
 ALLOWED = {
     # Arguments that None leaves out, and those that take anything of the list.
-    None: {"outputs", "rate", "faces", "key", "concave", "convex", "adaptive"},
+    None: {
+        *("outputs", "rate", "faces", "key", "concave", "convex", "adaptive"),
+        *("coefficient", "left", "right"),
+    },
     "text": {"caveat"},
 }
+PAIRS = {("layers.robin", "left"), ("layers.robin", "right")}
 # Their own tests have what these refuse: names of arrays, or whatever a caller passes.
 ELSEWHERE = {"layers.check", "from_module"}
 
@@ -383,6 +387,9 @@ def test_layers_name_the_argument_that_is_of_another_kind():
             for bad in NOTHING:
                 known = isinstance(bad, str) or bad is None
                 if known and name in ALLOWED[bad]:
+                    continue
+                # A coefficient and a value, of any two shapes.
+                if isinstance(bad, list) and (dotted, name) in PAIRS:
                     continue
                 words = [dotted.split(".")[1], name]
                 arguments = {**make(), name: bad}

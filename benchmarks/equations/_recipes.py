@@ -64,7 +64,7 @@ def _yielder(apply: Apply) -> Callable[[int, Any], Reached]:
 
 
 # jaxcon's recipe: a network that keeps the conditions, and Gauss-Newton in float64.
-WIDTH, DEPTH, INNER, OUTER, REDRAWN = 24, 4, 1500, 40, 10
+WIDTH, DEPTH, INNER, OUTER, REDRAWN = 24, 4, 1000, 40, 10
 
 
 def recommended(equation: Equation, seed: int) -> Iterator[Reached]:
