@@ -421,6 +421,7 @@ CALLS = {
 
 # What else names an argument in a message.
 NAMES = {
+    "MeanConvex": ["MeanConvex"],
     "MeanSquares": ["MeanSquares"],
     "fit": ["params", "the loss"],
     "solve": ["params", "the loss"],
@@ -446,6 +447,11 @@ FREE = {
     "shapes.equals": {"target": {"lambda"}},
     "shapes.boundary": {"value": {"lambda"}},
     "shapes.interface": {"jump": {"lambda"}},
+    # Outputs may be complex.
+    **{
+        f"derivatives.{name}": {"f": {"-> 1j"}}
+        for name in ("gradient", "hessian", "hessian_diagonal", "laplacian")
+    },
     "derivatives.derivatives": {"mode": {"None"}},
     "derivatives.tiled_vmap": {"tile": {"None"}},
     "derivatives.value_and_grad": {"tile": {"None"}},

@@ -73,7 +73,7 @@ def measured(name: str, recipe: str, seconds: float, seed: int) -> dict[str, flo
     reached = next(run)
     compiling = time.perf_counter() - began
     spent, last = 0.0, reached
-    while spent < seconds:
+    while spent < seconds or not last.steps:
         began = time.perf_counter()
         reached = jax.block_until_ready(next(run))
         spent += time.perf_counter() - began

@@ -63,7 +63,7 @@ def bounds(
         `jaxcon.derivatives.derivatives` has.
 
     Raises:
-        TypeError: f is no function, or a quantity is none.
+        TypeError: f is no function to real numbers, or a quantity is none.
         ValueError: the corners have different shapes.
         NotImplementedError: no enclosure is known of an operation of f.
 
@@ -178,9 +178,13 @@ def _read(name: str, f: Any, x: jax.Array, wanted: tuple[Any, ...]) -> Any:
     form = "x (d,) -> () or (m,)"
     check_function(f"{name}: f", f, form)
     read = jax.eval_shape(derivatives(f, *wanted), x)
-    shape = jax.eval_shape(f, x).shape
-    if len(shape) > 1:
-        raise ValueError(f"{name}: f returned shape {shape}; it must be {form}")
+    found = jax.eval_shape(f, x)
+    if jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{name}: f returned {found.dtype}; only real numbers have bounds"
+        )
+    if len(found.shape) > 1:
+        raise ValueError(f"{name}: f returned shape {found.shape}; it must be {form}")
     return read
 
 
