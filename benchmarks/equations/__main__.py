@@ -98,8 +98,8 @@ def alone(name: str, recipe: str, seconds: float, seed: int) -> dict[str, float]
         text=True,
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        print(f"{name}, {recipe}: {last}", file=sys.stderr)
+        lines = [line for line in done.stderr.splitlines() if "Error" in line]
+        print(f"{name}, {recipe}: {(lines or ['no word'])[-1]}", file=sys.stderr)
         return {"error": float("nan"), "steps": 0, "seconds": 0, "compilation": 0}
     return json.loads(done.stdout.strip().splitlines()[-1])
 

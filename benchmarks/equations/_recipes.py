@@ -93,7 +93,7 @@ def recommended(equation: Equation, seed: int) -> Iterator[Reached]:
     outer = OUTER * len(equation.lower) if left else 1
     known = points(equation, seed, INNER, outer)
     state = solver.init(params, known)
-    step = jax.jit(solver.step, donate_argnums=0).lower(state, known).compile()
+    step = jax.jit(solver.step).lower(state, known).compile()
     reached = _yielder(network.apply)
     yield reached(0, params)
     steps = 0
