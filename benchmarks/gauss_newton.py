@@ -9,6 +9,15 @@ Conditions   Poisson's equation on the unit square, tanh networks 2-w-w-w-1, 512
              peak of its memory is that of everything, Python and compilation too. Median
              of 15 steps, of which some try several dampings; compilation apart.
 Run          python -m benchmarks.gauss_newton
+Last         2026-12-01, jax 0.12.0.1, two free CPU cores; no accelerator was measured.
+
+             parameters  s/step   GiB  compiled    apart
+                    609   0.018  0.52       1.7    0e+00
+                   2241   0.055  0.63       2.8    6e-14
+                   4897   0.087  0.66       2.7    1e-13
+                  33537   0.320  0.85       2.7      nan
+
+Conclusion   Both aims are met. Below 768 parameters the matrix is the parameters' own.
 """
 
 import json

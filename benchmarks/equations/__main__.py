@@ -12,6 +12,33 @@ Conditions   Each pair of an equation and a recipe in a process of its own, one 
              nobody trained on. Recipes: `benchmarks/equations/_recipes.py`. Those that are
              not jaxcon's are written anew from their publications.
 Run          python -m benchmarks.equations
+Last         2026-12-01, jax 0.12.0.1, one CPU core each, seed 0. Not the five minutes of
+             the question, nor equal times: jaxcon's 45 s, of evolutions 75 s, the others'
+             22 s. "weighted Adam" was not run.
+
+             relative L2 error      goal     jaxcon   Adam, L-BFGS   natural gradient
+             Poisson               1e-06    1.0e-07        2.8e-02            3.3e-05
+             Laplace, 10 inputs    1e-06    6.0e-04        1.2e-01            1.1e-02
+             Helmholtz (1, 4)      1e-06    1.5e-05        4.2e-01            6.9e-04
+             Klein-Gordon          1e-06    4.5e-08        6.6e-02            3.0e-04
+             Burgers               1e-04    2.9e-02        1.2e-01            2.1e-01
+             Allen-Cahn            1e-04    4.5e-04        9.9e-01            8.1e-01
+             convection, 30        1e-03    5.4e-04        8.0e-01            3.2e-01
+             convection, 50        1e-03    5.4e-03        9.4e-01            2.4e+00
+             reaction, 5           1e-03    4.1e-04        3.3e-02            2.9e-02
+             wave                           2.2e-03        6.2e-01            2.9e-01
+             KdV                            8.2e-02        7.1e-01            7.4e-01
+             Kuramoto-Sivashinsky           4.8e-01        9.7e-01            9.7e-01
+             Kovasznay             1e-06    6.2e-06        3.1e-02            1.2e-04
+             plate                 1e-06    2.2e-07        3.4e+00            3.9e-04
+             L-shape                        1.9e-02        9.1e-02            3.3e-02
+             heat, Robin                    9.5e-06        4.4e-04            3.5e-06
+
+Conclusion   Where the solution is smooth and the conditions are exact, three of five meet
+             their goal within 75 s. Evolutions need their time to grow: convection at 30
+             ended at 1.5 without it. Layers (Burgers) need more points there than are drawn
+             evenly. The recipe was chosen on other equations: Helmholtz (2, 1), Burgers
+             with nu = 0.05, convection at 10 and at 40.
 """
 
 import argparse

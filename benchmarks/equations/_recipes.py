@@ -65,10 +65,14 @@ def _yielder(apply: Apply) -> Callable[[int, Any], Reached]:
 
 # jaxcon's recipe: a network that keeps the conditions, and Gauss-Newton in float64.
 WIDTH, DEPTH, INNER, OUTER, REDRAWN = 24, 4, 1000, 40, 10
+# Draws until an evolution is asked for up to its end.
+GROWN = 40
 
 
 def recommended(equation: Equation, seed: int) -> Iterator[Reached]:
     """Builds the conditions in, and takes Gauss-Newton steps on points drawn anew.
+
+    Points of an evolution begin near its start, and reach its end after 40 draws.
 
     Conditions that no construction keeps are equality constraints with a multiplier for
     each of their points.
@@ -92,6 +96,16 @@ def recommended(equation: Equation, seed: int) -> Iterator[Reached]:
 
     outer = OUTER * len(equation.lower) if left else 1
     known = points(equation, seed, INNER, outer)
+
+    def inside(steps: int) -> np.ndarray:
+        drawn = equation.sample(seed + steps, INNER)
+        if not equation.evolution:
+            return drawn
+        share, start = min(1, (1 + steps / REDRAWN) / GROWN), equation.lower[-1]
+        time = start + share * (drawn[:, -1:] - start)
+        return np.concatenate([drawn[:, :-1], time], axis=1)
+
+    known["inside"] = inside(0)
     state = solver.init(params, known)
     step = jax.jit(solver.step).lower(state, known).compile()
     reached = _yielder(network.apply)
@@ -102,7 +116,7 @@ def recommended(equation: Equation, seed: int) -> Iterator[Reached]:
             state, _ = step(state, known)
         steps += REDRAWN
         yield reached(steps, state.params)
-        known = {**known, "inside": equation.sample(seed + steps, INNER)}
+        known = {**known, "inside": inside(steps)}
 
 
 def soft(
