@@ -203,6 +203,7 @@ def is_constant(eqn: Any) -> bool:
 
 
 def is_complex(eqn: Any) -> bool:
+    """Returns whether an operand or an output is complex."""
     return any(
         jnp.issubdtype(v.aval.dtype, jnp.complexfloating)
         for v in (*eqn.invars, *eqn.outvars)
@@ -210,6 +211,7 @@ def is_complex(eqn: Any) -> bool:
 
 
 def is_variable(atom: Any) -> bool:
+    """Returns whether an atom of a program is no literal."""
     return not isinstance(atom, Literal)
 
 

@@ -159,6 +159,7 @@ def moved(part: Any, source: int, target: int) -> Any:
 
 
 def pick(stacked: Any, indices: tuple[int, ...]) -> Any:
+    """Returns some rows of a stacked part, in the order of the indices."""
     if indices == tuple(range(len(dense(stacked)))):
         return stacked
     index = np.array(indices)
