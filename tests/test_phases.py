@@ -269,3 +269,27 @@ def test_phases_refuse_what_does_not_belong_together():
             ),
         ]
     )
+
+
+def test_phases_go_on_at_the_points_that_were_reached():
+    def below(p, batch):
+        return p - batch["x"][:, 0]
+
+    problem = jc.Lagrangian(
+        lambda p, _: -p, jc.Constraints(inequality={"below": below}), penalty=1.0
+    )
+    rule = jc.points.adversarial(below, ([0.5], [1.0]), replace=2, every=10, steps=5)
+    dual = jc.dual_ascent(optax.sgd(0.1))
+
+    def moving(rate, points):
+        return jc.alternating(problem, optax.sgd(rate), dual, points=points)
+
+    first, second = (moving(rate, {"x": rule}) for rate in (0.1, 0.0))
+    batch = {"x": jnp.array([[0.8], [0.9], [1.0]])}
+    reached = jc.fit(first, jnp.zeros(()), batch, steps=15, progress=False).state
+    # The second phase takes a few steps before its points' turn.
+    run = jc.fit([first, second], jnp.zeros(()), batch, steps=[15, 3], progress=False)
+    assert not np.array_equal(reached.points["x"], batch["x"])
+    np.testing.assert_array_equal(run.state.points["x"], reached.points["x"])
+    with pytest.raises(ValueError, match=r"solver\[1\] moves points \[\], solver\[0\]"):
+        jc.fit([first, moving(0.1, None)], jnp.zeros(()), batch, steps=[15, 3])

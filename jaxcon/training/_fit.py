@@ -55,8 +55,9 @@ def fit(
     Args:
         solver: of `simultaneous`, `alternating` or `extragradient`. Or a list of them,
             the phases of the run: each begins where the one before ended, with its
-            multipliers, extra state and, on the same `Lagrangian`, penalties; optimizers
-            begin anew. Their constraints have the same names.
+            multipliers, moved points, extra state and, on the same `Lagrangian`,
+            penalties; optimizers begin anew. Their constraints have the same names, and
+            their rules of points the same keys.
         start: parameters, or a state: ``solver.init(params, batch)``, or an earlier
             result's.
         batches: one of three. An iterator of batches is read as the run goes. A function

@@ -113,7 +113,13 @@ def _check(solvers: Sequence[Solver], steps: Any, place: Any) -> None:
         )
     for number, count in enumerate(steps):
         check_count(f"steps[{number}]", count)
+    first = sorted(solvers[0].points)
     for number, solver in enumerate(solvers):
+        if sorted(solver.points) != first:
+            raise ValueError(
+                f"fit: solver[{number}] moves points {sorted(solver.points)}, solver[0] "
+                f"{first}; phases move points of the same keys"
+            )
         if number and isinstance(solver, StochasticLagrangian):
             raise ValueError(
                 f"fit: solver[{number}], the {solver.name}, computes its multipliers and "

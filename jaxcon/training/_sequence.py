@@ -31,14 +31,24 @@ def handed_over(
         penalty: whether penalties go over.
 
     Returns:
-        A state of `solver`, at the parameters, multipliers, penalties, extra state and
-        step of `state`.
+        A state of `solver`, at the parameters, multipliers, penalties, moved points,
+        weights, extra state and step of `state`.
     """
     fresh = solver.init(state.params, example, state.extra)
     penalties = fresh.penalty
     if penalty and penalties is not None and state.penalty is not None:
         penalties = _kept(penalties, state.penalty, ())
+    # Multipliers and weights belong to their points.
+    points, weights = (
+        old if _alike(old, new) else new
+        for old, new in (
+            (state.points, fresh.points),
+            (state.weights, fresh.weights),
+        )
+    )
     return fresh._replace(
+        points=points,
+        weights=weights,
         multipliers=_kept(fresh.multipliers, state.multipliers, but),
         penalty=penalties,
         step=state.step,
@@ -51,8 +61,7 @@ def _kept(fresh: Constraints, old: Constraints, but: Collection[str]) -> Constra
 
     def entry(name: str, one: Any, before: Mapping[str, Any]) -> Any:
         was = before.get(name)
-        alike = jax.tree.map(np.shape, was) == jax.tree.map(np.shape, one)
-        return was if alike and name not in but else one
+        return was if _alike(was, one) and name not in but else one
 
     return Constraints(
         *(
@@ -60,6 +69,10 @@ def _kept(fresh: Constraints, old: Constraints, but: Collection[str]) -> Constra
             for kind, before in zip(fresh, old)
         )
     )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return jax.tree.map(np.shape, one) == jax.tree.map(np.shape, other)
 
 
 @contextmanager
