@@ -148,10 +148,14 @@ def kernel_traces(
         )
 
     def rows(params: Any) -> dict[str, jax.Array]:
-        return {
-            name: jnp.sqrt(weights.get(name, 1.0)) * loss.evaluate(name, params, batch)
-            for name in loss.residuals
-        }
+        return {name: row(name, params) for name in loss.residuals}
+
+    def row(name: str, params: Any) -> jax.Array:
+        found = loss.evaluate(name, params, batch)
+        # Of squares the weights alone; of other losses their curvature too.
+        _, bend = loss.slopes(name, found, batch, weights.get(name))
+        scale = jnp.sqrt(jnp.maximum(bend * found.size / 2, 0))
+        return jax.lax.stop_gradient(scale) * found
 
     def signs(key: jax.Array, residuals: Any) -> Any:
         leaves, tree = jax.tree.flatten(residuals)
